@@ -1,0 +1,360 @@
+//! Requests and answers of the HTTP API, in the order of a machine's and a person's life.
+//!
+//! Every answer is wrapped in [`crate::error::Envelope`]. Times are RFC 3339.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::ids::{AuthKeyId, MachineId, OrgId, UserId};
+use crate::keys::{KemPublicKey, WgPublicKey};
+use crate::netmap::VolatileReport;
+use crate::tokens::{AuthKey, MachineToken};
+
+/// Shortest password, in characters (NIST SP 800-63B §5.1.1.2 asks for 8; we ask for more).
+pub const MIN_PASSWORD: usize = 12;
+/// Longest password, in bytes: a bound on what Argon2id is fed.
+pub const MAX_PASSWORD: usize = 512;
+/// Longest name of an org, in characters.
+pub const MAX_ORG_NAME: usize = 64;
+/// Longest machine name: one DNS label (RFC 1035 §2.3.4).
+pub const MAX_MACHINE_NAME: usize = 63;
+/// Longest description of an auth key, in characters.
+pub const MAX_DESCRIPTION: usize = 255;
+/// Auth keys live at least 5 minutes …
+pub const MIN_AUTH_KEY_SECONDS: u64 = 5 * 60;
+/// … at most 90 days …
+pub const MAX_AUTH_KEY_SECONDS: u64 = 90 * 24 * 60 * 60;
+/// … and an hour if nothing is said.
+pub const DEFAULT_AUTH_KEY_SECONDS: u64 = 60 * 60;
+/// Seconds between two heartbeats of a machine.
+pub const HEARTBEAT_SECONDS: u64 = 60;
+/// Seconds of silence after which a machine counts as offline.
+pub const OFFLINE_AFTER_SECONDS: u64 = 180;
+
+// ── People ───────────────────────────────────────────────────────────────────────────────────
+
+/// `POST /api/auth/signup`
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignupRequest {
+    /// E-mail address: the account's name.
+    pub email: String,
+    /// [`MIN_PASSWORD`] to [`MAX_PASSWORD`].
+    pub password: String,
+}
+
+/// `POST /api/auth/login`
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginRequest {
+    /// E-mail address.
+    pub email: String,
+    /// Password.
+    pub password: String,
+}
+
+/// `POST /api/auth/refresh` and `/logout`, for clients without cookies.
+#[derive(Clone, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RefreshRequest {
+    /// The refresh token. Absent: the `__Host-` cookie's.
+    #[serde(default)]
+    pub refresh_token: Option<String>,
+}
+
+/// A human session: answer to login, refresh and the CLI's code exchange.
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+pub struct Session {
+    /// ES256 JWT, 15 minutes.
+    pub access_token: String,
+    /// Seconds until the access token ends.
+    pub expires_in: u64,
+    /// Single use, 30 days, rotated at each refresh.
+    pub refresh_token: String,
+}
+
+/// `POST /api/auth`: calls with an `action`.
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum AuthAction {
+    /// A signed-in browser asks for a one-time code for the CLI that opened it. Answer: [`CliCode`].
+    CliComplete {
+        /// base64url(SHA-256(verifier)), as in PKCE (RFC 7636 §4.2, S256).
+        challenge: String,
+    },
+    /// The CLI turns the code into a session. Answer: [`Session`].
+    CliExchange {
+        /// The one-time code.
+        code: String,
+        /// The verifier that the challenge was made of.
+        verifier: String,
+    },
+}
+
+/// A one-time code for the CLI, good for 2 minutes.
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+pub struct CliCode {
+    /// The code.
+    pub code: String,
+}
+
+/// `GET /api/auth/me`
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct Me {
+    /// The account.
+    pub id: UserId,
+    /// Its e-mail address.
+    pub email: String,
+    /// The orgs that it is a member of.
+    pub orgs: Vec<OrgMembership>,
+}
+
+/// A role in an org.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Everything, the org's end included.
+    Owner,
+    /// Everything but what concerns owners.
+    Admin,
+    /// Reads everything, changes nothing.
+    Auditor,
+    /// Own machines.
+    Member,
+}
+
+/// An org as one of its members sees it.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct OrgMembership {
+    /// The org.
+    pub id: OrgId,
+    /// Its name.
+    pub name: String,
+    /// Its label in DNS names.
+    pub slug: String,
+    /// The caller's role in it.
+    pub role: Role,
+}
+
+// ── Orgs ─────────────────────────────────────────────────────────────────────────────────────
+
+/// `POST /api/orgs`. Answer: [`OrgMembership`].
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateOrgRequest {
+    /// 1 to [`MAX_ORG_NAME`] characters.
+    pub name: String,
+}
+
+/// An entry of `GET /api/orgs/{org}/members`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct Member {
+    /// The account.
+    pub user: UserId,
+    /// Its e-mail address.
+    pub email: String,
+    /// Its role.
+    pub role: Role,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    pub joined_at: Timestamp,
+}
+
+/// `POST /api/orgs/{org}/members`: adds an existing account. Answer: [`Member`].
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddMemberRequest {
+    /// E-mail address of the account.
+    pub email: String,
+    /// Its role.
+    pub role: Role,
+}
+
+// ── Auth keys ────────────────────────────────────────────────────────────────────────────────
+
+/// `POST /api/orgs/{org}/auth-keys`. Answer: [`CreatedAuthKey`].
+#[derive(Clone, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateAuthKeyRequest {
+    /// Enrols any number of machines until it expires; else exactly one.
+    #[serde(default)]
+    pub reusable: bool,
+    /// Lifetime, [`MIN_AUTH_KEY_SECONDS`] to [`MAX_AUTH_KEY_SECONDS`]; else
+    /// [`DEFAULT_AUTH_KEY_SECONDS`].
+    #[serde(default)]
+    pub expires_in: Option<u64>,
+    /// For people, at most [`MAX_DESCRIPTION`] characters.
+    #[serde(default)]
+    pub description: String,
+}
+
+/// A new auth key, shown this once.
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+pub struct CreatedAuthKey {
+    /// The key itself.
+    pub key: AuthKey,
+    /// What is kept of it.
+    pub info: AuthKeyInfo,
+}
+
+/// An entry of `GET /api/orgs/{org}/auth-keys`. `DELETE …/auth-keys/{id}` revokes it.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct AuthKeyInfo {
+    /// The key's id.
+    pub id: AuthKeyId,
+    /// For people.
+    pub description: String,
+    /// Whether it enrols more than one machine.
+    pub reusable: bool,
+    /// Machines enrolled with it.
+    pub uses: u64,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it ends.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// When it was revoked.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub revoked_at: Option<Timestamp>,
+}
+
+// ── Machines ─────────────────────────────────────────────────────────────────────────────────
+
+/// `POST /api/register-machine`, bearer: an auth key or a user's access token.
+///
+/// The same WireGuard key with the machine token that it was given registers the same machine
+/// again: id and addresses stay. Without that token it is a `REGISTRATION_CONFLICT`.
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegisterRequest {
+    /// Wanted name: one DNS label. If taken, the control plane appends a number.
+    pub name: String,
+    /// Operating system and architecture, as in `linux-x86_64`.
+    pub os: String,
+    /// The agent's version.
+    pub agent_version: String,
+    /// WireGuard public key.
+    pub wg_key: WgPublicKey,
+    /// ML-KEM-768 encapsulation key (the seed's `pqc_pubkey`).
+    pub kem_key: KemPublicKey,
+    /// The machine token of the registration before, to register the same machine again.
+    #[serde(default)]
+    pub node_key: Option<MachineToken>,
+    /// The org to join, for a user token of a member of several orgs. Auth keys know theirs.
+    #[serde(default)]
+    pub org: Option<OrgId>,
+}
+
+/// Answer to a registration.
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+pub struct Registered {
+    /// The machine's id.
+    pub machine_id: MachineId,
+    /// The machine token, shown this once.
+    pub node_key: MachineToken,
+    /// The machine's org.
+    pub org: OrgId,
+    /// The org's name.
+    pub org_name: String,
+    /// The name that it got.
+    pub name: String,
+    /// Its full DNS name.
+    pub dns_name: String,
+    /// Tailnet address, IPv4.
+    #[schema(value_type = String, format = Ipv4)]
+    pub ipv4: Ipv4Addr,
+    /// Tailnet address, IPv6.
+    #[schema(value_type = String, format = Ipv6)]
+    pub ipv6: Ipv6Addr,
+    /// When the machine must sign in again. `None`: never.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub key_expires_at: Option<Timestamp>,
+}
+
+/// `POST /api/machine-heartbeat`, bearer: machine token. Every [`HEARTBEAT_SECONDS`].
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct HeartbeatRequest {
+    /// The agent's version.
+    pub agent_version: String,
+    /// The volatile state, for the case that the stream is down.
+    pub report: VolatileReport,
+}
+
+/// Answer to a heartbeat.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct HeartbeatAnswer {
+    /// The control plane's clock.
+    #[schema(value_type = String, format = DateTime)]
+    pub server_time: Timestamp,
+    /// A fresh relay ticket ([`crate::ticket`]).
+    pub relay_ticket: String,
+}
+
+/// `GET /api/kem-keys/{hash}`, bearer: machine token. Only keys of peers in the caller's netmap.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct KemKeyAnswer {
+    /// The key; the caller checks it against the hash it asked for.
+    pub kem_key: KemPublicKey,
+}
+
+/// An entry of `GET /api/orgs/{org}/machines`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct Machine {
+    /// The machine's id.
+    pub id: MachineId,
+    /// Its name.
+    pub name: String,
+    /// Its full DNS name.
+    pub dns_name: String,
+    /// Operating system and architecture.
+    pub os: String,
+    /// The agent's version.
+    pub agent_version: String,
+    /// WireGuard public key.
+    pub wg_key: WgPublicKey,
+    /// Tailnet address, IPv4.
+    #[schema(value_type = String, format = Ipv4)]
+    pub ipv4: Ipv4Addr,
+    /// Tailnet address, IPv6.
+    #[schema(value_type = String, format = Ipv6)]
+    pub ipv6: Ipv6Addr,
+    /// E-mail of the user that enrolled it. `None`: an auth key did.
+    pub user: Option<String>,
+    /// Whether it is connected.
+    pub online: bool,
+    /// When it was last heard of.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_seen: Option<Timestamp>,
+    /// When it was enrolled.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it must sign in again. `None`: never.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub key_expires_at: Option<Timestamp>,
+}
+
+/// `PATCH /api/orgs/{org}/machines/{machine}`. `DELETE` of the same path deletes it.
+#[derive(Clone, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateMachineRequest {
+    /// A new name: one DNS label, free in the org.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// When the machine must sign in again. A time in the past expires it now.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub key_expires_at: Option<Timestamp>,
+}
+
+/// `GET /health`
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct Health {
+    /// `ok`, or what is wrong.
+    pub status: String,
+    /// The build's version.
+    pub version: String,
+}

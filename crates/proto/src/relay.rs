@@ -1,0 +1,87 @@
+//! The relay map: which relay and STUN services exist, by region.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::RegionId;
+
+/// TCP port of a relay where the map names none (HTTPS).
+pub const DEFAULT_DERP_PORT: u16 = 443;
+/// UDP port of a STUN service where the map names none (RFC 8489 §18.6).
+pub const DEFAULT_STUN_PORT: u16 = 3478;
+
+/// All regions that a machine may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RelayMap {
+    /// The regions, in the order of their ids.
+    pub regions: BTreeMap<RegionId, RelayRegion>,
+}
+
+/// Relays that stand near each other and know of each other's clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RelayRegion {
+    /// The region's number; the key in [`RelayMap::regions`].
+    pub id: RegionId,
+    /// Short code, as in `lon`.
+    pub code: String,
+    /// Name for people, as in `London`.
+    pub name: String,
+    /// The region's relays, in the order in which a client tries them.
+    pub nodes: Vec<RelayNode>,
+}
+
+/// One relay host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RelayNode {
+    /// Unique within the region.
+    pub name: String,
+    /// DNS name or IP address; TLS server name.
+    pub host: String,
+    /// Addresses to use instead of resolving `host`. Empty: resolve.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpAddr>,
+    /// TCP port of the relay. `None`: no relay here.
+    pub derp_port: Option<u16>,
+    /// UDP port of the STUN service. `None`: no STUN here.
+    pub stun_port: Option<u16>,
+    /// UDP port of the relay's QUIC transport. `None`: TCP only.
+    #[serde(default)]
+    pub quic_port: Option<u16>,
+    /// How the relay proves itself.
+    #[serde(default)]
+    pub certificate: CertificatePin,
+}
+
+/// How a TLS server proves itself to us.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CertificatePin {
+    /// By a certificate of the public web's authorities.
+    #[default]
+    WebPki,
+    /// By a certificate whose DER has this SHA-256, 64 hex digits.
+    Sha256(String),
+}
+
+/// Which region a machine reaches in what time: the result of a network check.
+pub type RegionLatencies = BTreeMap<RegionId, std::time::Duration>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_with_unknown_members_reads() {
+        let json = r#"{"regions":{"1":{"id":1,"code":"lon","name":"London","later":true,"nodes":[
+            {"name":"lon1","host":"relay.example","derp_port":443,"stun_port":3478}]}}}"#;
+        let map: RelayMap = serde_json::from_str(json).unwrap();
+        let node = &map.regions[&RegionId(1)].nodes[0];
+        assert_eq!(node.certificate, CertificatePin::WebPki);
+        assert!(node.addresses.is_empty());
+        let back: RelayMap = serde_json::from_str(&serde_json::to_string(&map).unwrap()).unwrap();
+        assert_eq!(back, map);
+    }
+}
