@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn public_half_matches_rfc_7748() {
         let alice = WgPrivateKey::from_bytes(
-            parse_hex("77076d0a7318a57d3c16c17251b26645df4c2f92ebc0992ac177fba51db92c2a").unwrap(),
+            parse_hex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a").unwrap(),
         );
         let public: [u8; 32] =
             parse_hex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a").unwrap();
