@@ -1,0 +1,217 @@
+//! Addresses and routes of the TUN device, by route netlink.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use rtnetlink::packet_route::link::LinkFlags;
+use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope};
+use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, RouteMessageBuilder};
+use tokio::task::JoinHandle;
+
+use super::tun::Tun;
+
+/// Marks our routes for people who read `ip route`: above the kernel's reserved numbers
+/// (linux/rtnetlink.h, `RTPROT_STATIC` is 4), not taken in `/etc/iproute2/rt_protos`.
+const ROUTE_PROTOCOL: u8 = 141;
+
+/// The TUN device as the system's network configuration sees it.
+///
+/// What is set here disappears with the device: nothing is left behind, not even by a kill.
+pub struct Interface {
+    handle: Handle,
+    connection: JoinHandle<()>,
+    name: String,
+    index: u32,
+    ipv4: Option<Ipv4Addr>,
+    ipv6: Option<Ipv6Addr>,
+    routes: BTreeSet<IpNet>,
+}
+
+impl Interface {
+    /// The configuration of a device that was made as `name`.
+    ///
+    /// # Errors
+    /// The device is gone, or netlink is not available.
+    pub fn of(tun: &Tun, name: &str) -> io::Result<Self> {
+        let index = tun.index()?;
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        Ok(Self {
+            handle,
+            connection: tokio::spawn(connection),
+            name: name.to_owned(),
+            index,
+            ipv4: None,
+            ipv6: None,
+            routes: BTreeSet::new(),
+        })
+    }
+
+    /// Gives the device its addresses, in place of those before, and brings it up.
+    ///
+    /// A system without IPv6 gets the IPv4 address alone; the result says so.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub async fn set_addresses(&mut self, ipv4: Ipv4Addr, ipv6: Ipv6Addr) -> io::Result<Addresses> {
+        if self.ipv4 == Some(ipv4) && self.ipv6 == Some(ipv6) {
+            return Ok(Addresses::Both);
+        }
+        self.quiet();
+        if let Some(old) = self.ipv4.take_if(|old| *old != ipv4) {
+            self.remove_address(old.into()).await?;
+        }
+        if let Some(old) = self.ipv6.take_if(|old| *old != ipv6) {
+            self.remove_address(old.into()).await?;
+        }
+        let message = AddressMessageBuilder::<Ipv4Addr>::new()
+            .index(self.index)
+            .address(ipv4, 32)
+            .build();
+        self.handle
+            .address()
+            .add(message)
+            .replace()
+            .execute()
+            .await
+            .map_err(into_io)?;
+        self.ipv4 = Some(ipv4);
+        self.handle
+            .link()
+            .set(LinkUnspec::new_with_index(self.index).up().build())
+            .execute()
+            .await
+            .map_err(into_io)?;
+
+        let message = AddressMessageBuilder::<Ipv6Addr>::new()
+            .index(self.index)
+            .address(ipv6, 128)
+            .build();
+        let added = self
+            .handle
+            .address()
+            .add(message)
+            .replace()
+            .execute()
+            .await
+            .map_err(into_io);
+        match added {
+            Ok(()) => {
+                self.ipv6 = Some(ipv6);
+                Ok(Addresses::Both)
+            }
+            Err(error) if no_ipv6(&error) => Ok(Addresses::Ipv4Only),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes `wanted` the routes through the device: adds what is missing, removes what is left
+    /// over. IPv6 routes are left out on a system without IPv6.
+    ///
+    /// # Errors
+    /// What the kernel refused. The call may be repeated.
+    pub async fn set_routes(&mut self, wanted: &BTreeSet<IpNet>) -> io::Result<()> {
+        let obsolete: Vec<IpNet> = self.routes.difference(wanted).copied().collect();
+        for route in obsolete {
+            let deleted = self.handle.route().del(self.message(route)).execute().await;
+            match deleted.map_err(into_io) {
+                // The route went away by itself, or somebody removed it.
+                Err(error) if error.raw_os_error() != Some(libc::ESRCH) => return Err(error),
+                _ => self.routes.remove(&route),
+            };
+        }
+        let missing: Vec<IpNet> = wanted.difference(&self.routes).copied().collect();
+        for route in missing {
+            if matches!(route, IpNet::V6(_)) && self.ipv6.is_none() {
+                continue;
+            }
+            self.handle
+                .route()
+                .add(self.message(route))
+                .replace()
+                .execute()
+                .await
+                .map_err(into_io)?;
+            self.routes.insert(route);
+        }
+        Ok(())
+    }
+
+    fn message(&self, route: IpNet) -> RouteMessage {
+        match route {
+            IpNet::V4(net) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(net.network(), net.prefix_len())
+                .output_interface(self.index)
+                .scope(RouteScope::Link)
+                .protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
+                .build(),
+            IpNet::V6(net) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(net.network(), net.prefix_len())
+                .output_interface(self.index)
+                .protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
+                .build(),
+        }
+    }
+
+    async fn remove_address(&self, address: std::net::IpAddr) -> io::Result<()> {
+        let message = match address {
+            std::net::IpAddr::V4(address) => AddressMessageBuilder::<Ipv4Addr>::new()
+                .index(self.index)
+                .address(address, 32)
+                .build(),
+            std::net::IpAddr::V6(address) => AddressMessageBuilder::<Ipv6Addr>::new()
+                .index(self.index)
+                .address(address, 128)
+                .build(),
+        };
+        self.handle
+            .address()
+            .del(message)
+            .execute()
+            .await
+            .map_err(into_io)
+    }
+
+    /// Keeps the kernel from giving the device a link-local address, whose router solicitations
+    /// and multicast reports would only be dropped. Where that is not possible, they are dropped.
+    fn quiet(&self) {
+        let path = format!("/proc/sys/net/ipv6/conf/{}/addr_gen_mode", self.name);
+        let _ = std::fs::write(path, "1");
+    }
+}
+
+impl Drop for Interface {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// Which addresses a device got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addresses {
+    /// IPv4 and IPv6.
+    Both,
+    /// The system has no IPv6.
+    Ipv4Only,
+}
+
+/// IPv6 is switched off, for the whole system or for this interface, or not in the kernel.
+fn no_ipv6(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EACCES | libc::EPERM | libc::EOPNOTSUPP | libc::EAFNOSUPPORT)
+    )
+}
+
+pub(super) fn into_io(error: rtnetlink::Error) -> io::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        other => io::Error::other(other),
+    }
+}
+
+/// Whether an interface is up and carries more than this machine's own talk.
+pub(super) fn usable(flags: LinkFlags) -> bool {
+    flags.contains(LinkFlags::Up) && !flags.contains(LinkFlags::Loopback)
+}

@@ -1,0 +1,9 @@
+//! Linux: `/dev/net/tun` with segmentation offload, and route netlink.
+
+mod interface;
+mod network;
+mod tun;
+
+pub use interface::Interface;
+pub use network::NetworkMonitor;
+pub use tun::{Tun, TunReader, TunWriter};
