@@ -1,1 +1,3 @@
-//! To be written.
+//! The machine stream: what both halves share ([`records`]).
+
+pub mod records;
