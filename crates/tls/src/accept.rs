@@ -1,0 +1,284 @@
+//! The accept loop in front of TLS.
+//!
+//! What an unauthenticated stranger can make a server spend is bounded here: connections per
+//! second and address, handshakes at a time, and the time that a handshake may take.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A decrypted connection of a server.
+pub type ServerStream = tokio_rustls::server::TlsStream<TcpStream>;
+
+/// Pause after the system refused to accept (out of descriptors, mostly): the loop must not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// IPv6 hosts have a whole /64 to call from, so they count by it.
+const IPV6_PREFIX: u32 = 64;
+
+/// New connections that one address (IPv6: one /64) may make.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AddressRate {
+    /// Connections per second, in the long run.
+    pub per_second: f64,
+    /// Connections at once.
+    pub burst: f64,
+    /// Addresses remembered. When so many are busy at a time, new ones share one bucket.
+    pub addresses: usize,
+}
+
+impl Default for AddressRate {
+    /// 50 per second, 500 at once: an office behind one address comes through, a flood does not.
+    fn default() -> Self {
+        Self {
+            per_second: 50.0,
+            burst: 500.0,
+            addresses: 16_384,
+        }
+    }
+}
+
+/// Bounds of [`serve`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AcceptLimits {
+    /// A TLS handshake takes this long at most.
+    pub handshake_timeout: Duration,
+    /// TLS handshakes going on at a time. Further connections wait in the system's backlog.
+    pub handshakes: usize,
+    /// New connections of one address. `None`: no bound (behind a proxy, which has one address).
+    pub per_address: Option<AddressRate>,
+    /// After shutdown, connections get this long to end by themselves.
+    pub drain: Duration,
+}
+
+impl Default for AcceptLimits {
+    fn default() -> Self {
+        Self {
+            handshake_timeout: Duration::from_secs(10),
+            handshakes: 2048,
+            per_address: Some(AddressRate::default()),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Accepts connections, does the TLS handshake and runs `handler` for each, until `shutdown` is
+/// cancelled. Handlers should then end by themselves; those that have not after
+/// [`AcceptLimits::drain`] are dropped.
+///
+/// Sockets have TCP_NODELAY set.
+pub async fn serve<H, F>(
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    limits: AcceptLimits,
+    shutdown: CancellationToken,
+    handler: H,
+) where
+    H: Fn(ServerStream, SocketAddr) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let acceptor = TlsAcceptor::from(config);
+    let handshakes = Arc::new(Semaphore::new(limits.handshakes));
+    let mut gate = limits.per_address.map(AddressGate::new);
+    let connections = TaskTracker::new();
+    let abort = CancellationToken::new();
+
+    loop {
+        let next = async {
+            let permit = Arc::clone(&handshakes).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            () = shutdown.cancelled() => break,
+            next = next => next,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if let Some(gate) = &mut gate
+            && !gate.admit(peer.ip(), Instant::now())
+        {
+            tracing::debug!(%peer, "too many connections from this address");
+            continue;
+        }
+        let (acceptor, handler) = (acceptor.clone(), handler.clone());
+        let (shutdown, abort) = (shutdown.clone(), abort.clone());
+        connections.spawn(async move {
+            let handshake = shake_hands(&acceptor, stream, limits.handshake_timeout);
+            let stream = tokio::select! {
+                stream = handshake => stream,
+                () = shutdown.cancelled() => return,
+            };
+            drop(permit);
+            let stream = match stream {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "no TLS session");
+                    return;
+                }
+            };
+            tokio::select! {
+                () = handler(stream, peer) => {}
+                () = abort.cancelled() => {}
+            }
+        });
+    }
+
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(limits.drain, connections.wait())
+        .await
+        .is_err()
+    {
+        tracing::info!(
+            count = connections.len(),
+            "closing connections that did not end"
+        );
+        abort.cancel();
+        connections.wait().await;
+    }
+}
+
+async fn shake_hands(
+    acceptor: &TlsAcceptor,
+    stream: TcpStream,
+    timeout: Duration,
+) -> std::io::Result<ServerStream> {
+    stream.set_nodelay(true)?;
+    tokio::time::timeout(timeout, acceptor.accept(stream)).await?
+}
+
+/// A token bucket per address, as many as [`AddressRate::addresses`].
+struct AddressGate {
+    rate: AddressRate,
+    buckets: HashMap<IpAddr, Bucket>,
+    /// For addresses that find no room in `buckets`.
+    shared: Option<Bucket>,
+}
+
+#[derive(Clone, Copy)]
+struct Bucket {
+    tokens: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn level(&self, rate: &AddressRate, now: Instant) -> f64 {
+        let gained = now.saturating_duration_since(self.at).as_secs_f64() * rate.per_second;
+        (self.tokens + gained).min(rate.burst)
+    }
+}
+
+impl AddressGate {
+    fn new(rate: AddressRate) -> Self {
+        Self {
+            rate,
+            buckets: HashMap::new(),
+            shared: None,
+        }
+    }
+
+    /// Whether the address may make one more connection now.
+    fn admit(&mut self, address: IpAddr, now: Instant) -> bool {
+        let rate = self.rate;
+        let prefix = prefix_of(address);
+        if self.buckets.len() >= rate.addresses && !self.buckets.contains_key(&prefix) {
+            // A full bucket says nothing that a new one would not.
+            self.buckets
+                .retain(|_, bucket| bucket.level(&rate, now) < rate.burst);
+        }
+        let new = Bucket {
+            tokens: rate.burst,
+            at: now,
+        };
+        let bucket = if self.buckets.len() >= rate.addresses && !self.buckets.contains_key(&prefix)
+        {
+            self.shared.get_or_insert(new)
+        } else {
+            self.buckets.entry(prefix).or_insert(new)
+        };
+        let level = bucket.level(&rate, now);
+        let admitted = level >= 1.0;
+        *bucket = Bucket {
+            tokens: if admitted { level - 1.0 } else { level },
+            at: now,
+        };
+        admitted
+    }
+}
+
+fn prefix_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            let mask = u128::MAX << (u128::BITS - IPV6_PREFIX);
+            Ipv6Addr::from_bits(address.to_bits() & mask).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate() -> AddressRate {
+        AddressRate {
+            per_second: 1.0,
+            burst: 2.0,
+            addresses: 2,
+        }
+    }
+
+    #[test]
+    fn an_address_has_its_burst_and_then_its_rate() {
+        let mut gate = AddressGate::new(rate());
+        let start = Instant::now();
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        assert!(gate.admit(address, start));
+        assert!(gate.admit(address, start));
+        assert!(!gate.admit(address, start));
+        assert!(gate.admit("192.0.2.2".parse().unwrap(), start));
+        assert!(gate.admit(address, start + Duration::from_secs(1)));
+        assert!(!gate.admit(address, start + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_v6_host_counts_by_its_64() {
+        let mut gate = AddressGate::new(rate());
+        let now = Instant::now();
+        assert!(gate.admit("2001:db8::1".parse().unwrap(), now));
+        assert!(gate.admit("2001:db8::2".parse().unwrap(), now));
+        assert!(!gate.admit("2001:db8::3".parse().unwrap(), now));
+        assert!(gate.admit("2001:db8:0:1::3".parse().unwrap(), now));
+    }
+
+    #[test]
+    fn memory_stays_bounded_and_strangers_share_a_bucket() {
+        let mut gate = AddressGate::new(rate());
+        let now = Instant::now();
+        let admitted = (0..=255u8)
+            .filter(|last| gate.admit([192, 0, 2, *last].into(), now))
+            .count();
+        assert_eq!(gate.buckets.len(), 2);
+        assert_eq!(admitted, 2 + 2, "two of their own, the shared burst of two");
+        let later = now + Duration::from_secs(60);
+        assert!(
+            gate.admit([198, 51, 100, 1].into(), later),
+            "idle ones made room"
+        );
+    }
+}
