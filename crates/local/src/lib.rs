@@ -1,1 +1,36 @@
-//! To be written.
+//! The daemon's socket API, spoken by the command line and the tray.
+//!
+//! A client connects to a Unix socket and sends one [`Call`] as one line of JSON. The daemon answers
+//! with one line per [`Answer`]; the last one [ends the call](Answer::ends_call), and the daemon
+//! closes the connection. Both directions have a bound on the length of a line.
+//!
+//! Who may do what is decided by the kernel's word on who connected (`SO_PEERCRED`), not by the
+//! socket's permissions: everybody on the machine may read, root and the operator whom root named
+//! may change.
+
+mod client;
+mod protocol;
+mod server;
+mod status;
+
+pub use client::{Answers, Client, ClientError};
+pub use protocol::{
+    Answer, Call, Failure, FailureKind, PingOptions, Pong, Progress, Request, Secret, Step,
+    StepState, UpOptions, VERSION, VersionAnswer,
+};
+pub use server::{
+    Caller, Listener, ListenerError, MAX_CLIENTS, MAX_CLIENTS_PER_USER, Replies, Service,
+};
+pub use status::{
+    ControlStatus, DaemonState, PathKind, PathStatus, PeerStatus, PskState, PskStatus, RelayStatus,
+    Status, ThisMachine,
+};
+
+/// Where the daemon listens if nothing else is said.
+pub const DEFAULT_SOCKET: &str = "/run/ztna/ztna.sock";
+
+/// Longest request, in bytes. The longest holds an access token of a few KiB.
+pub const MAX_REQUEST: usize = 64 * 1024;
+
+/// Longest answer, in bytes: the status of a machine with some ten thousand peers.
+pub const MAX_ANSWER: usize = 16 * 1024 * 1024;

@@ -1,0 +1,233 @@
+//! How things stand: everything that `ztna status` and `ztna peers` show.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use ztna_proto::{MachineId, RegionId, WgPublicKey};
+
+/// How things stand.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// What the daemon is about.
+    pub state: DaemonState,
+    /// Why, for people. Empty if all is well.
+    pub message: String,
+    /// This machine. `None`: not registered.
+    pub this: Option<ThisMachine>,
+    /// The control plane.
+    pub control: ControlStatus,
+    /// The relay.
+    pub relay: RelayStatus,
+    /// Where peers may try to reach this machine.
+    pub endpoints: Vec<SocketAddr>,
+    /// The machines that policy joins with this one, by name.
+    pub peers: Vec<PeerStatus>,
+    /// Packets dropped that belong to no peer, by reason.
+    pub drops: BTreeMap<String, u64>,
+    /// What a person should look at, one line each.
+    pub warnings: Vec<String>,
+    /// The daemon's version.
+    pub version: String,
+    /// The TUN device's name, while it is up.
+    pub interface: Option<String>,
+}
+
+/// What the daemon is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DaemonState {
+    /// The tunnel is up.
+    Running,
+    /// The tunnel is coming up.
+    Starting,
+    /// The tunnel is down because somebody took it down, or nobody brought it up.
+    #[default]
+    Stopped,
+    /// The machine has to register (again).
+    NeedsLogin,
+    /// The tunnel should be up and is not.
+    Error,
+}
+
+/// This machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThisMachine {
+    /// Its id.
+    pub id: MachineId,
+    /// Its name in the org.
+    pub name: String,
+    /// Its full DNS name.
+    pub dns_name: String,
+    /// Its org's name.
+    pub org_name: String,
+    /// Tailnet address, IPv4.
+    pub ipv4: Ipv4Addr,
+    /// Tailnet address, IPv6.
+    pub ipv6: Ipv6Addr,
+    /// Its WireGuard key.
+    pub wg_key: WgPublicKey,
+    /// When it must sign in again. `None`: never.
+    pub key_expires_at: Option<Timestamp>,
+}
+
+/// The control plane.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlStatus {
+    /// Its URL.
+    pub url: Option<String>,
+    /// Whether the machine stream stands.
+    pub connected: bool,
+    /// Why it does not, for people.
+    pub error: Option<String>,
+}
+
+/// The relay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayStatus {
+    /// The home region.
+    pub home_region: Option<RegionId>,
+    /// Its code.
+    pub home_code: Option<String>,
+    /// Whether its relay has admitted this machine.
+    pub connected: bool,
+    /// Why it has not, for people.
+    pub error: Option<String>,
+}
+
+/// A machine that policy joins with this one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its id.
+    pub id: MachineId,
+    /// Its name in the org.
+    pub name: String,
+    /// Its full DNS name.
+    pub dns_name: String,
+    /// Tailnet address, IPv4.
+    pub ipv4: Ipv4Addr,
+    /// Tailnet address, IPv6.
+    pub ipv6: Ipv6Addr,
+    /// Whether the control plane hears of it.
+    pub online: bool,
+    /// When it was last heard of, if it is not online.
+    pub last_seen: Option<Timestamp>,
+    /// Operating system and architecture.
+    pub os: String,
+    /// E-mail of its user. Empty if an auth key enrolled it.
+    pub user: String,
+    /// How packets reach it.
+    pub path: PathStatus,
+    /// The tunnel's preshared key.
+    pub psk: PskStatus,
+    /// Bytes of IP packets sent to it.
+    pub tx_bytes: u64,
+    /// Bytes of IP packets from it.
+    pub rx_bytes: u64,
+    /// Seconds since the last WireGuard handshake. `None`: there was none.
+    pub last_handshake_seconds: Option<u64>,
+    /// Packets to and from it that were dropped, by reason.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// How packets reach a peer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PathStatus {
+    /// Directly or not.
+    pub kind: PathKind,
+    /// The peer's address on a direct path.
+    pub addr: Option<SocketAddr>,
+    /// The relay's region on a relayed path.
+    pub region: Option<RegionId>,
+    /// Its code.
+    pub region_code: Option<String>,
+    /// Round trip on this path, in milliseconds, as last measured.
+    pub latency_ms: Option<f64>,
+}
+
+/// Directly or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PathKind {
+    /// By UDP from this machine to the peer.
+    Direct,
+    /// Through a relay.
+    Relay,
+    /// Not at all right now.
+    #[default]
+    None,
+}
+
+/// A tunnel's preshared key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PskStatus {
+    /// Whether there is one.
+    pub state: PskState,
+    /// Its epoch, from 1. 0: none yet.
+    pub epoch: u64,
+    /// A keyed fingerprint of it, 16 hex digits, the same at both ends.
+    pub fingerprint: Option<String>,
+    /// Seconds since it was installed.
+    pub age_seconds: Option<u64>,
+    /// Whether its epoch came from a full handshake, with both machines' static ML-KEM keys; else
+    /// it is chained to one that did.
+    pub full: bool,
+}
+
+/// Whether there is a preshared key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PskState {
+    /// The tunnel uses a key from the hybrid handshake.
+    Established,
+    /// The handshake is on its way; packets wait.
+    Pending,
+    /// None, and no traffic that needs one.
+    #[default]
+    None,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shape_that_scripts_depend_on() {
+        let status = Status {
+            state: DaemonState::NeedsLogin,
+            ..Status::default()
+        };
+        let json = serde_json::to_value(&status).unwrap();
+        for member in [
+            "state",
+            "message",
+            "this",
+            "control",
+            "relay",
+            "endpoints",
+            "peers",
+            "drops",
+            "warnings",
+        ] {
+            assert!(json.get(member).is_some(), "{member} is missing");
+        }
+        assert_eq!(json["state"], "needs_login");
+        assert_eq!(json["relay"]["connected"], false);
+        assert_eq!(
+            serde_json::to_value(PathStatus::default()).unwrap()["kind"],
+            "none"
+        );
+        assert_eq!(
+            serde_json::to_value(PskStatus::default()).unwrap()["state"],
+            "none"
+        );
+    }
+
+    #[test]
+    fn a_status_of_another_build_reads() {
+        let status: Status = serde_json::from_str(r#"{"state":"running","later":1}"#).unwrap();
+        assert_eq!(status.state, DaemonState::Running);
+    }
+}
