@@ -187,12 +187,14 @@ impl Drop for Listener {
 async fn converse(service: &impl Service, caller: Caller, replies: &mut Replies) -> Option<Answer> {
     let line = match timeout(REQUEST_TIMEOUT, replies.0.next()).await {
         Ok(Some(Ok(line))) => zeroize::Zeroizing::new(line),
-        Ok(Some(Err(error))) => return Some(bad_request(&error.to_string())),
+        Ok(Some(Err(error))) => {
+            return Some(Answer::Failed(bad_request(&error.to_string())));
+        }
         Ok(None) | Err(_) => return None,
     };
     let request = match parse(&line) {
         Ok(request) => request,
-        Err(failure) => return Some(failure),
+        Err(failure) => return Some(Answer::Failed(failure)),
     };
     if request.is_change() && !may_change(caller.uid, service.operator()) {
         return Some(Answer::Failed(Failure::new(
@@ -204,7 +206,7 @@ async fn converse(service: &impl Service, caller: Caller, replies: &mut Replies)
     Some(service.serve(request, caller, replies).await)
 }
 
-fn parse(line: &str) -> Result<Request, Answer> {
+fn parse(line: &str) -> Result<Request, Failure> {
     /// What every version has.
     #[derive(serde::Deserialize)]
     struct AnyVersion {
@@ -223,11 +225,11 @@ fn parse(line: &str) -> Result<Request, Answer> {
         .map_err(|error| bad_request(&error.to_string()))
 }
 
-fn bad_request(why: &str) -> Answer {
-    Answer::Failed(Failure::new(
+fn bad_request(why: &str) -> Failure {
+    Failure::new(
         FailureKind::BadRequest,
         format!("the ztna daemon does not understand the call: {why}"),
-    ))
+    )
 }
 
 /// Root, the user whom the daemon runs as, and the operator.
