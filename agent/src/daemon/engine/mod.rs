@@ -13,7 +13,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 use ztna_handshake::KemPrivateKey;
 use ztna_local::{PathStatus, PskStatus};
 use ztna_netmap::{Netmap, Update};
@@ -111,11 +112,15 @@ pub struct EnginePeer {
 /// A running engine. Dropping it stops it without ceremony; [`EngineHandle::shutdown`] takes leave.
 pub struct EngineHandle {
     requests: mpsc::Sender<Request>,
-    task: tokio::task::JoinHandle<()>,
+    ended: watch::Receiver<()>,
+    task: AbortHandle,
 }
 
-enum Request {
+/// What a running engine is asked.
+pub enum Request {
+    /// How things stand.
     Status(oneshot::Sender<EngineStatus>),
+    /// Tell peers and relays goodbye, close everything, end.
     Shutdown,
 }
 
@@ -130,10 +135,11 @@ impl EngineHandle {
     }
 
     /// Stops the engine and waits until the TUN device and the sockets are closed.
-    pub async fn shutdown(mut self) {
+    pub async fn shutdown(&self) {
         // Fails only if the engine has ended already.
         let _ = self.requests.send(Request::Shutdown).await;
-        let _ = (&mut self.task).await;
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
     }
 }
 
@@ -153,6 +159,35 @@ pub async fn start(
     events: mpsc::Sender<EngineEvent>,
 ) -> std::io::Result<EngineHandle> {
     let (requests, inbox) = mpsc::channel(CHANNEL_CAPACITY);
-    let task = tokio::spawn(run(config, control, events, inbox));
-    Ok(EngineHandle { requests, task })
+    let (alive, ended) = watch::channel(());
+    let task = tokio::spawn(async move {
+        run(config, control, events, inbox).await;
+        drop(alive);
+    });
+    Ok(EngineHandle {
+        requests,
+        ended,
+        task: task.abort_handle(),
+    })
+}
+
+async fn run(
+    config: EngineConfig,
+    mut control: mpsc::Receiver<ControlEvent>,
+    events: mpsc::Sender<EngineEvent>,
+    mut inbox: mpsc::Receiver<Request>,
+) {
+    let (mut reader, _writer) = config.tun.split();
+    let _ = events.send(EngineEvent::Report(VolatileReport::default())).await;
+    loop {
+        tokio::select! {
+            packets = reader.recv() => if packets.is_err() { return },
+            event = control.recv() => if event.is_none() { return },
+            request = inbox.recv() => match request {
+                // The asker may have gone.
+                Some(Request::Status(answer)) => drop(answer.send(EngineStatus::default())),
+                Some(Request::Shutdown) | None => return,
+            },
+        }
+    }
 }

@@ -1,0 +1,314 @@
+//! Connections to relays: one to the home region, always; others while packets go there.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::RngExt;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use ztna_derp::client::{self, ClientConfig, Event, Receiver, Sender};
+use ztna_proto::relay::{RelayMap, RelayRegion};
+use ztna_proto::{RegionId, WgPrivateKey, WgPublicKey};
+
+/// Packets on their way from the engine to one region's connection.
+const OUTBOX: usize = 512;
+/// Packets kept for a connection that is being made.
+const MAX_WAITING: usize = 128;
+/// How long such a packet is worth sending.
+const MAX_WAIT: Duration = Duration::from_secs(3);
+/// A connection that is not home ends after this long without a packet.
+const IDLE: Duration = Duration::from_secs(60);
+/// Pause after the first failed attempt, doubled up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause between two attempts: a relay that comes back is found in this time.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What comes from the relays.
+pub enum RelayEvent {
+    /// A packet of a peer.
+    Packet { region: RegionId, from: WgPublicKey, packet: Bytes },
+    /// A connection came or went; see [`Relays::home_state`].
+    Changed,
+    /// A relay refused the ticket.
+    TicketRefused,
+}
+
+/// How a connection stands, for status.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionState {
+    pub connected: bool,
+    /// Why there is none, for people.
+    pub error: Option<String>,
+}
+
+/// All relay connections of one engine.
+pub struct Relays {
+    key: WgPrivateKey,
+    ticket: watch::Sender<Option<String>>,
+    map: RelayMap,
+    home: Option<RegionId>,
+    connections: BTreeMap<RegionId, Connection>,
+    events: mpsc::Sender<RelayEvent>,
+}
+
+struct Connection {
+    outbox: mpsc::Sender<(WgPublicKey, Bytes)>,
+    home: watch::Sender<bool>,
+    state: Arc<Mutex<ConnectionState>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Relays {
+    /// No connections yet. Packets and changes go to `events`.
+    pub fn new(key: WgPrivateKey, events: mpsc::Sender<RelayEvent>) -> Self {
+        Self {
+            key,
+            ticket: watch::Sender::new(None),
+            map: RelayMap::default(),
+            home: None,
+            connections: BTreeMap::new(),
+            events,
+        }
+    }
+
+    /// A fresh ticket: used from the next connection on.
+    pub fn set_ticket(&mut self, ticket: String) {
+        self.ticket.send_replace(Some(ticket));
+    }
+
+    /// The relay map. Connections to regions that changed or are gone end.
+    pub fn set_map(&mut self, map: RelayMap) {
+        let old = std::mem::replace(&mut self.map, map);
+        let new = &self.map.regions;
+        self.connections.retain(|region, _| old.regions.get(region) == new.get(region));
+        self.connect_home();
+    }
+
+    /// The region to stay connected to.
+    pub fn set_home(&mut self, home: Option<RegionId>) {
+        if self.home == home {
+            return;
+        }
+        self.home = home;
+        for (region, connection) in &self.connections {
+            connection.home.send_replace(Some(*region) == home);
+        }
+        self.connect_home();
+    }
+
+    fn connect_home(&mut self) {
+        if let Some(home) = self.home {
+            self.connection(home);
+        }
+    }
+
+    /// Sends through a region's relay; connects to it if need be. `false`: dropped.
+    pub fn send(&mut self, region: RegionId, to: WgPublicKey, packet: Bytes) -> bool {
+        self.connection(region)
+            .is_some_and(|connection| connection.outbox.try_send((to, packet)).is_ok())
+    }
+
+    fn connection(&mut self, region: RegionId) -> Option<&Connection> {
+        if self.connections.get(&region).is_some_and(|connection| connection.task.is_finished()) {
+            self.connections.remove(&region);
+        }
+        if !self.connections.contains_key(&region) {
+            let description = self.map.regions.get(&region)?.clone();
+            let connection = self.start(description);
+            self.connections.insert(region, connection);
+        }
+        self.connections.get(&region)
+    }
+
+    fn start(&self, region: RelayRegion) -> Connection {
+        let (outbox, inbox) = mpsc::channel(OUTBOX);
+        let home = watch::Sender::new(Some(region.id) == self.home);
+        let state = Arc::new(Mutex::new(ConnectionState::default()));
+        let runner = Runner {
+            region,
+            key: self.key.clone(),
+            ticket: self.ticket.subscribe(),
+            home: home.subscribe(),
+            inbox,
+            waiting: VecDeque::new(),
+            state: Arc::clone(&state),
+            events: self.events.clone(),
+        };
+        Connection { outbox, home, state, task: tokio::spawn(runner.run()) }
+    }
+
+    /// How the connection to the home region stands.
+    pub fn home_state(&self) -> ConnectionState {
+        let connection = self.home.and_then(|home| self.connections.get(&home));
+        connection.map_or_else(ConnectionState::default, |connection| {
+            connection.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        })
+    }
+}
+
+/// Keeps one region's connection.
+struct Runner {
+    region: RelayRegion,
+    key: WgPrivateKey,
+    ticket: watch::Receiver<Option<String>>,
+    home: watch::Receiver<bool>,
+    inbox: mpsc::Receiver<(WgPublicKey, Bytes)>,
+    /// Packets that wait for the connection, with the time they came.
+    waiting: VecDeque<(Instant, WgPublicKey, Bytes)>,
+    state: Arc<Mutex<ConnectionState>>,
+    events: mpsc::Sender<RelayEvent>,
+}
+
+/// Why a connection ended.
+enum End {
+    /// Nobody needs it.
+    Idle,
+    Lost(String),
+}
+
+impl Runner {
+    async fn run(mut self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let failure = match self.connect().await {
+                Ok((sender, receiver)) => {
+                    pause = FIRST_PAUSE;
+                    tracing::info!(region = %self.region.code, "relay connected");
+                    self.set_state(true, None).await;
+                    match self.serve(&sender, receiver).await {
+                        End::Idle => {
+                            self.set_state(false, None).await;
+                            return;
+                        }
+                        End::Lost(why) => why,
+                    }
+                }
+                Err(why) => why,
+            };
+            tracing::info!(region = %self.region.code, why = failure, "relay not connected");
+            self.set_state(false, Some(failure)).await;
+            let jitter = rand::rng().random_range(0.5..1.0);
+            self.wait(Instant::now() + pause.mul_f64(jitter)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Tries the region's relays in their order.
+    async fn connect(&mut self) -> Result<(Sender, Receiver), String> {
+        let ticket = loop {
+            let ticket = self.ticket.borrow_and_update().clone();
+            if let Some(ticket) = ticket {
+                break ticket;
+            }
+            let mut fresh = self.ticket.clone();
+            if fresh.changed().await.is_err() {
+                return Err("no relay ticket".to_owned());
+            }
+        };
+        let mut failure = format!("region {} has no relay", self.region.code);
+        let nodes: Vec<_> =
+            self.region.nodes.iter().filter(|node| node.derp_port.is_some()).cloned().collect();
+        for node in nodes {
+            let name = node.host.clone();
+            let config = ClientConfig::new(node, self.key.clone(), ticket.clone());
+            let connecting = client::connect(config);
+            tokio::pin!(connecting);
+            let result = loop {
+                tokio::select! {
+                    result = &mut connecting => break result,
+                    Some((to, packet)) = self.inbox.recv() => keep(&mut self.waiting, to, packet),
+                }
+            };
+            match result {
+                Ok(connection) => return Ok(connection),
+                Err(error) => {
+                    if error.is_ticket_refused() {
+                        // The engine asks for another; nothing is lost if it is busy.
+                        let _ = self.events.try_send(RelayEvent::TicketRefused);
+                    }
+                    failure = format!("relay {name}: {error}");
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    async fn serve(&mut self, sender: &Sender, mut receiver: Receiver) -> End {
+        sender.note_preferred(*self.home.borrow_and_update());
+        let now = Instant::now();
+        for (since, to, packet) in self.waiting.drain(..) {
+            if now.duration_since(since) < MAX_WAIT {
+                sender.try_send(to, packet);
+            }
+        }
+        let mut last_packet = now;
+        loop {
+            let idle_at = last_packet + IDLE;
+            let is_home = *self.home.borrow();
+            tokio::select! {
+                message = self.inbox.recv() => {
+                    let Some((to, packet)) = message else { return End::Idle };
+                    last_packet = Instant::now();
+                    sender.try_send(to, packet);
+                }
+                event = receiver.next() => match event {
+                    Ok(Event::Packet { from, packet }) => {
+                        last_packet = Instant::now();
+                        let event = RelayEvent::Packet { region: self.region.id, from, packet };
+                        if self.events.send(event).await.is_err() {
+                            return End::Idle;
+                        }
+                    }
+                    Ok(Event::Health(problem)) if !problem.is_empty() => {
+                        tracing::warn!(region = %self.region.code, problem, "relay reports");
+                    }
+                    Ok(Event::Restarting { reconnect_in, .. }) => {
+                        tracing::info!(region = %self.region.code, "relay restarts");
+                        self.wait(Instant::now() + reconnect_in.min(LONGEST_PAUSE)).await;
+                        return End::Lost("the relay restarts".to_owned());
+                    }
+                    Ok(_) => {}
+                    Err(error) => return End::Lost(error.to_string()),
+                },
+                changed = self.home.changed() => {
+                    if changed.is_err() {
+                        return End::Idle;
+                    }
+                    sender.note_preferred(*self.home.borrow());
+                }
+                () = sleep_until(idle_at), if !is_home => return End::Idle,
+            }
+        }
+    }
+
+    /// Waits, and keeps the packets that come meanwhile.
+    async fn wait(&mut self, until: Instant) {
+        while let Ok(Some((to, packet))) = timeout_at(until, self.inbox.recv()).await {
+            keep(&mut self.waiting, to, packet);
+        }
+        sleep_until(until).await;
+    }
+
+    async fn set_state(&self, connected: bool, error: Option<String>) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) =
+            ConnectionState { connected, error };
+        // Fails only when the engine is gone, and this task with it.
+        let _ = self.events.send(RelayEvent::Changed).await;
+    }
+}
+
+fn keep(waiting: &mut VecDeque<(Instant, WgPublicKey, Bytes)>, to: WgPublicKey, packet: Bytes) {
+    if waiting.len() == MAX_WAITING {
+        waiting.pop_front();
+    }
+    waiting.push_back((Instant::now(), to, packet));
+}

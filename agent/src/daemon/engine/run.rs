@@ -1,0 +1,354 @@
+//! The engine's loop: everything that the mesh is told, and everything that it wants done.
+
+use std::net::SocketAddr;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use ztna_handshake::{Handshakes, Identity};
+use ztna_mesh::demux::{Kind, classify};
+use ztna_mesh::wireguard::Gotatun;
+use ztna_mesh::{Event, Mesh, MeshConfig, Output};
+use ztna_netmap::Update;
+use ztna_proto::netmap::VolatileReport;
+use ztna_proto::{DiscoPrivateKey, MachineId, RegionId};
+
+use super::endpoints::Endpoints;
+use super::relays::{RelayEvent, Relays};
+use super::stun::Stun;
+use super::udp::{Burst, UdpPort};
+use super::{CHANNEL_CAPACITY, ControlEvent, EngineConfig, EngineEvent, Request, status};
+use crate::platform::{NetworkMonitor, TunReader, TunWriter};
+
+/// Packets from relays on their way to the loop.
+const RELAY_CHANNEL: usize = 1024;
+/// A fresh ticket is asked for this often at most.
+const TICKET_PAUSE: Duration = Duration::from_secs(5);
+
+/// A running engine: the mesh and all that it does IO with.
+pub struct Engine {
+    pub(super) mesh: Mesh,
+    pub(super) relays: Relays,
+    pub(super) endpoints: Endpoints,
+    pub(super) warnings: Vec<String>,
+    pub(super) home: Option<RegionId>,
+    config: Shared,
+    stun: Stun,
+    tun: TunWriter,
+    events: mpsc::Sender<EngineEvent>,
+    reported: Option<VolatileReport>,
+    ticket_asked: Option<Instant>,
+    /// Datagrams that are to leave, in bursts.
+    bursts: Vec<Burst>,
+    /// Packets that are to reach the TUN device.
+    packets: Vec<BytesMut>,
+}
+
+/// What the engine shares with the supervisor or keeps for life.
+struct Shared {
+    netmap: std::sync::Arc<std::sync::RwLock<ztna_netmap::Netmap>>,
+    port: u16,
+}
+
+/// The sources of events, apart from the state that they act on.
+pub struct Inputs {
+    pub(super) tun: TunReader,
+    pub(super) udp: UdpPort,
+    pub(super) network: NetworkMonitor,
+    pub(super) relays: mpsc::Receiver<RelayEvent>,
+}
+
+impl Engine {
+    /// Opens the port and makes the mesh. Nothing moves before [`Engine::run`].
+    pub fn new(
+        config: EngineConfig,
+        events: mpsc::Sender<EngineEvent>,
+    ) -> std::io::Result<(Self, Inputs)> {
+        let mut warnings = Vec::new();
+        let udp = match UdpPort::bind(config.port) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                warnings.push(format!(
+                    "UDP port {} is in use by another program; another port was taken",
+                    config.port
+                ));
+                UdpPort::bind(0)?
+            }
+            result => result?,
+        };
+        let mut mesh_config = MeshConfig::default();
+        if let Some(interval) = config.psk_interval {
+            mesh_config.handshake = mesh_config.handshake.with_rotation(interval);
+        }
+        let handshakes = Handshakes::new(
+            Identity { wg: config.wg_key.clone(), kem: config.kem },
+            mesh_config.handshake.clone(),
+            Box::new(rand::make_rng::<rand::rngs::StdRng>()),
+            std::time::Instant::now(),
+        );
+        let mesh = Mesh::new(
+            &mesh_config,
+            Box::new(Gotatun::new(&config.wg_key)),
+            handshakes,
+            DiscoPrivateKey::generate(&mut rand::rng()),
+            Box::new(rand::make_rng::<rand::rngs::StdRng>()),
+        );
+        let (relay_events, relays) = mpsc::channel(RELAY_CHANNEL);
+        let (reader, writer) = config.tun.split();
+        let engine = Self {
+            mesh,
+            relays: Relays::new(config.wg_key, relay_events),
+            endpoints: Endpoints::default(),
+            warnings,
+            home: None,
+            config: Shared { netmap: config.netmap, port: udp.port()? },
+            stun: Stun::new(),
+            tun: writer,
+            events,
+            reported: None,
+            ticket_asked: None,
+            bursts: Vec::new(),
+            packets: Vec::with_capacity(CHANNEL_CAPACITY),
+        };
+        Ok((engine, Inputs { tun: reader, udp, network: config.network, relays }))
+    }
+
+    /// Moves packets until it is told to stop, or cannot go on.
+    pub async fn run(
+        mut self,
+        mut inputs: Inputs,
+        mut control: mpsc::Receiver<ControlEvent>,
+        mut requests: mpsc::Receiver<Request>,
+    ) {
+        self.set_addresses(&inputs.network);
+        self.apply(&Update::Full, now());
+        let mut received: Vec<(SocketAddr, BytesMut)> = Vec::new();
+        loop {
+            self.flush(&inputs.udp).await;
+            self.update_report();
+            let wake = self.wake_at();
+            tokio::select! {
+                batch = inputs.tun.recv() => match batch {
+                    Ok(batch) => {
+                        let now = now();
+                        for packet in batch {
+                            self.mesh.handle_tun(BytesMut::from(&*packet), now);
+                        }
+                    }
+                    Err(error) => return self.fail(format!("the TUN device is gone: {error}")).await,
+                },
+                result = inputs.udp.receive(&mut received) => {
+                    if let Err(error) = result {
+                        // An ICMP error of an earlier datagram, reported here; the socket is fine.
+                        tracing::debug!(%error, "UDP receive");
+                    }
+                    let now = now();
+                    for (from, datagram) in received.drain(..) {
+                        self.handle_datagram(from, datagram, now);
+                    }
+                }
+                Some(event) = inputs.relays.recv() => {
+                    self.handle_relay_event(event);
+                    while let Ok(event) = inputs.relays.try_recv() {
+                        self.handle_relay_event(event);
+                    }
+                }
+                event = control.recv() => match event {
+                    Some(event) => self.handle_control(event),
+                    None => return,
+                },
+                request = requests.recv() => match request {
+                    // Nobody waits for the answer if this fails.
+                    Some(Request::Status(answer)) => drop(answer.send(status::of(&mut self))),
+                    Some(Request::Shutdown) | None => return,
+                },
+                () = inputs.network.changed() => {
+                    tracing::info!("network changed");
+                    self.set_addresses(&inputs.network);
+                    self.mesh.network_changed(now());
+                }
+                () = self.stun.looked_up() => {}
+                () = sleep_until(wake) => self.handle_timeout(&inputs.udp).await,
+            }
+        }
+    }
+
+    async fn fail(&self, why: String) {
+        // Fails only if the supervisor is gone, and with it whoever could be told.
+        let _ = self.events.send(EngineEvent::Failed(why)).await;
+    }
+
+    fn wake_at(&self) -> Instant {
+        let mesh = self.mesh.poll_timeout().map(Instant::from_std);
+        let idle = Instant::now() + Duration::from_secs(3600);
+        [mesh, self.stun.poll_timeout()].into_iter().flatten().min().unwrap_or(idle)
+    }
+
+    async fn handle_timeout(&mut self, udp: &UdpPort) {
+        let at = Instant::now();
+        self.mesh.handle_timeout(at.into_std());
+        for (to, request) in self.stun.requests(at) {
+            let burst = Burst::new(to, BytesMut::from(request.as_slice()));
+            if let Err(error) = udp.send(&burst).await {
+                tracing::debug!(%to, %error, "STUN request not sent");
+            }
+        }
+    }
+
+    fn handle_datagram(&mut self, from: SocketAddr, datagram: BytesMut, now: std::time::Instant) {
+        if classify(&datagram) != Kind::Stun {
+            self.mesh.handle_udp(from, datagram, now);
+            return;
+        }
+        let at = Instant::from_std(now);
+        if let Some((region, seen, latency)) = self.stun.handle(from, &datagram, at) {
+            tracing::debug!(%region, %seen, ?latency, "seen by STUN");
+            self.endpoints.stun_answer(region, seen, latency, at);
+        }
+    }
+
+    fn handle_relay_event(&mut self, event: RelayEvent) {
+        match event {
+            RelayEvent::Packet { region, from, packet } => {
+                self.mesh.handle_relay(region, from, BytesMut::from(&packet[..]), now());
+            }
+            RelayEvent::Changed => {}
+            RelayEvent::TicketRefused => {
+                let at = Instant::now();
+                let recently = |asked: Instant| at.duration_since(asked) < TICKET_PAUSE;
+                if !self.ticket_asked.is_some_and(recently) {
+                    self.ticket_asked = Some(at);
+                    self.emit(EngineEvent::NeedTicket);
+                }
+            }
+        }
+    }
+
+    fn handle_control(&mut self, event: ControlEvent) {
+        match event {
+            ControlEvent::Netmap(update) => self.apply(&update, now()),
+            ControlEvent::Ticket(ticket) => self.relays.set_ticket(ticket),
+            ControlEvent::KemKey(key) => self.mesh.provide_kem_key(&key, now()),
+            ControlEvent::Connected | ControlEvent::Disconnected => {}
+        }
+    }
+
+    /// Brings the mesh to what the netmap says.
+    fn apply(&mut self, update: &Update, now: std::time::Instant) {
+        let shared = std::sync::Arc::clone(&self.config.netmap);
+        let netmap = shared.read().unwrap_or_else(PoisonError::into_inner);
+        match update {
+            Update::Volatile(peers) => {
+                for peer in peers.iter().filter_map(|id| netmap.volatile(id)) {
+                    self.mesh.set_volatile(peer, now);
+                }
+            }
+            Update::Full | Update::Delta(_) => {
+                if let Some(this) = netmap.this() {
+                    self.mesh.set_self(this);
+                }
+                let gone: Vec<MachineId> =
+                    self.mesh.peer_ids().filter(|id| !netmap.peers().contains_key(id)).collect();
+                for id in gone {
+                    self.mesh.remove_peer(id);
+                }
+                for (id, record) in netmap.peers() {
+                    if self.mesh.upsert_peer(record, now)
+                        && let Some(volatile) = netmap.volatile(id)
+                    {
+                        self.mesh.set_volatile(volatile, now);
+                    }
+                }
+                self.mesh.set_filter(netmap.filter());
+                if self.relays.set_map(netmap.relays()) {
+                    self.stun.set_map(netmap.relays());
+                }
+            }
+            Update::Ticket(_) | Update::InSync | Update::Ended(_) | Update::Ignored => {}
+        }
+    }
+
+    fn set_addresses(&mut self, network: &NetworkMonitor) {
+        self.endpoints.set_local(&network.addresses(), self.config.port);
+        self.stun.start_round(Instant::now());
+    }
+
+    /// Tells the control plane and the mesh where this machine is, if that changed.
+    fn update_report(&mut self) {
+        let endpoints = self.endpoints.list(Instant::now());
+        if self.stun.is_settled() || self.endpoints.is_measured() {
+            self.home = self.endpoints.home(self.home, &mut self.relays.regions());
+            self.relays.set_home(self.home);
+        }
+        let report = VolatileReport {
+            endpoints,
+            home_region: self.home,
+            disco_key: Some(self.mesh.disco_key()),
+        };
+        if self.reported.as_ref() == Some(&report) {
+            return;
+        }
+        self.mesh.set_endpoints(report.endpoints.iter().map(|endpoint| endpoint.addr).collect());
+        if self.emit(EngineEvent::Report(report.clone())) {
+            self.reported = Some(report);
+        }
+    }
+
+    /// Tells the supervisor. `false`: it is busy; what matters is told again.
+    fn emit(&self, event: EngineEvent) -> bool {
+        self.events.try_send(event).is_ok()
+    }
+
+    /// Carries out what the mesh wants.
+    async fn flush(&mut self, udp: &UdpPort) {
+        while let Some(output) = self.mesh.poll_output() {
+            match output {
+                Output::Udp { to, datagram } => self.enqueue(to, datagram, udp.max_segments()),
+                Output::Tun(packet) => self.packets.push(packet),
+                Output::Relay { region, peer, datagram } => {
+                    self.relays.send(region, peer, datagram.freeze());
+                }
+                Output::NeedKemKey(hash) => {
+                    self.emit(EngineEvent::NeedKemKey(hash));
+                }
+                Output::Event(event) => tell(&event),
+            }
+        }
+        if !self.packets.is_empty() {
+            let packets = self.packets.iter().map(|packet| &packet[..]);
+            if let Err(error) = self.tun.send(packets).await {
+                tracing::debug!(%error, "the TUN device refused packets");
+            }
+            self.packets.clear();
+        }
+        for burst in std::mem::take(&mut self.bursts) {
+            if let Err(error) = udp.send(&burst).await {
+                tracing::trace!(to = %burst.to, %error, "not sent");
+                self.mesh.send_failed(burst.to, now());
+            }
+        }
+    }
+
+    fn enqueue(&mut self, to: SocketAddr, datagram: BytesMut, max: usize) {
+        let left = match self.bursts.last_mut() {
+            Some(burst) => burst.push(to, datagram, max),
+            None => Some(datagram),
+        };
+        if let Some(datagram) = left {
+            self.bursts.push(Burst::new(to, datagram));
+        }
+    }
+}
+
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+fn tell(event: &Event) {
+    match event {
+        Event::Path { peer, selected } => tracing::info!(%peer, ?selected, "path"),
+        Event::Psk { peer, epoch } => tracing::info!(%peer, epoch, "preshared key"),
+        Event::PskExpired { peer } => tracing::warn!(%peer, "preshared key expired"),
+    }
+}
