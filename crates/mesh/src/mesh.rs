@@ -1,0 +1,272 @@
+//! The mesh: its state, and what the control plane and the clock tell it.
+
+mod inbound;
+mod outbound;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use ipnet::IpNet;
+use rand::{CryptoRng, Rng};
+use ztna_disco::Keyring;
+use ztna_filter::Filter;
+use ztna_handshake::{Handshakes, PeerConfig};
+use ztna_path::PathAgent;
+use ztna_proto::filter::PacketFilter;
+use ztna_proto::keys::KemPublicKey;
+use ztna_proto::netmap::{PeerRecord, PeerVolatile, SelfRecord};
+use ztna_proto::{DiscoPrivateKey, DiscoPublicKey, MachineId, WgPublicKey};
+
+use crate::config::{MeshConfig, SourceFilter};
+use crate::output::Output;
+use crate::peer::Peer;
+use crate::routing::RoutingTable;
+use crate::status::{DropCounts, PeerStatus};
+use crate::tunnel::WireGuard;
+
+/// The data plane of one machine. See the [crate's page](crate).
+pub struct Mesh {
+    wireguard: Box<dyn WireGuard>,
+    handshakes: Handshakes,
+    keyring: Keyring,
+    filter: Filter,
+    source_filter: SourceFilter,
+    rng: Box<dyn CryptoRng + Send>,
+    peers: BTreeMap<MachineId, Peer>,
+    by_key: BTreeMap<WgPublicKey, MachineId>,
+    by_disco: BTreeMap<DiscoPublicKey, MachineId>,
+    by_index: BTreeMap<u32, MachineId>,
+    routes: RoutingTable,
+    /// Where this machine may be reached, for call-me-maybe.
+    endpoints: Vec<SocketAddr>,
+    own_networks: Vec<IpNet>,
+    rules: PacketFilter,
+    /// When each peer wants to be looked at; an entry may be early, never late.
+    deadlines: BTreeSet<(Instant, MachineId)>,
+    outputs: VecDeque<Output>,
+    drops: DropCounts,
+}
+
+impl Mesh {
+    /// A mesh without peers. `handshakes` holds this machine's keys, as does `wireguard`.
+    pub fn new(
+        config: &MeshConfig,
+        wireguard: Box<dyn WireGuard>,
+        handshakes: Handshakes,
+        disco_key: DiscoPrivateKey,
+        rng: Box<dyn CryptoRng + Send>,
+    ) -> Self {
+        Self {
+            wireguard,
+            handshakes,
+            keyring: Keyring::new(disco_key),
+            filter: Filter::new(ztna_filter::Limits::default()),
+            source_filter: config.source_filter,
+            rng,
+            peers: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            by_disco: BTreeMap::new(),
+            by_index: BTreeMap::new(),
+            routes: RoutingTable::default(),
+            endpoints: Vec::new(),
+            own_networks: Vec::new(),
+            rules: PacketFilter::default(),
+            deadlines: BTreeSet::new(),
+            outputs: VecDeque::new(),
+            drops: DropCounts::default(),
+        }
+    }
+
+    /// The discovery key to report to the control plane.
+    pub fn disco_key(&self) -> DiscoPublicKey {
+        self.keyring.public()
+    }
+
+    /// What the control plane says of this machine.
+    pub fn set_self(&mut self, this: &SelfRecord) {
+        self.own_networks =
+            vec![IpNet::from(std::net::IpAddr::V4(this.ipv4)), IpNet::from(std::net::IpAddr::V6(this.ipv6))];
+        self.filter.set_rules(&self.rules, &self.own_networks);
+    }
+
+    /// The packet filter.
+    pub fn set_filter(&mut self, rules: &PacketFilter) {
+        self.rules = rules.clone();
+        self.filter.set_rules(rules, &self.own_networks);
+    }
+
+    /// Adds a peer, or changes what is known of it. A new WireGuard key makes it a new peer. Says
+    /// whether the peer is new: the mesh does not know yet where it is.
+    pub fn upsert_peer(&mut self, record: &PeerRecord, now: Instant) -> bool {
+        let id = record.id;
+        match self.peers.get(&id) {
+            Some(peer) if peer.record == *record => return false,
+            Some(peer) if peer.record.wg_key != record.wg_key => self.remove_peer(id),
+            _ => {}
+        }
+        match record.kem_key {
+            Some(kem_key) => self
+                .handshakes
+                .upsert_peer(record.wg_key, PeerConfig { kem_key, pq: record.pq }),
+            // Without an agent there is no hybrid handshake, and without it no preshared key.
+            None => self.handshakes.remove_peer(&record.wg_key),
+        }
+        let is_new = !self.peers.contains_key(&id);
+        if is_new {
+            let tunnel = self.wireguard.tunnel(&record.wg_key, now);
+            let path = PathAgent::new(self.rng.next_u64(), now);
+            self.peers.insert(id, Peer::new(record.clone(), tunnel, path));
+            self.by_key.insert(record.wg_key, id);
+        }
+        let Some(peer) = self.peers.get_mut(&id) else { return false };
+        peer.record = record.clone();
+        let networks = peer.networks();
+        self.filter.set_peer(id, &record.groups, &networks);
+        self.routes.remove_peer(id);
+        for network in networks {
+            self.routes.insert(network, id);
+        }
+        is_new
+    }
+
+    /// Forgets a peer and all its keys.
+    pub fn remove_peer(&mut self, id: MachineId) {
+        let Some(peer) = self.peers.remove(&id) else { return };
+        self.handshakes.remove_peer(&peer.record.wg_key);
+        self.by_key.remove(&peer.record.wg_key);
+        if let Some(key) = peer.disco_key {
+            self.by_disco.remove(&key);
+        }
+        for index in peer.indices() {
+            self.by_index.remove(index);
+        }
+        if let Some(deadline) = peer.deadline {
+            self.deadlines.remove(&(deadline, id));
+        }
+        self.filter.remove_peer(id);
+        self.routes.remove_peer(id);
+    }
+
+    /// The peers that the mesh has.
+    pub fn peer_ids(&self) -> impl Iterator<Item = MachineId> {
+        self.peers.keys().copied()
+    }
+
+    /// Where a peer is reached right now. Of a peer that the mesh does not have: ignored.
+    pub fn set_volatile(&mut self, volatile: &PeerVolatile, now: Instant) {
+        let id = volatile.id;
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let report = &volatile.report;
+        if peer.disco_key != report.disco_key {
+            if let Some(old) = peer.disco_key.take() {
+                self.by_disco.remove(&old);
+                // The peer's process is a new one: nothing that its paths proved still holds.
+                peer.path.reset(now);
+            }
+            if let Some(key) = report.disco_key {
+                self.by_disco.insert(key, id);
+            }
+            peer.disco_key = report.disco_key;
+        }
+        peer.path.set_relay(report.home_region, now);
+        peer.path.set_candidates(&report.endpoints, now);
+        self.drain_path(id, now);
+    }
+
+    /// Where this machine may be reached. Sent to peers that are called.
+    pub fn set_endpoints(&mut self, endpoints: Vec<SocketAddr>) {
+        self.endpoints = endpoints;
+    }
+
+    /// This machine's addresses or routes changed: no path is to be trusted as it was.
+    pub fn network_changed(&mut self, now: Instant) {
+        for id in self.peers.keys().copied().collect::<Vec<_>>() {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.path.network_changed(now);
+            }
+            self.drain_path(id, now);
+        }
+    }
+
+    /// A datagram to this address could not be sent.
+    pub fn send_failed(&mut self, to: SocketAddr, now: Instant) {
+        for id in self.peers.keys().copied().collect::<Vec<_>>() {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.path.send_failed(to, now);
+            }
+            self.drain_path(id, now);
+        }
+    }
+
+    /// The answer to [`Output::NeedKemKey`]. A key that nobody asked for is ignored.
+    pub fn provide_kem_key(&mut self, key: &KemPublicKey, now: Instant) {
+        self.handshakes.provide_kem_key(key, now);
+        self.drain_handshakes(now);
+    }
+
+    /// When [`Mesh::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let peers = self.deadlines.first().map(|(at, _)| *at);
+        [peers, self.handshakes.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((at, id)) = self.deadlines.first().copied() {
+            if at > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            self.peer_timeout(id, now);
+        }
+        self.handshakes.handle_timeout(now);
+        self.drain_handshakes(now);
+    }
+
+    fn peer_timeout(&mut self, id: MachineId, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.deadline = None;
+        peer.drop_stale_queue(now);
+        peer.psk.expire_previous(now);
+        peer.path.handle_timeout(now);
+        let due = peer.tick_due(now);
+        // A handshake that is tried without a key of the hybrid handshake can only fail.
+        let datagram = if due && peer.psk.installed().is_some() { peer.tunnel.tick(now) } else { None };
+        if let Some(datagram) = datagram {
+            self.transmit(id, datagram, now);
+        }
+        self.drain_path(id, now);
+    }
+
+    /// The next thing to carry out.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// State of every peer, in the order of their ids.
+    pub fn status(&self) -> Vec<PeerStatus> {
+        self.peers.values().map(Peer::status).collect()
+    }
+
+    /// Packets that were dropped before they could be said to be a peer's.
+    pub fn drops(&self) -> &DropCounts {
+        &self.drops
+    }
+
+    fn reschedule(&mut self, id: MachineId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(wanted) = peer.wants() else { return };
+        match peer.deadline {
+            // Early is harmless, and moving the entry for every packet is not free.
+            Some(armed) if armed <= wanted => {}
+            armed => {
+                if let Some(armed) = armed {
+                    self.deadlines.remove(&(armed, id));
+                }
+                self.deadlines.insert((wanted, id));
+                peer.deadline = Some(wanted);
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Datagrams on their way in.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
+
+use bytes::BytesMut;
+use ztna_disco::Message;
+use ztna_filter::{Direction, Verdict};
+use ztna_handshake::Source;
+use ztna_path::Via;
+use ztna_proto::{MachineId, RegionId, WgPublicKey};
+
+use super::Mesh;
+use crate::demux::{Kind, classify};
+use crate::output::Output;
+use crate::routing::stated_length;
+use crate::tunnel::{Admission, Received, is_initiation, receiver_index};
+
+/// Where a datagram came from.
+#[derive(Clone, Copy)]
+enum Origin {
+    Udp(SocketAddr),
+    /// The relay has had the sender prove its key.
+    Relay(RegionId, WgPublicKey),
+}
+
+impl Origin {
+    fn via(self) -> Via {
+        match self {
+            Self::Udp(addr) => Via::Direct(addr),
+            Self::Relay(region, _) => Via::Relay(region),
+        }
+    }
+
+    /// Whether the datagram may be this key's, as far as its origin tells.
+    fn may_be(self, key: &WgPublicKey) -> bool {
+        match self {
+            Self::Udp(_) => true,
+            Self::Relay(_, sender) => sender == *key,
+        }
+    }
+
+    /// The address by which WireGuard counts handshakes and makes cookies. For relayed senders one
+    /// in `fd00::/8` (RFC 4193) that stands for their key.
+    fn limiter_addr(self) -> SocketAddr {
+        match self {
+            Self::Udp(addr) => addr,
+            Self::Relay(_, sender) => {
+                let mut octets = [0xfd; 16];
+                octets[1..].copy_from_slice(&sender.as_bytes()[..15]);
+                SocketAddr::new(IpAddr::V6(Ipv6Addr::from(octets)), 0)
+            }
+        }
+    }
+}
+
+impl Mesh {
+    /// A datagram from the UDP socket. STUN is not for the mesh.
+    pub fn handle_udp(&mut self, from: SocketAddr, datagram: BytesMut, now: Instant) {
+        self.handle_datagram(Origin::Udp(from), datagram, now);
+    }
+
+    /// A packet from a relay.
+    pub fn handle_relay(
+        &mut self,
+        region: RegionId,
+        from: WgPublicKey,
+        datagram: BytesMut,
+        now: Instant,
+    ) {
+        self.handle_datagram(Origin::Relay(region, from), datagram, now);
+    }
+
+    fn handle_datagram(&mut self, origin: Origin, datagram: BytesMut, now: Instant) {
+        match classify(&datagram) {
+            Kind::WireGuard => self.handle_wireguard(origin, datagram, now),
+            Kind::Disco => self.handle_disco(origin, &datagram, now),
+            Kind::Handshake => {
+                let source = match origin {
+                    Origin::Udp(addr) => Source::Direct(addr),
+                    Origin::Relay(region, peer) => Source::Relay { region, peer },
+                };
+                self.handshakes.handle(source, &datagram, now);
+                self.drain_handshakes(now);
+            }
+            Kind::Stun | Kind::Unknown => self.drops.count("unknown_datagram"),
+        }
+    }
+
+    fn handle_disco(&mut self, origin: Origin, datagram: &[u8], now: Instant) {
+        let sender = ztna_disco::sender(datagram);
+        let Some(id) = sender.and_then(|key| self.by_disco.get(&key)).copied() else {
+            self.drops.count("unknown_disco_key");
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if !origin.may_be(&peer.record.wg_key) {
+            self.drops.count("wrong_relay_sender");
+            return;
+        }
+        let Ok((_, message)) = self.keyring.open(datagram) else {
+            peer.drops.count("bad_disco");
+            return;
+        };
+        match (message, origin) {
+            (Message::Ping { tx, wg_key, .. }, _) if wg_key == peer.record.wg_key => {
+                peer.path.handle_ping(tx, origin.via(), now);
+            }
+            (Message::Ping { .. }, _) => peer.drops.count("bad_disco"),
+            (Message::Pong { tx, .. }, _) => peer.path.handle_pong(tx, origin.via(), now),
+            (Message::CallMeMaybe { endpoints }, Origin::Relay(..)) => {
+                peer.path.handle_call_me_maybe(&endpoints, now);
+            }
+            // Only by relay: there the sender has proved its WireGuard key.
+            (Message::CallMeMaybe { .. }, Origin::Udp(_)) => peer.drops.count("bad_disco"),
+        }
+        self.drain_path(id, now);
+    }
+
+    fn handle_wireguard(&mut self, origin: Origin, datagram: BytesMut, now: Instant) {
+        let is_data = datagram.first() == Some(&4);
+        let datagram = if is_data {
+            datagram
+        } else {
+            match self.wireguard.admit(origin.limiter_addr(), datagram, now) {
+                Admission::Pass(datagram) => datagram,
+                Admission::Reply(cookie) => return self.reply(origin, cookie),
+                Admission::Drop => return self.drops.count("bad_wireguard"),
+            }
+        };
+        let Some(id) = self.wireguard_peer(&datagram) else {
+            self.drops.count("unknown_wireguard");
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if !origin.may_be(&peer.record.wg_key) {
+            self.drops.count("wrong_relay_sender");
+            return;
+        }
+        let received = peer.tunnel.receive(datagram, &mut peer.psk.candidates(), now);
+        if !matches!(received, Received::Refused) {
+            peer.path.data_received(origin.via(), now);
+        }
+        match received {
+            Received::Packet(packet) => {
+                peer.touch(now);
+                if !packet.is_empty() {
+                    self.handshakes.want_epoch(&peer.record.wg_key, now);
+                    self.deliver(id, packet, now);
+                    self.drain_handshakes(now);
+                }
+                // Data proves that the initiator has the session, so this end may use it as well.
+                self.flush(id, now);
+            }
+            Received::Reply { datagram, established } => {
+                peer.touch(now);
+                if established {
+                    peer.handshake_over();
+                }
+                self.transmit(id, datagram, now);
+                if established {
+                    self.flush(id, now);
+                }
+            }
+            Received::Nothing => {}
+            Received::Refused => peer.drops.count("bad_wireguard"),
+        }
+        self.drain_path(id, now);
+    }
+
+    fn wireguard_peer(&self, datagram: &[u8]) -> Option<MachineId> {
+        if is_initiation(datagram) {
+            let key = self.wireguard.initiator(datagram)?;
+            self.by_key.get(&key).copied()
+        } else {
+            self.by_index.get(&receiver_index(datagram)?).copied()
+        }
+    }
+
+    fn reply(&mut self, origin: Origin, datagram: BytesMut) {
+        self.outputs.push_back(match origin {
+            Origin::Udp(to) => Output::Udp { to, datagram },
+            Origin::Relay(region, peer) => Output::Relay { region, peer, datagram },
+        });
+    }
+
+    /// Gives an opened packet to the TUN device, if the filter lets it through.
+    fn deliver(&mut self, id: MachineId, mut packet: BytesMut, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(length) = stated_length(&packet) else {
+            peer.drops.count("malformed");
+            return;
+        };
+        packet.truncate(length);
+        match self.filter.check(Direction::Inbound, id, &packet, now) {
+            Verdict::Allow => {
+                peer.rx_bytes += length as u64;
+                self.outputs.push_back(Output::Tun(packet));
+            }
+            Verdict::Drop(reason) => peer.drops.count_filter(&reason),
+        }
+    }
+}

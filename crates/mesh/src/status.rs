@@ -1,0 +1,66 @@
+//! What a mesh tells of itself.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use ztna_filter::Reason;
+use ztna_path::Selected;
+use ztna_proto::MachineId;
+
+/// Packets that were dropped, by why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DropCounts(BTreeMap<String, u64>);
+
+impl DropCounts {
+    pub(crate) fn count(&mut self, reason: &'static str) {
+        match self.0.get_mut(reason) {
+            Some(count) => *count += 1,
+            None => {
+                self.0.insert(reason.to_owned(), 1);
+            }
+        }
+    }
+
+    pub(crate) fn count_filter(&mut self, reason: &Reason) {
+        self.count(reason.name());
+    }
+
+    /// The counts, by reason.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(reason, count)| (reason.as_str(), *count))
+    }
+}
+
+/// One peer's state.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// The peer.
+    pub id: MachineId,
+    /// The way its traffic goes.
+    pub selected: Selected,
+    /// Its preshared key. `None`: no handshake has finished.
+    pub psk: Option<PskStatus>,
+    /// Whether packets wait for a session.
+    pub waiting: bool,
+    /// IP bytes sealed for it.
+    pub tx_bytes: u64,
+    /// IP bytes of it that passed the filter.
+    pub rx_bytes: u64,
+    /// Age of the WireGuard session. `None`: there is none.
+    pub session_age: Option<Duration>,
+    /// Packets to or from it that were dropped.
+    pub drops: DropCounts,
+}
+
+/// What may be told of a preshared key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PskStatus {
+    /// Its epoch.
+    pub epoch: u64,
+    /// Equal at both ends, different for each key, and tells nothing of it.
+    pub fingerprint: [u8; 8],
+    /// When it was installed.
+    pub since: Instant,
+    /// From a full handshake; else chained to one.
+    pub full: bool,
+}

@@ -1,0 +1,370 @@
+//! Two machines, a relay and a UDP network, in memory, with a clock of their own.
+//!
+//! gotatun reads the system's clock, so its own rekey timers do not run here; the epochs of the
+//! hybrid handshake, which force WireGuard handshakes, do.
+
+use std::collections::{BinaryHeap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use ztna_handshake::{Handshakes, Identity, KemPrivateKey};
+use ztna_mesh::wireguard::Gotatun;
+use ztna_mesh::{Mesh, MeshConfig, Output, SourceFilter};
+use ztna_path::Selected;
+use ztna_proto::filter::{Action, FilterRule, PacketFilter, PeerSelector};
+use ztna_proto::keys::KemPublicKey;
+use ztna_proto::netmap::{
+    Endpoint, EndpointKind, PeerRecord, PeerVolatile, PqMode, SelfRecord, VolatileReport,
+};
+use ztna_proto::{DiscoPrivateKey, KemKeyHash, MachineId, OrgId, RegionId, RuleId, WgPrivateKey};
+
+const REGION: RegionId = RegionId(1);
+const DIRECT_DELAY: Duration = Duration::from_millis(5);
+const RELAY_DELAY: Duration = Duration::from_millis(20);
+
+struct Machine {
+    id: MachineId,
+    wg_key: WgPrivateKey,
+    kem_seed: [u8; 64],
+    kem_public: KemPublicKey,
+    addr: SocketAddr,
+    mesh: Mesh,
+    delivered: VecDeque<Vec<u8>>,
+    version: u64,
+}
+
+enum Arrival {
+    Udp(SocketAddr),
+    Relay(usize),
+}
+
+struct Flying {
+    at: Instant,
+    order: u64,
+    to: usize,
+    arrival: Arrival,
+    datagram: BytesMut,
+}
+
+impl PartialEq for Flying {
+    fn eq(&self, other: &Self) -> bool {
+        self.order == other.order
+    }
+}
+impl Eq for Flying {}
+impl PartialOrd for Flying {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Flying {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (other.at, other.order).cmp(&(self.at, self.order))
+    }
+}
+
+pub struct Net {
+    machines: Vec<Machine>,
+    flying: BinaryHeap<Flying>,
+    now: Instant,
+    order: u64,
+    rng: StdRng,
+    source_filter: SourceFilter,
+    pub udp_blocked: bool,
+    /// Packets that went through the relay.
+    pub relayed: u64,
+}
+
+impl Net {
+    pub fn pair() -> Self {
+        Self::pair_with(SourceFilter::On)
+    }
+
+    pub fn pair_with(source_filter: SourceFilter) -> Self {
+        let mut net = Self {
+            machines: Vec::new(),
+            flying: BinaryHeap::new(),
+            now: Instant::now(),
+            order: 0,
+            rng: StdRng::seed_from_u64(7),
+            source_filter,
+            udp_blocked: false,
+            relayed: 0,
+        };
+        for number in 1..=2_u8 {
+            let wg_key = WgPrivateKey::generate(&mut net.rng);
+            let mut kem_seed = [0; 64];
+            net.rng.fill_bytes(&mut kem_seed);
+            let mesh = net.mesh(&wg_key, kem_seed);
+            net.machines.push(Machine {
+                id: MachineId::generate(),
+                kem_public: KemPrivateKey::from_seed(kem_seed).public(),
+                wg_key,
+                kem_seed,
+                addr: SocketAddr::from(([192, 168, 0, number], 41641)),
+                mesh,
+                delivered: VecDeque::new(),
+                version: 0,
+            });
+        }
+        net.introduce(0);
+        net.introduce(1);
+        net.announce(0);
+        net.announce(1);
+        net
+    }
+
+    fn mesh(&mut self, wg_key: &WgPrivateKey, kem_seed: [u8; 64]) -> Mesh {
+        let config = MeshConfig { source_filter: self.source_filter, ..MeshConfig::default() };
+        let identity = Identity { wg: wg_key.clone(), kem: KemPrivateKey::from_seed(kem_seed) };
+        let handshakes = Handshakes::new(
+            identity,
+            config.handshake.clone(),
+            Box::new(StdRng::seed_from_u64(self.rng.next_u64())),
+            self.now,
+        );
+        Mesh::new(
+            &config,
+            Box::new(Gotatun::new(wg_key)),
+            handshakes,
+            DiscoPrivateKey::generate(&mut self.rng),
+            Box::new(StdRng::seed_from_u64(self.rng.next_u64())),
+        )
+    }
+
+    fn ipv4(of: usize) -> std::net::Ipv4Addr {
+        std::net::Ipv4Addr::new(100, 64, 0, u8::try_from(of + 1).unwrap())
+    }
+
+    fn ipv6(of: usize) -> std::net::Ipv6Addr {
+        std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::try_from(of + 1).unwrap())
+    }
+
+    /// Gives a machine its own record, its filter and its peer.
+    fn introduce(&mut self, of: usize) {
+        let filter = self.allow_all();
+        let (now, other) = (self.now, 1 - of);
+        let peer = &self.machines[other];
+        let record = PeerRecord {
+            id: peer.id,
+            name: format!("machine-{other}"),
+            dns_name: format!("machine-{other}.test"),
+            wg_key: peer.wg_key.public(),
+            kem_key: Some(KemKeyHash::of(&peer.kem_public)),
+            ipv4: Self::ipv4(other),
+            ipv6: Self::ipv6(other),
+            routes: vec![],
+            groups: vec!["member".into()],
+            pq: PqMode::Required,
+            os: String::new(),
+            user: String::new(),
+        };
+        let machine = &mut self.machines[of];
+        machine.mesh.set_self(&SelfRecord {
+            id: machine.id,
+            org: OrgId::generate(),
+            org_name: "Test".into(),
+            name: format!("machine-{of}"),
+            dns_name: format!("machine-{of}.test"),
+            wg_key: machine.wg_key.public(),
+            ipv4: Self::ipv4(of),
+            ipv6: Self::ipv6(of),
+            key_expires_at: None,
+        });
+        machine.mesh.set_filter(&filter);
+        machine.mesh.upsert_peer(&record, now);
+    }
+
+    /// Tells a machine where its peer is.
+    fn announce(&mut self, to: usize) {
+        let (now, other) = (self.now, 1 - to);
+        let peer = &mut self.machines[other];
+        peer.version += 1;
+        peer.mesh.set_endpoints(vec![peer.addr]);
+        let volatile = PeerVolatile {
+            id: peer.id,
+            version: peer.version,
+            online: true,
+            last_seen: None,
+            report: VolatileReport {
+                endpoints: vec![Endpoint { addr: peer.addr, kind: EndpointKind::Local }],
+                home_region: Some(REGION),
+                disco_key: Some(peer.mesh.disco_key()),
+            },
+        };
+        self.machines[to].mesh.set_volatile(&volatile, now);
+    }
+
+    pub fn allow_all(&self) -> PacketFilter {
+        let rule = FilterRule {
+            rule: RuleId::generate(),
+            action: Action::Allow,
+            peers: vec![PeerSelector::Group("member".into())],
+            networks: vec![],
+            protocols: vec![],
+            ports: vec![],
+        };
+        PacketFilter { inbound: vec![rule.clone()], outbound: vec![rule] }
+    }
+
+    pub fn set_filter(&mut self, of: usize, filter: &PacketFilter) {
+        self.machines[of].mesh.set_filter(filter);
+    }
+
+    pub fn forget(&mut self, at: usize, peer: usize) {
+        let id = self.machines[peer].id;
+        self.machines[at].mesh.remove_peer(id);
+    }
+
+    /// The machine's process starts anew: same identity, no session, new discovery key.
+    pub fn restart(&mut self, of: usize) {
+        let (wg_key, seed) = (self.machines[of].wg_key.clone(), self.machines[of].kem_seed);
+        self.machines[of].mesh = self.mesh(&wg_key, seed);
+        self.introduce(of);
+        self.announce(of);
+        self.announce(1 - of);
+    }
+
+    pub fn send(&mut self, from: usize, to: usize, payload: &[u8]) {
+        let packet = udp_packet(Self::ipv4(from), Self::ipv4(to), payload);
+        self.machines[from].mesh.handle_tun(packet, self.now);
+        self.carry_out(from);
+    }
+
+    /// Payloads that arrived since the last call.
+    pub fn delivered(&mut self, at: usize) -> Vec<Vec<u8>> {
+        self.machines[at].delivered.drain(..).collect()
+    }
+
+    pub fn selected(&self, of: usize) -> Selected {
+        self.machines[of].mesh.status()[0].selected
+    }
+
+    pub fn fingerprint(&self, of: usize) -> Option<[u8; 8]> {
+        self.machines[of].mesh.status().first()?.psk.map(|psk| psk.fingerprint)
+    }
+
+    pub fn drop_count(&self, at: usize) -> u64 {
+        self.machines[at].mesh.status()[0].drops.iter().map(|(_, count)| count).sum()
+    }
+
+    pub fn throw_garbage(&mut self, at: usize, datagrams: usize) {
+        let from = SocketAddr::from(([203, 0, 113, 9], 4242));
+        for _ in 0..datagrams {
+            let length = self.rng.next_u32() as usize % 1400;
+            let mut datagram = BytesMut::zeroed(length);
+            self.rng.fill_bytes(&mut datagram);
+            // Half of them look like WireGuard at first sight.
+            if self.rng.next_u32() & 1 == 0 && length > 4 {
+                datagram[0] = 1 + (datagram[0] & 3);
+                datagram[1..4].fill(0);
+            }
+            self.machines[at].mesh.handle_udp(from, datagram, self.now);
+            self.carry_out(at);
+        }
+    }
+
+    /// Lets time pass.
+    pub fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        loop {
+            let timer = self.machines.iter().filter_map(|m| m.mesh.poll_timeout()).min();
+            let arrival = self.flying.peek().map(|flying| flying.at);
+            let Some(next) = [timer, arrival].into_iter().flatten().min() else { break };
+            if next > end {
+                break;
+            }
+            self.now = self.now.max(next);
+            while self.flying.peek().is_some_and(|flying| flying.at <= self.now) {
+                let Some(flying) = self.flying.pop() else { break };
+                self.arrive(flying);
+            }
+            for of in 0..self.machines.len() {
+                if self.machines[of].mesh.poll_timeout().is_some_and(|at| at <= self.now) {
+                    self.machines[of].mesh.handle_timeout(self.now);
+                    self.carry_out(of);
+                }
+            }
+        }
+        self.now = end;
+    }
+
+    fn arrive(&mut self, flying: Flying) {
+        let now = self.now;
+        match flying.arrival {
+            Arrival::Udp(from) => {
+                self.machines[flying.to].mesh.handle_udp(from, flying.datagram, now);
+            }
+            Arrival::Relay(from) => {
+                let key = self.machines[from].wg_key.public();
+                self.machines[flying.to].mesh.handle_relay(REGION, key, flying.datagram, now);
+            }
+        }
+        self.carry_out(flying.to);
+    }
+
+    fn carry_out(&mut self, of: usize) {
+        while let Some(output) = self.machines[of].mesh.poll_output() {
+            match output {
+                Output::Udp { to, datagram } => {
+                    let target = self.machines.iter().position(|machine| machine.addr == to);
+                    if let (Some(target), false) = (target, self.udp_blocked) {
+                        let arrival = Arrival::Udp(self.machines[of].addr);
+                        self.launch(target, arrival, datagram, DIRECT_DELAY);
+                    }
+                }
+                Output::Relay { peer, datagram, .. } => {
+                    self.relayed += 1;
+                    let target = self.machines.iter().position(|m| m.wg_key.public() == peer);
+                    if let Some(target) = target {
+                        self.launch(target, Arrival::Relay(of), datagram, RELAY_DELAY);
+                    }
+                }
+                Output::Tun(packet) => {
+                    self.machines[of].delivered.push_back(packet[28..].to_vec());
+                }
+                Output::NeedKemKey(hash) => {
+                    let key = self
+                        .machines
+                        .iter()
+                        .map(|machine| &machine.kem_public)
+                        .find(|key| KemKeyHash::of(key) == hash)
+                        .cloned()
+                        .unwrap();
+                    self.machines[of].mesh.provide_kem_key(&key, self.now);
+                }
+                Output::Event(_) => {}
+            }
+        }
+    }
+
+    fn launch(&mut self, to: usize, arrival: Arrival, datagram: BytesMut, delay: Duration) {
+        self.order += 1;
+        let at = self.now + delay;
+        self.flying.push(Flying { at, order: self.order, to, arrival, datagram });
+    }
+}
+
+/// An IPv4 UDP packet from port 1000 to port 2000.
+pub fn udp_packet(
+    from: std::net::Ipv4Addr,
+    to: std::net::Ipv4Addr,
+    payload: &[u8],
+) -> BytesMut {
+    let length = u16::try_from(28 + payload.len()).unwrap();
+    let mut packet = BytesMut::zeroed(28);
+    packet[0] = 0x45;
+    packet[2..4].copy_from_slice(&length.to_be_bytes());
+    packet[8] = 64;
+    packet[9] = 17;
+    packet[12..16].copy_from_slice(&from.octets());
+    packet[16..20].copy_from_slice(&to.octets());
+    packet[20..22].copy_from_slice(&1000_u16.to_be_bytes());
+    packet[22..24].copy_from_slice(&2000_u16.to_be_bytes());
+    packet[24..26].copy_from_slice(&(length - 20).to_be_bytes());
+    packet.extend_from_slice(payload);
+    packet
+}
