@@ -1,0 +1,367 @@
+//! A machine of a lab: the `ztna` daemon on a host, driven by the `ztna` command as a person would.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::api::Server;
+use crate::lab::{Lab, set_environment};
+use crate::net::cmd::poll;
+use crate::net::{Host, Netns};
+use crate::program::{Finished, Program, finish};
+
+/// UDP port of every agent: the default, so that NATs meet what they meet outside.
+pub const PORT: u16 = 41641;
+/// Longest wait for a command of `ztna`.
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+/// Longest wait for the daemon's socket.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long one ping waits for its answer.
+const PING_WAIT: &str = "1";
+
+/// `ztna status --json`, as far as labs look.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Status {
+    /// What the daemon is doing.
+    pub state: String,
+    /// This machine, once it is enrolled.
+    pub this: Option<This>,
+    /// The peers it knows.
+    #[serde(default)]
+    pub peers: Vec<Peer>,
+}
+
+/// The machine itself.
+#[derive(Clone, Debug, Deserialize)]
+pub struct This {
+    /// Its name in the org.
+    pub name: String,
+    /// Its tailnet address.
+    pub ipv4: Ipv4Addr,
+}
+
+/// A peer as the machine sees it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Peer {
+    /// Its name in the org.
+    pub name: String,
+    /// Its tailnet address.
+    pub ipv4: Ipv4Addr,
+    /// How packets go there.
+    pub path: PeerPath,
+    /// The preshared key with it.
+    pub psk: PeerPsk,
+}
+
+/// How packets go to a peer.
+#[derive(Clone, Debug, Deserialize)]
+pub struct PeerPath {
+    /// `direct`, `relay` or `none`.
+    pub kind: String,
+    /// The peer's endpoint on a direct path.
+    #[serde(default)]
+    pub addr: Option<SocketAddr>,
+    /// Round-trip time.
+    #[serde(default)]
+    pub latency_ms: Option<f64>,
+}
+
+/// The preshared key with a peer.
+#[derive(Clone, Debug, Deserialize)]
+pub struct PeerPsk {
+    /// `active`, or why there is none.
+    pub state: String,
+    /// Grows with every key.
+    #[serde(default)]
+    pub epoch: Option<u64>,
+    /// Keyed hash of the key: equal at both ends, different for every key.
+    #[serde(default)]
+    pub fingerprint: Option<String>,
+}
+
+/// What `ztna up` is given.
+#[derive(Clone, Debug, Default)]
+pub struct Up<'a> {
+    /// The control plane.
+    pub server: Option<&'a Server>,
+    /// Key that enrols the machine.
+    pub auth_key: Option<&'a str>,
+}
+
+/// A machine: a host, and where its daemon keeps things.
+pub struct Agent {
+    /// Where it runs.
+    pub host: Host,
+    program: String,
+    state_dir: PathBuf,
+    socket: PathBuf,
+    log: PathBuf,
+    extra: Vec<String>,
+    daemon: Option<Program>,
+}
+
+impl Agent {
+    /// A machine whose daemon does not run yet. `extra` are flags for the daemon.
+    ///
+    /// # Errors
+    /// The program is not built, or its directories cannot be made.
+    pub fn new(lab: &Lab, host: &Host, extra: &[&str]) -> Result<Self> {
+        let (state, log) = (lab.state_dir(&host.name)?, lab.log(&host.name));
+        Ok(Self::at(lab.program("ztna")?, host, state, log, extra))
+    }
+
+    /// [`Agent::new`] outside a lab: with its own state directory and log.
+    #[must_use]
+    pub fn at(
+        program: String,
+        host: &Host,
+        state_dir: PathBuf,
+        log: PathBuf,
+        extra: &[&str],
+    ) -> Self {
+        Self {
+            host: host.clone(),
+            program,
+            socket: state_dir.join("sock"),
+            state_dir,
+            log,
+            extra: extra.iter().map(|&flag| flag.to_owned()).collect(),
+            daemon: None,
+        }
+    }
+
+    /// The machine's name: its host's.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.host.name
+    }
+
+    /// The namespace it runs in.
+    #[must_use]
+    pub fn netns(&self) -> &Netns {
+        &self.host.netns
+    }
+
+    /// Where the daemon keeps its state.
+    #[must_use]
+    pub fn state_dir(&self) -> &std::path::Path {
+        &self.state_dir
+    }
+
+    /// `ztna` on this machine, ready for a subcommand.
+    #[must_use]
+    pub fn ztna(&self) -> Command {
+        let mut command = self.host.netns.command(&self.program);
+        set_environment(&mut command);
+        command.arg("--socket").arg(&self.socket);
+        command
+    }
+
+    /// Starts the daemon and waits until it answers.
+    ///
+    /// # Errors
+    /// It ends, or does not answer in time.
+    pub fn start_daemon(&mut self) -> Result<()> {
+        let program = self.spawn_daemon()?;
+        let program = self.daemon.insert(program);
+        let socket = &self.socket;
+        poll(START_LIMIT, "the daemon opens its socket", || {
+            program.check_running()?;
+            Ok(std::os::unix::net::UnixStream::connect(socket).ok())
+        })?;
+        Ok(())
+    }
+
+    /// Starts a daemon with this machine's files; `start_daemon` without the wait.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn spawn_daemon(&self) -> Result<Program> {
+        let mut command = self.ztna();
+        command
+            .arg("daemon")
+            .arg("--state-dir")
+            .arg(&self.state_dir)
+            .args(["--tun", "ztna0", "--port", &PORT.to_string()])
+            .args(&self.extra);
+        Program::start(&format!("daemon of {}", self.name()), command, &self.log)
+    }
+
+    /// Stops the daemon in order.
+    ///
+    /// # Errors
+    /// It does not end well.
+    pub fn stop_daemon(&mut self) -> Result<()> {
+        match self.daemon.take() {
+            Some(daemon) => daemon.stop(),
+            None => Ok(()),
+        }
+    }
+
+    /// Kills the daemon (SIGKILL).
+    ///
+    /// # Errors
+    /// It had ended by itself.
+    pub fn kill_daemon(&mut self) -> Result<()> {
+        self.daemon.take().context("no daemon runs")?.kill()
+    }
+
+    /// Runs `ztna up` and returns how it ended, well or not.
+    ///
+    /// # Errors
+    /// It cannot be run, or does not end in time.
+    pub fn try_up(&self, up: &Up<'_>) -> Result<Finished> {
+        let mut command = self.ztna();
+        command.arg("up");
+        if let Some(server) = up.server {
+            command.args(["--server", &server.url, "--server-pin", &server.pin]);
+        }
+        if let Some(key) = up.auth_key {
+            command.args(["--auth-key", key]);
+        }
+        command.args(["--hostname", self.name()]);
+        finish(command, COMMAND_LIMIT)
+    }
+
+    /// Runs `ztna up` and demands that it works.
+    ///
+    /// # Errors
+    /// It does not; the error holds what it said.
+    pub fn up(&self, up: &Up<'_>) -> Result<()> {
+        succeed(&format!("`ztna up` on {}", self.name()), self.try_up(up)?)?;
+        Ok(())
+    }
+
+    /// Starts the daemon and enrols the machine.
+    ///
+    /// # Errors
+    /// Either fails.
+    pub fn enrol(&mut self, server: &Server, auth_key: &str) -> Result<()> {
+        self.start_daemon()?;
+        self.up(&Up {
+            server: Some(server),
+            auth_key: Some(auth_key),
+        })
+    }
+
+    /// Runs a subcommand and demands that it works.
+    ///
+    /// # Errors
+    /// It does not; the error holds what it said.
+    pub fn run(&self, args: &[&str]) -> Result<String> {
+        let mut command = self.ztna();
+        command.args(args);
+        let what = format!("`ztna {}` on {}", args.join(" "), self.name());
+        succeed(&what, finish(command, COMMAND_LIMIT)?)
+    }
+
+    /// What `ztna status` says.
+    ///
+    /// # Errors
+    /// It does not work, or says something else than the contract.
+    pub fn status(&self) -> Result<Status> {
+        let json = self.run(&["status", "--json"])?;
+        serde_json::from_str(&json)
+            .with_context(|| format!("status of {}: {}", self.name(), json.trim()))
+    }
+
+    /// The machine's tailnet address.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn ipv4(&self) -> Result<Ipv4Addr> {
+        let this = self.status()?.this;
+        Ok(this
+            .with_context(|| format!("{} is not enrolled", self.name()))?
+            .ipv4)
+    }
+
+    /// What the machine knows of a peer. `None`: nothing.
+    ///
+    /// # Errors
+    /// `ztna status` fails.
+    pub fn peer(&self, name: &str) -> Result<Option<Peer>> {
+        let peers = self.status()?.peers;
+        Ok(peers.into_iter().find(|peer| peer.name == name))
+    }
+
+    /// Waits until what the machine knows of a peer is as wanted.
+    ///
+    /// # Errors
+    /// It does not become so in time; the error tells how it is.
+    pub fn wait_for_peer(
+        &self,
+        name: &str,
+        limit: Duration,
+        what: &str,
+        wanted: impl Fn(&Peer) -> bool,
+    ) -> Result<Peer> {
+        let mut last = None;
+        let found = poll(limit, what, || {
+            last = self.peer(name)?;
+            Ok(last.clone().filter(|peer| wanted(peer)))
+        });
+        found.with_context(|| format!("{} knows of {name}: {last:?}", self.name()))
+    }
+
+    /// Whether one ping is answered.
+    ///
+    /// # Errors
+    /// `ping` cannot be run.
+    pub fn pings(&self, address: Ipv4Addr) -> Result<bool> {
+        let mut command = self.host.netns.command("ping");
+        command.args(["-n", "-c", "1", "-W", PING_WAIT, &address.to_string()]);
+        Ok(finish(command, COMMAND_LIMIT)?.status.success())
+    }
+
+    /// Pings until an answer comes; returns how long that took.
+    ///
+    /// # Errors
+    /// None comes in time.
+    pub fn ping_until(&self, address: Ipv4Addr, limit: Duration) -> Result<Duration> {
+        let start = Instant::now();
+        let what = format!("{} gets an answer from {address}", self.name());
+        poll(limit, &what, || Ok(self.pings(address)?.then_some(())))?;
+        Ok(start.elapsed())
+    }
+}
+
+/// Demands that a command ended well, and returns its output.
+///
+/// # Errors
+/// It did not; the error holds what it said.
+pub fn succeed(what: &str, finished: Finished) -> Result<String> {
+    if !finished.status.success() {
+        bail!(
+            "{what} failed ({}): {} {}",
+            finished.status,
+            finished.stderr.trim(),
+            finished.stdout.trim()
+        );
+    }
+    Ok(finished.stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_reads_with_and_without_what_is_optional() {
+        let status: Status = serde_json::from_str(
+            r#"{"state":"running","this":{"name":"a","ipv4":"100.64.0.1","ipv6":"fd00::1"},"peers":[
+                {"name":"b","ipv4":"100.64.0.2","path":{"kind":"direct","addr":"198.51.100.12:41641","latency_ms":0.4},
+                 "psk":{"state":"active","epoch":2,"fingerprint":"ab12"}},
+                {"name":"c","ipv4":"100.64.0.3","path":{"kind":"none"},"psk":{"state":"none"}}]}"#,
+        )
+        .unwrap();
+        assert_eq!(status.peers[0].psk.epoch, Some(2));
+        assert_eq!(status.peers[1].path.addr, None);
+        let down: Status = serde_json::from_str(r#"{"state":"logged_out","this":null}"#).unwrap();
+        assert!(down.peers.is_empty());
+    }
+}

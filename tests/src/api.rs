@@ -1,0 +1,216 @@
+//! A client of the control plane, as labs and the demo use it: an owner and what an owner does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use ztna_proto::api::{
+    CreateAuthKeyRequest, CreateOrgRequest, CreatedAuthKey, LoginRequest, Machine, OrgMembership,
+    Session, SignupRequest, UpdateMachineRequest,
+};
+use ztna_proto::error::Envelope;
+use ztna_proto::{ErrorBody, MachineId, OrgId};
+use ztna_tls::{KeyExchange, client_config, parse_pin};
+
+use crate::net::Netns;
+
+/// Longest wait for one answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
+/// Where the control plane is and how it proves itself.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub struct Server {
+    /// `https://HOST:PORT`
+    pub url: String,
+    /// `sha256:…`
+    pub pin: String,
+}
+
+/// Calls without and with a session.
+pub struct Api {
+    server: Server,
+    tls: Arc<rustls::ClientConfig>,
+    /// The namespace to call from. `None`: the one this program runs in.
+    from: Option<Netns>,
+}
+
+/// A signed-in person and the org they made.
+pub struct Owner<'a> {
+    api: &'a Api,
+    token: String,
+    /// Their org.
+    pub org: OrgId,
+}
+
+impl Api {
+    /// A client that calls from a namespace.
+    ///
+    /// # Errors
+    /// The pin is malformed.
+    pub fn new(server: &Server, from: Option<&Netns>) -> Result<Self> {
+        let pin = parse_pin(&server.pin)?;
+        Ok(Self {
+            server: server.clone(),
+            tls: client_config(&pin, KeyExchange::RequirePostQuantum)?,
+            from: from.cloned(),
+        })
+    }
+
+    /// Signs a new person up, signs in, and makes an org.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub fn sign_up(&self, email: &str, password: &str, org: &str) -> Result<Owner<'_>> {
+        let request = SignupRequest {
+            email: email.to_owned(),
+            password: password.to_owned(),
+        };
+        self.post::<serde_json::Value>("/api/auth/signup", None, &request)?;
+        let token = self.session(email, password)?;
+        let request = CreateOrgRequest {
+            name: org.to_owned(),
+        };
+        let made: OrgMembership = self.post("/api/orgs", Some(&token), &request)?;
+        Ok(Owner {
+            api: self,
+            token,
+            org: made.id,
+        })
+    }
+
+    /// Signs in a person who has made their org before.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub fn sign_in(&self, email: &str, password: &str, org: OrgId) -> Result<Owner<'_>> {
+        Ok(Owner {
+            api: self,
+            token: self.session(email, password)?,
+            org,
+        })
+    }
+
+    fn session(&self, email: &str, password: &str) -> Result<String> {
+        let request = LoginRequest {
+            email: email.to_owned(),
+            password: password.to_owned(),
+        };
+        let session: Session = self.post("/api/auth/login", None, &request)?;
+        Ok(session.access_token)
+    }
+
+    fn post<T: DeserializeOwned + Send>(
+        &self,
+        path: &str,
+        token: Option<&str>,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T> {
+        self.call(reqwest::Method::POST, path, token, Some(body))
+    }
+
+    /// One call. `body` of `None` sends none.
+    fn call<T: DeserializeOwned + Send>(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        token: Option<&str>,
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<T> {
+        let url = format!("{}{path}", self.server.url);
+        let what = format!("{method} {url}");
+        let work = || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?
+                .block_on(async {
+                    let client = reqwest::Client::builder()
+                        .tls_backend_preconfigured((*self.tls).clone())
+                        .timeout(ANSWER_LIMIT)
+                        .no_proxy()
+                        .build()?;
+                    let mut request = client.request(method, &url);
+                    if let Some(token) = token {
+                        request = request.bearer_auth(token);
+                    }
+                    if let Some(body) = body {
+                        request = request.json(body);
+                    }
+                    let answer: Envelope<T> = request.send().await?.json().await?;
+                    anyhow::Ok(answer.into_result())
+                })
+        };
+        let answer: Result<T, ErrorBody> = match &self.from {
+            Some(netns) => netns.within(work),
+            None => work(),
+        }
+        .with_context(|| what.clone())?;
+        answer.map_err(|error| anyhow::Error::new(error).context(what))
+    }
+}
+
+impl Owner<'_> {
+    /// A new auth key.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub fn auth_key(&self, reusable: bool, expires_in: Option<u64>) -> Result<CreatedAuthKey> {
+        let request = CreateAuthKeyRequest {
+            reusable,
+            expires_in,
+            description: "lab".to_owned(),
+        };
+        let path = format!("/api/orgs/{}/auth-keys", self.org);
+        self.api.post(&path, Some(&self.token), &request)
+    }
+
+    /// The org's machines.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub fn machines(&self) -> Result<Vec<Machine>> {
+        let path = format!("/api/orgs/{}/machines", self.org);
+        self.api
+            .call(reqwest::Method::GET, &path, Some(&self.token), None::<&()>)
+    }
+
+    /// The machine of a name.
+    ///
+    /// # Errors
+    /// There is none, or the control plane refuses.
+    pub fn machine(&self, name: &str) -> Result<Machine> {
+        self.machines()?
+            .into_iter()
+            .find(|machine| machine.name == name)
+            .with_context(|| format!("the org has no machine {name}"))
+    }
+
+    /// Renames a machine, or sets when its key expires.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub fn update(&self, machine: MachineId, change: &UpdateMachineRequest) -> Result<()> {
+        self.change(reqwest::Method::PATCH, machine, Some(change))
+    }
+
+    /// Deletes a machine.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub fn delete(&self, machine: MachineId) -> Result<()> {
+        self.change(reqwest::Method::DELETE, machine, None::<&()>)
+    }
+
+    fn change(
+        &self,
+        method: reqwest::Method,
+        machine: MachineId,
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<()> {
+        let path = format!("/api/orgs/{}/machines/{machine}", self.org);
+        self.api
+            .call::<serde_json::Value>(method, &path, Some(&self.token), body)?;
+        Ok(())
+    }
+}
