@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// The figures of a scenario, in the order in which they were found.
+/// The figures of a scenario, by name.
 #[derive(Clone, Debug, Default)]
 pub struct Figures(Map<String, Value>);
 
@@ -83,7 +83,7 @@ mod tests {
         let mut figures = Figures::default();
         figures.set("path", "direct");
         figures.seconds("first_ping_s", Duration::from_micros(1_234_567));
-        assert_eq!(figures.line(), "path=direct first_ping_s=1.235");
+        assert_eq!(figures.line(), "first_ping_s=1.235 path=direct");
         let good = Record::new("a", Duration::from_secs(2), figures.clone(), &Ok(()));
         assert_eq!(
             serde_json::to_value(&good).unwrap(),
