@@ -323,12 +323,17 @@ struct Identified {
     id: MachineId,
 }
 
+pub(crate) fn peer_id(raw: &RawValue) -> Option<MachineId> {
+    let Identified { id } = serde_json::from_str(raw.get()).ok()?;
+    Some(id)
+}
+
 /// Peer records by the ids in them. The hash is an XOR, in which a record that is there twice
 /// would vanish; so twice is an error.
 fn peer_records(raw: Vec<Box<RawValue>>) -> Result<BTreeMap<MachineId, Record>, RecordsError> {
     let mut records = BTreeMap::new();
     for raw in raw {
-        let Ok(Identified { id }) = serde_json::from_str(raw.get()) else {
+        let Some(id) = peer_id(&raw) else {
             return Err(RecordsError::Malformed("a peer has no id".to_owned()));
         };
         let record = Record::from_raw(RecordKind::Peer, raw);
