@@ -73,11 +73,11 @@ pub struct PeerPath {
 /// The preshared key with a peer.
 #[derive(Clone, Debug, Deserialize)]
 pub struct PeerPsk {
-    /// `active`, or why there is none.
+    /// `established`, `pending` or `none`.
     pub state: String,
-    /// Grows with every key.
+    /// Grows with every key; 0 if there was none.
     #[serde(default)]
-    pub epoch: Option<u64>,
+    pub epoch: u64,
     /// Keyed hash of the key: equal at both ends, different for every key.
     #[serde(default)]
     pub fingerprint: Option<String>,
@@ -355,13 +355,13 @@ mod tests {
         let status: Status = serde_json::from_str(
             r#"{"state":"running","this":{"name":"a","ipv4":"100.64.0.1","ipv6":"fd00::1"},"peers":[
                 {"name":"b","ipv4":"100.64.0.2","path":{"kind":"direct","addr":"198.51.100.12:41641","latency_ms":0.4},
-                 "psk":{"state":"active","epoch":2,"fingerprint":"ab12"}},
+                 "psk":{"state":"established","epoch":2,"fingerprint":"ab12"}},
                 {"name":"c","ipv4":"100.64.0.3","path":{"kind":"none"},"psk":{"state":"none"}}]}"#,
         )
         .unwrap();
-        assert_eq!(status.peers[0].psk.epoch, Some(2));
+        assert_eq!(status.peers[0].psk.epoch, 2);
         assert_eq!(status.peers[1].path.addr, None);
-        let down: Status = serde_json::from_str(r#"{"state":"logged_out","this":null}"#).unwrap();
+        let down: Status = serde_json::from_str(r#"{"state":"needs_login","this":null}"#).unwrap();
         assert!(down.peers.is_empty());
     }
 }

@@ -218,6 +218,17 @@ impl Router {
             .nft("add rule ip lab block meta l4proto udp drop")
     }
 
+    /// Drops all UDP between LAN and one address of the internet from now on.
+    ///
+    /// # Errors
+    /// `nft` refuses.
+    pub fn block_udp_with(&self, address: Ipv4Addr) -> Result<()> {
+        self.netns.nft(&format!(
+            "add rule ip lab block ip daddr {address} meta l4proto udp drop
+             add rule ip lab block ip saddr {address} meta l4proto udp drop"
+        ))
+    }
+
     /// Lets UDP pass again.
     ///
     /// # Errors

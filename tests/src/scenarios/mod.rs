@@ -1,6 +1,13 @@
 //! The scenarios: one file, one record each.
 
+mod cone_cone;
+mod cone_hard;
+mod hard_hard;
 mod nats;
+mod pair;
+mod relay_to_direct;
+mod same_lan;
+mod udp_blocked;
 
 use std::time::Instant;
 
@@ -23,7 +30,15 @@ pub struct Scenario {
 }
 
 /// All scenarios, cheap and basic ones first.
-pub const ALL: &[Scenario] = &[nats::SCENARIO];
+pub const ALL: &[Scenario] = &[
+    nats::SCENARIO,
+    same_lan::SCENARIO,
+    cone_cone::SCENARIO,
+    cone_hard::SCENARIO,
+    hard_hard::SCENARIO,
+    udp_blocked::SCENARIO,
+    relay_to_direct::SCENARIO,
+];
 
 /// The scenarios of the names given, or all if none is.
 ///
