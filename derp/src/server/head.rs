@@ -1,0 +1,127 @@
+//! The first request on a connection: does it want the relay, or a web page?
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::{MAX_HTTP_HEAD, MAX_HTTP_HEADERS};
+
+/// A client gets this long for its first request's head.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the first bytes ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wants {
+    /// More bytes are needed to tell.
+    Unclear,
+    /// The relay.
+    Relay {
+        /// Bytes of the request; what follows is for the relay.
+        head: usize,
+        /// No HTTP answer, please (`Derp-Fast-Start: 1`).
+        fast_start: bool,
+    },
+    /// Whatever else HTTP, or a malformed request, serves: the router's.
+    Http,
+}
+
+/// Reads until it is clear what the client wants. `Unclear` with a head of [`MAX_HTTP_HEAD`].
+pub(super) async fn read_head(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> io::Result<(Wants, Vec<u8>)> {
+    let mut buf = Vec::with_capacity(1024);
+    while buf.len() < MAX_HTTP_HEAD {
+        let before = buf.len();
+        if stream.read_buf(&mut buf).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // Only the end of a line can complete anything: a head that comes byte by byte is not
+        // parsed for each of them.
+        if !buf[before..].contains(&b'\n') {
+            continue;
+        }
+        match classify(&buf) {
+            Wants::Unclear => {}
+            wants => return Ok((wants, buf)),
+        }
+    }
+    Ok((Wants::Unclear, buf))
+}
+
+/// Looks at the first bytes of a connection.
+fn classify(buf: &[u8]) -> Wants {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HTTP_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    let head = match request.parse(buf) {
+        Ok(httparse::Status::Partial) => return Wants::Unclear,
+        Ok(httparse::Status::Complete(head)) => head,
+        Err(_) => return Wants::Http,
+    };
+    let path = request.path.unwrap_or_default();
+    let is = |name: &str, value: &str| {
+        request.headers.iter().any(|header| {
+            header.name.eq_ignore_ascii_case(name)
+                && header.value.eq_ignore_ascii_case(value.as_bytes())
+        })
+    };
+    let wants_relay = request.method == Some("GET")
+        && path.split('?').next() == Some("/derp")
+        && is("upgrade", "derp");
+    if !wants_relay {
+        return Wants::Http;
+    }
+    Wants::Relay {
+        head,
+        fast_start: is("derp-fast-start", "1"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn upgrades_are_told_from_other_requests() {
+        let upgrade =
+            b"GET /derp HTTP/1.1\r\nHost: x\r\nconnection: upgrade\r\nUpgrade: DERP\r\n\r\n";
+        let relay = |fast_start, head| Wants::Relay { head, fast_start };
+        assert_eq!(classify(upgrade), relay(false, upgrade.len()));
+        assert_eq!(
+            classify(&[upgrade.as_slice(), b"rest"].concat()),
+            relay(false, upgrade.len())
+        );
+        let fast = b"GET /derp?x=1 HTTP/1.1\r\nUpgrade: derp\r\nDerp-Fast-Start: 1\r\n\r\n";
+        assert_eq!(classify(fast), relay(true, fast.len()));
+        for http in [
+            "GET /derp HTTP/1.1\r\n\r\n",
+            "GET /derp HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
+            "POST /derp HTTP/1.1\r\nUpgrade: DERP\r\n\r\n",
+            "GET /derp/probe HTTP/1.1\r\nUpgrade: DERP\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "\x16\x03\x01\r\n\r\n",
+        ] {
+            assert_eq!(classify(http.as_bytes()), Wants::Http, "{http:?}");
+        }
+        assert_eq!(classify(&upgrade[..40]), Wants::Unclear);
+    }
+
+    #[tokio::test]
+    async fn a_head_without_end_is_given_up() {
+        let endless = b"GET / HTTP/1.1\r\nA: ".repeat(1);
+        let mut stream = endless.as_slice().chain(tokio::io::repeat(b'a'));
+        let (wants, buf) = read_head(&mut stream).await.unwrap();
+        assert_eq!(wants, Wants::Unclear);
+        assert!(buf.len() >= MAX_HTTP_HEAD);
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..500)) {
+            let _ = classify(&bytes);
+            let _ = classify(&[b"GET /derp HTTP/1.1\r\nUpgrade: ".as_slice(), &bytes].concat());
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The relay as a library.
+//!
+//! [`Server`] knows the clients and carries packets between them; [`run`] puts it behind a TLS
+//! listener that it shares with an axum router. Each client has one task that reads and one that
+//! writes, with a bounded queue between them; a slow receiver loses its own oldest packets and
+//! holds up nobody. Nothing is forwarded for a client that the [`Admission`] has not let in, nor
+//! between clients of different orgs.
+
+mod admission;
+mod head;
+mod listener;
+mod metrics;
+mod registry;
+mod routes;
+mod session;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::BytesMut;
+use jiff::Timestamp;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use ztna_proto::WgPublicKey;
+
+pub use admission::{Admission, Admitted, Applicant, Clock, Refusal, TicketAdmission};
+pub use listener::{ListenerLimits, run, run_with};
+pub use routes::routes;
+
+use crate::frame::Frame;
+use crate::key::{RelayPrivateKey, RelayPublicKey};
+use metrics::Metrics;
+use registry::Registry;
+
+/// What a client may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Clients at a time; more are refused.
+    pub clients: usize,
+    /// Bytes per second that a client may send in the long run, unless its ticket says less.
+    /// `None`: no bound but the ticket's.
+    pub bytes_per_second: Option<u64>,
+    /// Bytes that a bounded client may send at once.
+    pub burst: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            clients: 100_000,
+            bytes_per_second: None,
+            burst: 1024 * 1024,
+        }
+    }
+}
+
+/// How a relay is set up.
+pub struct ServerConfig {
+    /// The relay's key.
+    pub key: RelayPrivateKey,
+    /// Who decides on clients.
+    pub admission: Arc<dyn Admission>,
+    /// What each may use.
+    pub limits: Limits,
+}
+
+/// A relay: the clients that are connected, and the way between them.
+pub struct Server {
+    key: RelayPrivateKey,
+    admission: Arc<dyn Admission>,
+    limits: Limits,
+    clients: Registry,
+    next_id: AtomicU64,
+    metrics: Metrics,
+}
+
+impl Server {
+    /// Makes a relay without clients. Install the metrics recorder first, if there is to be one.
+    #[must_use]
+    pub fn new(config: ServerConfig) -> Arc<Self> {
+        Arc::new(Self {
+            key: config.key,
+            admission: config.admission,
+            limits: config.limits,
+            clients: Registry::default(),
+            next_id: AtomicU64::new(0),
+            metrics: Metrics::new(),
+        })
+    }
+
+    /// The relay's public key.
+    #[must_use]
+    pub fn public_key(&self) -> RelayPublicKey {
+        self.key.public()
+    }
+
+    /// Connections at this moment.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Cuts every connection of a client, telling it why. Nothing more is carried for it; it may
+    /// come back, see [`Server::revoke`]. Returns how many connections there were.
+    pub fn disconnect(&self, key: &WgPublicKey, reason: &str) -> usize {
+        let connections = self.clients.all(key);
+        for connection in &connections {
+            connection.close(&Frame::Health(reason.to_owned()));
+        }
+        connections.len()
+    }
+
+    /// Revokes the tickets that a client was given until `at` (the control plane's time), and cuts
+    /// its connections: for a machine that was deleted, quarantined or expired.
+    pub fn revoke(&self, key: &WgPublicKey, at: Timestamp) -> usize {
+        self.admission.revoke(key, at);
+        self.disconnect(
+            key,
+            "this machine's access was revoked by the control plane",
+        )
+    }
+
+    /// Serves one client on an upgraded stream, of which `early` was read already, until it leaves,
+    /// is cut off, or `shutdown` is cancelled.
+    pub async fn serve_client<S>(
+        self: &Arc<Self>,
+        stream: S,
+        early: BytesMut,
+        address: SocketAddr,
+        shutdown: &CancellationToken,
+    ) where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.metrics.accepts.increment(1);
+        let ended = session::run(self, stream, early, address, shutdown).await;
+        if let Err(error) = ended {
+            tracing::debug!(%address, %error, "relay client ended");
+        }
+    }
+
+    fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+}

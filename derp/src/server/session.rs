@@ -1,0 +1,528 @@
+//! One client of the relay, from its handshake to its end.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use ztna_proto::WgPublicKey;
+
+use super::Server;
+use super::admission::{Admitted, Applicant, Refusal};
+use super::metrics::Drop as DropReason;
+use super::registry::Connection;
+use crate::PROTOCOL_VERSION;
+use crate::bucket::{MIN_BURST, TokenBucket};
+use crate::frame::{Frame, FrameError, GoneReason, PING_LEN, recv_packet_head};
+use crate::handshake::{
+    FRESHNESS_LEN, Freshness, HandshakeError, ServerInfo, open_client_info, seal_server_info,
+};
+use crate::outbox::{Item, Lane, Pushed};
+use crate::reader::{FrameReader, ReadError};
+
+/// From the upgrade to the ticket's verdict.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A KeepAlive is sent this often (`derp/derp.go`), which middleboxes need …
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// … and up to so much later, so that thousands of clients do not wake up together.
+const KEEP_ALIVE_JITTER: Duration = Duration::from_secs(5);
+/// A client that was silent for so long is pinged, if it answers Pings …
+const PING_AFTER: Duration = Duration::from_secs(75);
+/// … and given up after so long. Others show by TCP whether they live.
+const SILENCE: Duration = Duration::from_secs(150);
+/// A client must take a byte within this time while there are some for it.
+const WRITE_STALL: Duration = Duration::from_secs(10);
+/// Peers remembered of a client, who are told when it leaves.
+const MAX_REMEMBERED_PEERS: usize = 4096;
+/// PeerGone(not here) answers per second …
+const NOT_HERE_RATE: u64 = 1;
+/// … and at once (`derp/derpserver`).
+const NOT_HERE_BURST: u64 = 3;
+/// Tickets are renewed hourly; who does it more often than this is not listened to.
+const MIN_RENEWAL: Duration = Duration::from_secs(10);
+/// On shutdown, clients are told to come back within this time, each at another moment …
+const RESTART_SPREAD: Duration = Duration::from_secs(2);
+/// … and to try for so long.
+const RESTART_TRY_FOR: Duration = Duration::from_secs(60);
+
+/// Why a client is no more.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error("no handshake within {}s", HANDSHAKE_TIMEOUT.as_secs())]
+    HandshakeTimeout,
+    #[error("no ClientInfo")]
+    NoClientInfo,
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error("refused: {0}")]
+    Refused(#[from] Refusal),
+    #[error("the connection is lost: {0}")]
+    Lost(#[from] io::Error),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("nothing came for {}s", SILENCE.as_secs())]
+    Silent,
+    #[error("it sent a frame that is for relays only")]
+    NotPermitted,
+    #[error("its ticket has expired")]
+    Expired,
+}
+
+impl SessionError {
+    /// The last word to a client that can be told.
+    fn last_word(&self) -> Option<&'static str> {
+        match self {
+            Self::NotPermitted => Some("frames between relays are not permitted to clients"),
+            Self::Expired => Some("the relay ticket has expired; connect with a fresh one"),
+            _ => None,
+        }
+    }
+}
+
+impl From<ReadError> for SessionError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io(error) => Self::Lost(error),
+            ReadError::Frame(error) => Self::Frame(error),
+        }
+    }
+}
+
+/// Serves a client until its end.
+pub(super) async fn run<S>(
+    server: &Arc<Server>,
+    stream: S,
+    early: BytesMut,
+    address: SocketAddr,
+    shutdown: &CancellationToken,
+) -> Result<(), SessionError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (read, mut write) = tokio::io::split(stream);
+    let mut reader = FrameReader::new(read, early);
+    let welcome = tokio::select! {
+        welcome = welcome(server, &mut reader, &mut write, address) => welcome?,
+        () = tokio::time::sleep(HANDSHAKE_TIMEOUT) => return Err(SessionError::HandshakeTimeout),
+        () = shutdown.cancelled() => return Ok(()),
+    };
+
+    let connection = Arc::new(Connection {
+        id: server.next_id(),
+        key: welcome.applicant.key,
+        org: welcome.admitted.org,
+        outbox: Default::default(),
+        cut: CancellationToken::new(),
+    });
+    // The first signal is the first frame that is written.
+    connection.outbox.signal(&welcome.answer);
+    if let Some(oldest) = server.clients.insert(Arc::clone(&connection)) {
+        oldest.close(&Frame::Health(
+            "too many connections with this machine's key; is its state copied to another machine?"
+                .into(),
+        ));
+    }
+    server.metrics.connections.increment(1);
+    tracing::debug!(%address, key = %connection.key, app = welcome.app_name, "relay client");
+
+    let writer = tokio::spawn(write_all(
+        Arc::clone(server),
+        Arc::clone(&connection),
+        write,
+    ));
+    let mut session = Session::new(server, Arc::clone(&connection), reader, welcome);
+    let ended = session.serve(shutdown).await;
+    session.leave();
+    if let Some(last_word) = ended.as_ref().err().and_then(SessionError::last_word) {
+        connection.close(&Frame::Health(last_word.to_owned()));
+    }
+    connection.outbox.close();
+    server.metrics.connections.decrement(1);
+    // The last words go out before the stream is dropped.
+    let _ = writer.await;
+    ended
+}
+
+async fn write_all(
+    server: Arc<Server>,
+    connection: Arc<Connection>,
+    write: impl AsyncWrite + Unpin,
+) {
+    let wrote = |bytes: usize| server.metrics.bytes_sent.increment(bytes as u64);
+    let written = connection
+        .outbox
+        .drain_into(write, WRITE_STALL, wrote)
+        .await;
+    if let Err(error) = written {
+        if error.kind() == io::ErrorKind::TimedOut {
+            server.metrics.write_timeouts.increment(1);
+        }
+        tracing::debug!(key = %connection.key, %error, "relay client takes no more");
+    }
+    connection.outbox.close();
+    connection.cut.cancel();
+}
+
+/// A client that may come in.
+struct Welcome {
+    applicant: Applicant,
+    admitted: Admitted,
+    can_ack_pings: bool,
+    app_name: String,
+    /// ServerInfo.
+    answer: Frame,
+}
+
+/// The handshake. A client that is refused is told why.
+async fn welcome<R, W>(
+    server: &Server,
+    reader: &mut FrameReader<R>,
+    write: &mut W,
+    address: SocketAddr,
+) -> Result<Welcome, SessionError>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let freshness: Freshness = rand::random();
+    let server_key = Frame::ServerKey {
+        key: server.public_key(),
+        spare: Bytes::copy_from_slice(&freshness),
+    };
+    write.write_all(&server_key.to_bytes()).await?;
+    write.flush().await?;
+    let Frame::ClientInfo { key, nonce, sealed } = reader.next().await? else {
+        return Err(SessionError::NoClientInfo);
+    };
+    match judge(server, key, address, &freshness, &nonce, &sealed).await {
+        Ok(welcome) => Ok(welcome),
+        Err(error) => {
+            server.metrics.refused.increment(1);
+            let reason = match &error {
+                SessionError::Refused(refusal) => refusal.to_string(),
+                other => other.to_string(),
+            };
+            tracing::debug!(%address, %key, reason, "relay client refused");
+            write.write_all(&Frame::Health(reason).to_bytes()).await?;
+            write.shutdown().await?;
+            Err(error)
+        }
+    }
+}
+
+async fn judge(
+    server: &Server,
+    key: WgPublicKey,
+    address: SocketAddr,
+    freshness: &[u8; FRESHNESS_LEN],
+    nonce: &[u8; crate::frame::NONCE_LEN],
+    sealed: &[u8],
+) -> Result<Welcome, SessionError> {
+    let info = open_client_info(&server.key, &key, nonce, sealed)?;
+    if server.clients.len() >= server.limits.clients {
+        return Err(Refusal("this relay is full".into()).into());
+    }
+    let applicant = Applicant {
+        key,
+        address,
+        fresh: info.is_fresh(freshness),
+        ticket: info.ticket,
+    };
+    let admitted = server.admission.admit(&applicant).await?;
+    let bound = bound(server, &admitted);
+    let server_info = ServerInfo {
+        version: PROTOCOL_VERSION,
+        bytes_per_second: bound.unwrap_or_default(),
+        burst: bound.map_or(0, |_| server.limits.burst.max(MIN_BURST)),
+    };
+    let answer = seal_server_info(&server.key, &key, &server_info, &mut rand::rng())?;
+    Ok(Welcome {
+        applicant,
+        admitted,
+        can_ack_pings: info.can_ack_pings,
+        app_name: info.app_name,
+        answer,
+    })
+}
+
+/// Bytes per second that a client may send: the smaller of the relay's and the ticket's bound.
+fn bound(server: &Server, admitted: &Admitted) -> Option<u64> {
+    [server.limits.bytes_per_second, admitted.bytes_per_second]
+        .into_iter()
+        .flatten()
+        .min()
+}
+
+/// The reading half of a client.
+struct Session<'a, R> {
+    server: &'a Arc<Server>,
+    connection: Arc<Connection>,
+    reader: FrameReader<R>,
+    applicant: Applicant,
+    can_ack_pings: bool,
+    bucket: Option<TokenBucket>,
+    /// Until then nothing is read: the client has sent more than it may.
+    throttled_until: Instant,
+    not_here: TokenBucket,
+    /// Who got packets of this client.
+    sent_to: HashSet<WgPublicKey>,
+    preferred: bool,
+    heard: Instant,
+    pinged: bool,
+    keep_alive_at: Instant,
+    expires_at: Option<Instant>,
+    renewable_at: Instant,
+}
+
+impl<'a, R: AsyncRead + Unpin> Session<'a, R> {
+    fn new(
+        server: &'a Arc<Server>,
+        connection: Arc<Connection>,
+        reader: FrameReader<R>,
+        welcome: Welcome,
+    ) -> Self {
+        let now = Instant::now();
+        let mut session = Self {
+            server,
+            connection,
+            reader,
+            applicant: Applicant {
+                // Proved for this connection, and the ticket is of no more use.
+                ticket: None,
+                ..welcome.applicant
+            },
+            can_ack_pings: welcome.can_ack_pings,
+            bucket: None,
+            throttled_until: now,
+            not_here: TokenBucket::new(NOT_HERE_RATE, NOT_HERE_BURST, now),
+            sent_to: HashSet::new(),
+            preferred: false,
+            heard: now,
+            pinged: false,
+            keep_alive_at: next_keep_alive(now),
+            expires_at: None,
+            renewable_at: now,
+        };
+        session.apply(&welcome.admitted, now);
+        session
+    }
+
+    /// Takes over what a ticket allows.
+    fn apply(&mut self, admitted: &Admitted, now: Instant) {
+        self.expires_at = admitted.expires_in.map(|left| now + left);
+        let burst = self.server.limits.burst.max(MIN_BURST);
+        self.bucket = bound(self.server, admitted).map(|rate| TokenBucket::new(rate, burst, now));
+    }
+
+    async fn serve(&mut self, shutdown: &CancellationToken) -> Result<(), SessionError> {
+        loop {
+            while let Some(frame) = self.reader.buffered()? {
+                self.handle(frame).await?;
+            }
+            let throttled = self.throttled_until > Instant::now();
+            let cut = Arc::clone(&self.connection);
+            tokio::select! {
+                biased;
+                () = cut.cut.cancelled() => return Ok(()),
+                () = shutdown.cancelled() => {
+                    self.say_goodbye();
+                    return Ok(());
+                }
+                () = tokio::time::sleep_until(self.next_timer()) => self.on_timer()?,
+                read = self.reader.fill(), if !throttled => {
+                    let count = read?;
+                    self.on_read(count);
+                }
+            }
+        }
+    }
+
+    fn on_read(&mut self, count: usize) {
+        let now = Instant::now();
+        self.heard = now;
+        self.pinged = false;
+        self.server.metrics.bytes_received.increment(count as u64);
+        if let Some(bucket) = &mut self.bucket {
+            let wait = bucket.charge(count, now);
+            if !wait.is_zero() {
+                self.server.metrics.rate_limit_waits.increment(1);
+                self.throttled_until = now + wait;
+            }
+        }
+    }
+
+    /// Since when the client is silent. While it is throttled it is not read, so it is not silent.
+    fn quiet_since(&self) -> Instant {
+        self.heard.max(self.throttled_until)
+    }
+
+    /// When something is due without the client's doing.
+    fn next_timer(&self) -> Instant {
+        let idle = self.quiet_since() + if self.pinged { SILENCE } else { PING_AFTER };
+        let throttled = Some(self.throttled_until).filter(|until| *until > Instant::now());
+        [
+            Some(self.keep_alive_at),
+            Some(idle).filter(|_| self.can_ack_pings),
+            self.expires_at,
+            throttled,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(self.keep_alive_at)
+    }
+
+    fn on_timer(&mut self) -> Result<(), SessionError> {
+        let now = Instant::now();
+        if self.expires_at.is_some_and(|at| at <= now) {
+            return Err(SessionError::Expired);
+        }
+        if self.keep_alive_at <= now {
+            self.connection.outbox.signal(&Frame::KeepAlive);
+            self.keep_alive_at = next_keep_alive(now);
+        }
+        if !self.can_ack_pings {
+            return Ok(());
+        }
+        if self.quiet_since() + SILENCE <= now {
+            return Err(SessionError::Silent);
+        }
+        if self.quiet_since() + PING_AFTER <= now && !self.pinged {
+            self.pinged = true;
+            let data: [u8; PING_LEN] = rand::random();
+            self.connection.outbox.signal(&Frame::Ping(data));
+        }
+        Ok(())
+    }
+
+    async fn handle(&mut self, frame: Frame) -> Result<(), SessionError> {
+        match frame {
+            Frame::SendPacket { to, packet } => self.forward(to, &packet),
+            Frame::Ping(data) => {
+                self.server.metrics.got_ping.increment(1);
+                self.server.metrics.sent_pong.increment(1);
+                self.connection.outbox.signal(&Frame::Pong(data));
+            }
+            Frame::NotePreferred(preferred) => self.note_preferred(preferred),
+            Frame::RenewTicket(ticket) => self.renew(ticket).await,
+            Frame::WatchConns | Frame::ClosePeer(_) | Frame::ForwardPacket { .. } => {
+                return Err(SessionError::NotPermitted);
+            }
+            Frame::Unknown { .. } => self.server.metrics.unknown_frames.increment(1),
+            // A Pong was heard by arriving; the rest means nothing to a relay.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn forward(&mut self, to: WgPublicKey, packet: &[u8]) {
+        let metrics = &self.server.metrics;
+        let lane = Lane::of(packet);
+        metrics.received(lane);
+        let bytes = packet.len() as u64;
+        let target = match self.server.clients.active(&to) {
+            Some(target) if target.org == self.connection.org => target,
+            other => {
+                // Who is in another org is not here, as far as this client is to know.
+                let reason = match other {
+                    Some(_) => DropReason::OtherOrg,
+                    None => DropReason::UnknownDest,
+                };
+                metrics.dropped(reason, lane, 1, bytes);
+                if lane == Lane::Control && self.not_here.take(1, Instant::now()) {
+                    metrics.gone_not_here.increment(1);
+                    self.connection.outbox.signal(&Frame::PeerGone {
+                        peer: to,
+                        reason: GoneReason::NotHere,
+                    });
+                }
+                return;
+            }
+        };
+        // A copy of its own: a slice would keep the whole read buffer alive in the queue.
+        let head = recv_packet_head(&self.connection.key, packet.len());
+        let item = Item::Packet(head, Bytes::copy_from_slice(packet));
+        match target.outbox.push(lane, item) {
+            Pushed::Queued {
+                dropped,
+                dropped_bytes,
+            } => {
+                metrics.forwarded(lane);
+                if dropped > 0 {
+                    metrics.dropped(DropReason::QueueHead, lane, dropped, dropped_bytes);
+                }
+            }
+            Pushed::Closed => metrics.dropped(DropReason::GoneDisconnected, lane, 1, bytes),
+        }
+        if self.sent_to.len() < MAX_REMEMBERED_PEERS {
+            self.sent_to.insert(to);
+        }
+    }
+
+    fn note_preferred(&mut self, preferred: bool) {
+        if self.preferred == preferred {
+            return;
+        }
+        self.preferred = preferred;
+        let metrics = &self.server.metrics;
+        if preferred {
+            metrics.home_moves_in.increment(1);
+            metrics.home_connections.increment(1);
+        } else {
+            metrics.home_moves_out.increment(1);
+            metrics.home_connections.decrement(1);
+        }
+    }
+
+    /// A fresh ticket replaces the old one; one that is no good leaves it in force.
+    async fn renew(&mut self, ticket: String) {
+        let now = Instant::now();
+        if now < self.renewable_at {
+            return;
+        }
+        self.renewable_at = now + MIN_RENEWAL;
+        let applicant = Applicant {
+            ticket: Some(ticket),
+            ..self.applicant.clone()
+        };
+        match self.server.admission.admit(&applicant).await {
+            Ok(admitted) if admitted.org == self.connection.org => self.apply(&admitted, now),
+            Ok(_) => tracing::debug!(key = %applicant.key, "renewal with another org's ticket"),
+            Err(refusal) => tracing::debug!(key = %applicant.key, %refusal, "renewal refused"),
+        }
+    }
+
+    fn say_goodbye(&self) {
+        self.connection.outbox.signal(&Frame::Restarting {
+            reconnect_in: RESTART_SPREAD.mul_f64(rand::random()),
+            try_for: RESTART_TRY_FOR,
+        });
+    }
+
+    /// Leaves the registry, and tells those who heard of this client.
+    fn leave(&mut self) {
+        self.note_preferred(false);
+        if !self.server.clients.remove(&self.connection) {
+            return;
+        }
+        let gone = Frame::PeerGone {
+            peer: self.connection.key,
+            reason: GoneReason::Disconnected,
+        };
+        for peer in &self.sent_to {
+            if let Some(peer) = self.server.clients.active(peer) {
+                self.server.metrics.gone_disconnected.increment(1);
+                peer.outbox.signal(&gone);
+            }
+        }
+    }
+}
+
+fn next_keep_alive(now: Instant) -> Instant {
+    now + KEEP_ALIVE + KEEP_ALIVE_JITTER.mul_f64(rand::random())
+}
