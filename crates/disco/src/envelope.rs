@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use hkdf::Hkdf;
-use rand::{CryptoRng, Rng};
+use rand::CryptoRng;
 use sha2::Sha256;
 use x25519_dalek::PublicKey;
 use zeroize::Zeroizing;
@@ -62,7 +62,9 @@ pub fn sender(datagram: &[u8]) -> Option<DiscoPublicKey> {
     if !is_disco(datagram) {
         return None;
     }
-    datagram[MAGIC.len()..].first_chunk().map(|key| DiscoPublicKey(*key))
+    datagram[MAGIC.len()..]
+        .first_chunk()
+        .map(|key| DiscoPublicKey(*key))
 }
 
 /// Our discovery key, and the keys shared with peers.
@@ -78,7 +80,11 @@ impl Keyring {
     #[must_use]
     pub fn new(private: DiscoPrivateKey) -> Self {
         let public = private.public();
-        Self { private, public, shared: BTreeMap::new() }
+        Self {
+            private,
+            public,
+            shared: BTreeMap::new(),
+        }
     }
 
     /// Our public key.
@@ -100,7 +106,8 @@ impl Keyring {
         let mut body = message.encode();
         let key = self.shared_with(to)?;
         let nonce = Nonce::assume_unique_for_key(nonce);
-        key.seal_in_place_append_tag(nonce, Aad::from(&header), &mut body).ok()?;
+        key.seal_in_place_append_tag(nonce, Aad::from(&header), &mut body)
+            .ok()?;
         Some([header, body].concat())
     }
 
@@ -121,7 +128,11 @@ impl Keyring {
         let mut body = body.to_vec();
         let key = self.shared_with(&from).ok_or(OpenError::Seal)?;
         let plain = key
-            .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(header), &mut body)
+            .open_in_place(
+                Nonce::assume_unique_for_key(*nonce),
+                Aad::from(header),
+                &mut body,
+            )
             .map_err(|_| OpenError::Seal)?;
         match Message::decode(plain) {
             Ok(message) => Ok((from, message)),
@@ -147,16 +158,26 @@ fn derive(
     public: &DiscoPublicKey,
     peer: &DiscoPublicKey,
 ) -> Option<LessSafeKey> {
-    let shared = private.secret().diffie_hellman(&PublicKey::from(*peer.as_bytes()));
+    let shared = private
+        .secret()
+        .diffie_hellman(&PublicKey::from(*peer.as_bytes()));
     // RFC 7748 §6.1: the all-zero output of a low-order point is no secret.
     if !shared.was_contributory() {
         return None;
     }
-    let (low, high) = if public < peer { (public, peer) } else { (peer, public) };
+    let (low, high) = if public < peer {
+        (public, peer)
+    } else {
+        (peer, public)
+    };
     let info = [LABEL, low.as_bytes(), high.as_bytes()].concat();
     let mut key = Zeroizing::new([0; KEY_LEN]);
-    Hkdf::<Sha256>::new(None, shared.as_bytes()).expand(&info, &mut *key).ok()?;
-    UnboundKey::new(&CHACHA20_POLY1305, &*key).ok().map(LessSafeKey::new)
+    Hkdf::<Sha256>::new(None, shared.as_bytes())
+        .expand(&info, &mut *key)
+        .ok()?;
+    UnboundKey::new(&CHACHA20_POLY1305, &*key)
+        .ok()
+        .map(LessSafeKey::new)
 }
 
 #[cfg(test)]
@@ -184,10 +205,16 @@ mod tests {
             .prop_map(|(ip, port)| SocketAddr::new(ip.to_canonical(), port));
         prop_oneof![
             (any::<[u8; 12]>(), any::<[u8; 32]>(), 0..1400_usize).prop_map(|(tx, key, padding)| {
-                Message::Ping { tx: TxId(tx), wg_key: WgPublicKey(key), padding }
+                Message::Ping {
+                    tx: TxId(tx),
+                    wg_key: WgPublicKey(key),
+                    padding,
+                }
             }),
-            (any::<[u8; 12]>(), addr.clone())
-                .prop_map(|(tx, observed)| Message::Pong { tx: TxId(tx), observed }),
+            (any::<[u8; 12]>(), addr.clone()).prop_map(|(tx, observed)| Message::Pong {
+                tx: TxId(tx),
+                observed
+            }),
             proptest::collection::vec(addr, 0..=32)
                 .prop_map(|endpoints| Message::CallMeMaybe { endpoints }),
         ]
@@ -215,7 +242,9 @@ mod tests {
     #[test]
     fn every_changed_byte_is_refused() {
         let (mut a, mut b) = (ring(1), ring(2));
-        let call = Message::CallMeMaybe { endpoints: vec!["192.0.2.1:1".parse().unwrap()] };
+        let call = Message::CallMeMaybe {
+            endpoints: vec!["192.0.2.1:1".parse().unwrap()],
+        };
         let sealed = a.seal(&b.public(), &call, &mut rng()).unwrap();
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();
@@ -227,27 +256,45 @@ mod tests {
 
     #[test]
     fn reflections_strangers_and_false_keys_are_refused() {
-        let (mut a, mut b, mut c) = (ring(1), ring(2), ring(3));
-        let ping = Message::Ping { tx: TxId([1; 12]), wg_key: WgPublicKey([2; 32]), padding: 0 };
+        let (mut a, b, mut c) = (ring(1), ring(2), ring(3));
+        let ping = Message::Ping {
+            tx: TxId([1; 12]),
+            wg_key: WgPublicKey([2; 32]),
+            padding: 0,
+        };
         let sealed = a.seal(&b.public(), &ping, &mut rng()).unwrap();
         assert_eq!(a.open(&sealed), Err(OpenError::Reflected));
         assert_eq!(c.open(&sealed), Err(OpenError::Seal));
-        assert!(a.seal(&DiscoPublicKey([0; 32]), &ping, &mut rng()).is_none());
+        assert!(
+            a.seal(&DiscoPublicKey([0; 32]), &ping, &mut rng())
+                .is_none()
+        );
     }
 
     /// The envelope is a wire format: these bytes do not change within version 1.
     #[test]
     fn known_answer() {
         let (mut a, b) = (ring(1), ring(2));
-        let ping = Message::Ping { tx: TxId([1; 12]), wg_key: WgPublicKey([2; 32]), padding: 0 };
+        let ping = Message::Ping {
+            tx: TxId([1; 12]),
+            wg_key: WgPublicKey([2; 32]),
+            padding: 0,
+        };
         let sealed = a.seal(&b.public(), &ping, &mut rng()).unwrap();
         assert_eq!(sealed.len(), 6 + 32 + 12 + 46 + 16);
         assert_eq!(&sealed[..6], b"zDisc\x01");
         assert_eq!(sender(&sealed), Some(a.public()));
-        let key = derive(&DiscoPrivateKey::from_bytes([2; 32]), &b.public(), &a.public()).unwrap();
+        let key = derive(
+            &DiscoPrivateKey::from_bytes([2; 32]),
+            &b.public(),
+            &a.public(),
+        )
+        .unwrap();
         let mut body = sealed[50..].to_vec();
         let nonce = Nonce::try_assume_unique_for_key(&sealed[38..50]).unwrap();
-        let plain = key.open_in_place(nonce, Aad::from(&sealed[..50]), &mut body).unwrap();
+        let plain = key
+            .open_in_place(nonce, Aad::from(&sealed[..50]), &mut body)
+            .unwrap();
         assert_eq!(plain, ping.encode());
     }
 }

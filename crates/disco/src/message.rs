@@ -66,7 +66,11 @@ impl Message {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         match self {
-            Self::Ping { tx, wg_key, padding } => {
+            Self::Ping {
+                tx,
+                wg_key,
+                padding,
+            } => {
                 out.extend([PING, VERSION]);
                 out.extend(tx.0);
                 out.extend(wg_key.as_bytes());
@@ -88,21 +92,34 @@ impl Message {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let [kind, _version, body @ ..] = bytes else { return Err(DecodeError::Truncated) };
+        let [kind, _version, body @ ..] = bytes else {
+            return Err(DecodeError::Truncated);
+        };
         match *kind {
             PING => {
                 let (tx, rest) = take::<TX_LEN>(body)?;
                 let (key, padding) = take::<KEY_LEN>(rest)?;
-                Ok(Self::Ping { tx: TxId(tx), wg_key: WgPublicKey(key), padding: padding.len() })
+                Ok(Self::Ping {
+                    tx: TxId(tx),
+                    wg_key: WgPublicKey(key),
+                    padding: padding.len(),
+                })
             }
             PONG => {
                 let (tx, rest) = take::<TX_LEN>(body)?;
                 let (addr, _) = take::<ADDR_LEN>(rest)?;
-                Ok(Self::Pong { tx: TxId(tx), observed: get_addr(&addr) })
+                Ok(Self::Pong {
+                    tx: TxId(tx),
+                    observed: get_addr(&addr),
+                })
             }
             CALL_ME_MAYBE => {
                 let (addrs, _) = body.as_chunks::<ADDR_LEN>();
-                let endpoints = addrs.iter().take(MAX_CALL_ENDPOINTS).map(get_addr).collect();
+                let endpoints = addrs
+                    .iter()
+                    .take(MAX_CALL_ENDPOINTS)
+                    .map(get_addr)
+                    .collect();
                 Ok(Self::CallMeMaybe { endpoints })
             }
             other => Err(DecodeError::UnknownType(other)),
@@ -111,7 +128,9 @@ impl Message {
 }
 
 fn take<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), DecodeError> {
-    let (head, rest) = bytes.split_first_chunk::<N>().ok_or(DecodeError::Truncated)?;
+    let (head, rest) = bytes
+        .split_first_chunk::<N>()
+        .ok_or(DecodeError::Truncated)?;
     Ok((*head, rest))
 }
 
@@ -138,7 +157,10 @@ mod tests {
     #[test]
     fn a_pong_has_the_bytes_that_the_table_says() {
         let tx = TxId([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
-        let pong = Message::Pong { tx, observed: "192.0.2.1:4660".parse().unwrap() };
+        let pong = Message::Pong {
+            tx,
+            observed: "192.0.2.1:4660".parse().unwrap(),
+        };
         let mut expected = vec![2, 0];
         expected.extend(1..=12);
         expected.extend([0; 10]);
@@ -149,11 +171,17 @@ mod tests {
 
     #[test]
     fn padding_is_counted_and_trailing_bytes_are_ignored() {
-        let ping =
-            Message::Ping { tx: TxId([7; 12]), wg_key: WgPublicKey([8; 32]), padding: 100 };
+        let ping = Message::Ping {
+            tx: TxId([7; 12]),
+            wg_key: WgPublicKey([8; 32]),
+            padding: 100,
+        };
         assert_eq!(ping.encode().len(), 2 + 12 + 32 + 100);
         assert_eq!(Message::decode(&ping.encode()), Ok(ping));
-        let pong = Message::Pong { tx: TxId([7; 12]), observed: "[2001:db8::1]:1".parse().unwrap() };
+        let pong = Message::Pong {
+            tx: TxId([7; 12]),
+            observed: "[2001:db8::1]:1".parse().unwrap(),
+        };
         let mut longer = pong.encode();
         longer.extend([9; 5]);
         assert_eq!(Message::decode(&longer), Ok(pong));

@@ -1,0 +1,67 @@
+//! What goes in and out of a [`crate::PathAgent`].
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ztna_disco::TxId;
+use ztna_proto::RegionId;
+
+/// Where a datagram came from, or goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// By UDP.
+    Direct(SocketAddr),
+    /// Through a region's relay.
+    Relay(RegionId),
+}
+
+/// Where to send a packet: everywhere that is named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// To this address.
+    pub direct: Option<SocketAddr>,
+    /// And through this region's relay.
+    pub relay: Option<RegionId>,
+}
+
+/// The way that traffic goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Selected {
+    /// Nowhere: no relay, and no address that answers.
+    #[default]
+    None,
+    /// Through the relay.
+    Relay(RegionId),
+    /// Directly.
+    Direct {
+        /// The peer's address.
+        addr: SocketAddr,
+        /// Round trip, as last measured.
+        latency: Duration,
+    },
+}
+
+/// What an agent wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a ping. Always direct.
+    Ping {
+        /// Where to.
+        to: Via,
+        /// Names the ping.
+        tx: TxId,
+    },
+    /// Answer a ping, the way it came.
+    Pong {
+        /// Where to.
+        to: Via,
+        /// The ping's.
+        tx: TxId,
+        /// Where the ping came from. Of relayed pings: the unspecified address.
+        observed: SocketAddr,
+    },
+    /// Send a call-me-maybe through the relay, with our own endpoints.
+    CallMeMaybe,
+    /// Traffic goes another way now.
+    Changed(Selected),
+}
