@@ -1,6 +1,10 @@
 //! Two engines over a simulated wire, with virtual time and seeded randomness.
 
+mod adversary;
+mod load;
 mod sessions;
+mod sizes;
+mod vectors;
 
 use std::time::{Duration, Instant};
 
