@@ -54,6 +54,9 @@ mod tests {
         assert_eq!(classify(&stun), Kind::Stun);
         assert_eq!(classify(&stun[..19]), Kind::Unknown);
         // A WireGuard message whose index happens to read as the cookie stays WireGuard.
-        assert_eq!(classify(&[4, 0, 0, 0, 0x21, 0x12, 0xa4, 0x42]), Kind::WireGuard);
+        assert_eq!(
+            classify(&[4, 0, 0, 0, 0x21, 0x12, 0xa4, 0x42]),
+            Kind::WireGuard
+        );
     }
 }

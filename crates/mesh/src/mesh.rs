@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use ipnet::IpNet;
-use rand::{CryptoRng, Rng};
+use rand::CryptoRng;
 use ztna_disco::Keyring;
 use ztna_filter::Filter;
 use ztna_handshake::{Handshakes, PeerConfig};
@@ -28,6 +28,7 @@ use crate::tunnel::WireGuard;
 /// The data plane of one machine. See the [crate's page](crate).
 pub struct Mesh {
     wireguard: Box<dyn WireGuard>,
+    wg_key: WgPublicKey,
     handshakes: Handshakes,
     keyring: Keyring,
     filter: Filter,
@@ -49,9 +50,11 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// A mesh without peers. `handshakes` holds this machine's keys, as does `wireguard`.
+    /// A mesh without peers, of the machine with this WireGuard key. `handshakes` and `wireguard`
+    /// hold its private half.
     pub fn new(
         config: &MeshConfig,
+        wg_key: WgPublicKey,
         wireguard: Box<dyn WireGuard>,
         handshakes: Handshakes,
         disco_key: DiscoPrivateKey,
@@ -59,6 +62,7 @@ impl Mesh {
     ) -> Self {
         Self {
             wireguard,
+            wg_key,
             handshakes,
             keyring: Keyring::new(disco_key),
             filter: Filter::new(ztna_filter::Limits::default()),
@@ -85,8 +89,10 @@ impl Mesh {
 
     /// What the control plane says of this machine.
     pub fn set_self(&mut self, this: &SelfRecord) {
-        self.own_networks =
-            vec![IpNet::from(std::net::IpAddr::V4(this.ipv4)), IpNet::from(std::net::IpAddr::V6(this.ipv6))];
+        self.own_networks = vec![
+            IpNet::from(std::net::IpAddr::V4(this.ipv4)),
+            IpNet::from(std::net::IpAddr::V6(this.ipv6)),
+        ];
         self.filter.set_rules(&self.rules, &self.own_networks);
     }
 
@@ -106,9 +112,13 @@ impl Mesh {
             _ => {}
         }
         match record.kem_key {
-            Some(kem_key) => self
-                .handshakes
-                .upsert_peer(record.wg_key, PeerConfig { kem_key, pq: record.pq }),
+            Some(kem_key) => self.handshakes.upsert_peer(
+                record.wg_key,
+                PeerConfig {
+                    kem_key,
+                    pq: record.pq,
+                },
+            ),
             // Without an agent there is no hybrid handshake, and without it no preshared key.
             None => self.handshakes.remove_peer(&record.wg_key),
         }
@@ -116,10 +126,13 @@ impl Mesh {
         if is_new {
             let tunnel = self.wireguard.tunnel(&record.wg_key, now);
             let path = PathAgent::new(self.rng.next_u64(), now);
-            self.peers.insert(id, Peer::new(record.clone(), tunnel, path));
+            self.peers
+                .insert(id, Peer::new(record.clone(), tunnel, path));
             self.by_key.insert(record.wg_key, id);
         }
-        let Some(peer) = self.peers.get_mut(&id) else { return false };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return false;
+        };
         peer.record = record.clone();
         let networks = peer.networks();
         self.filter.set_peer(id, &record.groups, &networks);
@@ -132,7 +145,9 @@ impl Mesh {
 
     /// Forgets a peer and all its keys.
     pub fn remove_peer(&mut self, id: MachineId) {
-        let Some(peer) = self.peers.remove(&id) else { return };
+        let Some(peer) = self.peers.remove(&id) else {
+            return;
+        };
         self.handshakes.remove_peer(&peer.record.wg_key);
         self.by_key.remove(&peer.record.wg_key);
         if let Some(key) = peer.disco_key {
@@ -156,7 +171,9 @@ impl Mesh {
     /// Where a peer is reached right now. Of a peer that the mesh does not have: ignored.
     pub fn set_volatile(&mut self, volatile: &PeerVolatile, now: Instant) {
         let id = volatile.id;
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
         let report = &volatile.report;
         if peer.disco_key != report.disco_key {
             if let Some(old) = peer.disco_key.take() {
@@ -208,7 +225,10 @@ impl Mesh {
     /// When [`Mesh::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let peers = self.deadlines.first().map(|(at, _)| *at);
-        [peers, self.handshakes.poll_timeout()].into_iter().flatten().min()
+        [peers, self.handshakes.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due.
@@ -225,14 +245,20 @@ impl Mesh {
     }
 
     fn peer_timeout(&mut self, id: MachineId, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
         peer.deadline = None;
         peer.drop_stale_queue(now);
         peer.psk.expire_previous(now);
         peer.path.handle_timeout(now);
         let due = peer.tick_due(now);
         // A handshake that is tried without a key of the hybrid handshake can only fail.
-        let datagram = if due && peer.psk.installed().is_some() { peer.tunnel.tick(now) } else { None };
+        let datagram = if due && peer.psk.installed().is_some() {
+            peer.tunnel.tick(now)
+        } else {
+            None
+        };
         if let Some(datagram) = datagram {
             self.transmit(id, datagram, now);
         }
@@ -255,7 +281,9 @@ impl Mesh {
     }
 
     fn reschedule(&mut self, id: MachineId) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
         let Some(wanted) = peer.wants() else { return };
         match peer.deadline {
             // Early is harmless, and moving the entry for every packet is not free.

@@ -10,8 +10,8 @@ use ztna_proto::DiscoPublicKey;
 use ztna_proto::netmap::PeerRecord;
 
 use crate::config::{
-    ACTIVE_FOR, HANDSHAKE_RETRY, IDLE_FOR, MAX_QUEUE_TIME, MAX_QUEUED_PACKETS, TICK_ACTIVE, TICK_HANDSHAKING,
-    TICK_IDLE,
+    ACTIVE_FOR, HANDSHAKE_RETRY, IDLE_FOR, MAX_QUEUE_TIME, MAX_QUEUED_PACKETS, TICK_ACTIVE,
+    TICK_HANDSHAKING, TICK_IDLE,
 };
 use crate::psk::PskSlots;
 use crate::status::{DropCounts, PeerStatus, PskStatus};
@@ -63,7 +63,10 @@ impl Peer {
     /// Everything that is the peer's: its addresses and its routes.
     pub fn networks(&self) -> Vec<IpNet> {
         let addresses = self.record.addresses().map(IpNet::from);
-        addresses.into_iter().chain(self.record.routes.iter().copied()).collect()
+        addresses
+            .into_iter()
+            .chain(self.record.routes.iter().copied())
+            .collect()
     }
 
     /// Keeps a packet until there is a session. The oldest makes room.
@@ -132,7 +135,9 @@ impl Peer {
         if self.next_tick.is_none_or(|at| at > now) {
             return false;
         }
-        let holds_keys = self.last_used.is_some_and(|at| now.duration_since(at) < IDLE_FOR);
+        let holds_keys = self
+            .last_used
+            .is_some_and(|at| now.duration_since(at) < IDLE_FOR);
         self.next_tick =
             (holds_keys || self.is_handshaking(now)).then(|| now + self.tick_interval(now));
         true
@@ -141,7 +146,10 @@ impl Peer {
     /// The earliest time at which this peer has something to do.
     pub fn wants(&self) -> Option<Instant> {
         let queue = self.queue.front().map(|(since, _)| *since + MAX_QUEUE_TIME);
-        [self.path.poll_timeout(), self.next_tick, queue].into_iter().flatten().min()
+        [self.path.poll_timeout(), self.next_tick, queue]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Remembers an index of ours; gives the one that it displaces.
@@ -150,7 +158,9 @@ impl Peer {
             return None;
         }
         self.indices.push_back(index);
-        (self.indices.len() > MAX_INDICES).then(|| self.indices.pop_front()).flatten()
+        (self.indices.len() > MAX_INDICES)
+            .then(|| self.indices.pop_front())
+            .flatten()
     }
 
     pub fn indices(&self) -> impl Iterator<Item = &u32> {

@@ -51,6 +51,9 @@ impl PskSlots {
 
     /// The keys to try on a WireGuard response, likeliest first.
     pub fn candidates(&self) -> impl Iterator<Item = &[u8; 32]> {
-        self.installed.iter().chain(&self.previous).map(|slot| slot.psk.expose())
+        self.installed
+            .iter()
+            .chain(&self.previous)
+            .map(|slot| slot.psk.expose())
     }
 }

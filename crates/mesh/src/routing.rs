@@ -55,8 +55,12 @@ impl RoutingTable {
 /// Destination address of an IP packet (RFC 791 §3.1, RFC 8200 §3).
 pub fn destination(packet: &[u8]) -> Option<IpAddr> {
     match packet.first()? >> 4 {
-        4 => <[u8; 4]>::try_from(packet.get(16..20)?).ok().map(IpAddr::from),
-        6 => <[u8; 16]>::try_from(packet.get(24..40)?).ok().map(IpAddr::from),
+        4 => <[u8; 4]>::try_from(packet.get(16..20)?)
+            .ok()
+            .map(IpAddr::from),
+        6 => <[u8; 16]>::try_from(packet.get(24..40)?)
+            .ok()
+            .map(IpAddr::from),
         _ => None,
     }
 }
@@ -64,7 +68,9 @@ pub fn destination(packet: &[u8]) -> Option<IpAddr> {
 /// Length that an IP packet says it has: WireGuard pads what it carries.
 pub fn stated_length(packet: &[u8]) -> Option<usize> {
     let field = |at: usize| {
-        packet.get(at..at + 2).map(|bytes| usize::from(u16::from_be_bytes([bytes[0], bytes[1]])))
+        packet
+            .get(at..at + 2)
+            .map(|bytes| usize::from(u16::from_be_bytes([bytes[0], bytes[1]])))
     };
     let length = match packet.first()? >> 4 {
         4 => field(2)?,
@@ -80,7 +86,11 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_wins() {
-        let (a, b, c) = (MachineId::generate(), MachineId::generate(), MachineId::generate());
+        let (a, b, c) = (
+            MachineId::generate(),
+            MachineId::generate(),
+            MachineId::generate(),
+        );
         let mut table = RoutingTable::default();
         table.insert("100.64.0.1/32".parse().unwrap(), a);
         table.insert("10.0.0.0/8".parse().unwrap(), b);

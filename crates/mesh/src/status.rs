@@ -27,7 +27,9 @@ impl DropCounts {
 
     /// The counts, by reason.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.0.iter().map(|(reason, count)| (reason.as_str(), *count))
+        self.0
+            .iter()
+            .map(|(reason, count)| (reason.as_str(), *count))
     }
 }
 

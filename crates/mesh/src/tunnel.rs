@@ -107,3 +107,9 @@ pub fn receiver_index(datagram: &[u8]) -> Option<u32> {
 pub fn is_initiation(datagram: &[u8]) -> bool {
     datagram.first() == Some(&1)
 }
+
+/// Whether the datagram is a handshake response.
+#[must_use]
+pub fn is_response(datagram: &[u8]) -> bool {
+    datagram.first() == Some(&2)
+}

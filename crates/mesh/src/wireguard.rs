@@ -41,7 +41,12 @@ impl Gotatun {
         let secret = StaticSecret::from(*key.expose());
         let public = PublicKey::from(&secret);
         let limiter = Arc::new(RateLimiter::new(&public, HANDSHAKES_PER_SECOND));
-        Self { secret, public, indices: IndexTable::from_os_rng(), limiter }
+        Self {
+            secret,
+            public,
+            indices: IndexTable::from_os_rng(),
+            limiter,
+        }
     }
 }
 
@@ -61,7 +66,10 @@ impl WireGuard for Gotatun {
 
     fn admit(&mut self, from: SocketAddr, datagram: BytesMut, _now: Instant) -> Admission {
         self.limiter.try_reset_count();
-        match self.limiter.verify_packet(from, Packet::from_bytes(datagram)) {
+        match self
+            .limiter
+            .verify_packet(from, Packet::from_bytes(datagram))
+        {
             Ok(kind) => Admission::Pass(into_bytes(kind)),
             Err(TunnResult::WriteToNetwork(cookie)) => Admission::Reply(into_bytes(cookie)),
             Err(_) => Admission::Drop,
@@ -98,7 +106,10 @@ impl GotatunTunnel {
         for psk in psks {
             self.0.set_preshared_key(Some(*psk));
             if let Some(TunnResult::WriteToNetwork(keepalive)) = self.take(response.clone()) {
-                outcome = Received::Reply { datagram: into_bytes(keepalive), established: true };
+                outcome = Received::Reply {
+                    datagram: into_bytes(keepalive),
+                    established: true,
+                };
                 break;
             }
         }
@@ -140,9 +151,10 @@ impl Tunnel for GotatunTunnel {
             Some(TunnResult::WriteToTunnel(mut packet)) => {
                 Received::Packet(std::mem::take(packet.buf_mut()))
             }
-            Some(TunnResult::WriteToNetwork(reply)) => {
-                Received::Reply { datagram: into_bytes(reply), established: false }
-            }
+            Some(TunnResult::WriteToNetwork(reply)) => Received::Reply {
+                datagram: into_bytes(reply),
+                established: false,
+            },
             Some(TunnResult::Done) => Received::Nothing,
             Some(TunnResult::Err(_)) | None => Received::Refused,
         }

@@ -15,7 +15,11 @@ fn the_first_packet_arrives_by_relay_and_the_next_ones_directly() {
     net.send(0, 1, b"first");
     net.run(Duration::from_secs(3));
     assert_eq!(net.delivered(1), [b"first".to_vec()]);
-    assert!(matches!(net.selected(0), Selected::Direct { .. }), "{:?}", net.selected(0));
+    assert!(
+        matches!(net.selected(0), Selected::Direct { .. }),
+        "{:?}",
+        net.selected(0)
+    );
 
     let relayed = net.relayed;
     for round in 0..20_u8 {
@@ -25,7 +29,10 @@ fn the_first_packet_arrives_by_relay_and_the_next_ones_directly() {
     }
     assert_eq!(net.delivered(1).len(), 20);
     assert_eq!(net.delivered(0).len(), 20);
-    assert_eq!(net.relayed, relayed, "a trusted direct path carries everything");
+    assert_eq!(
+        net.relayed, relayed,
+        "a trusted direct path carries everything"
+    );
 }
 
 #[test]
@@ -37,7 +44,11 @@ fn without_udp_everything_goes_by_relay() {
         net.run(Duration::from_millis(100));
     }
     assert_eq!(net.delivered(1).len(), 50);
-    assert!(matches!(net.selected(0), Selected::Relay(_)), "{:?}", net.selected(0));
+    assert!(
+        matches!(net.selected(0), Selected::Relay(_)),
+        "{:?}",
+        net.selected(0)
+    );
 }
 
 #[test]
@@ -67,7 +78,11 @@ fn both_ends_hold_the_same_key_and_it_changes_without_loss() {
     assert!(fingerprints.len() >= 3, "{} epochs", fingerprints.len());
     for at in [0, 1] {
         let delivered = net.delivered(at);
-        assert_eq!(delivered.len(), sent as usize, "packets of a stream that runs through epochs");
+        assert_eq!(
+            delivered.len(),
+            sent as usize,
+            "packets of a stream that runs through epochs"
+        );
     }
 }
 
@@ -95,7 +110,10 @@ fn a_sender_that_does_not_filter_gains_nothing() {
         net.run(Duration::from_secs(3));
         assert!(net.delivered(1).is_empty());
         assert_eq!(net.drop_count(1), 1);
-        assert!(net.fingerprint(1).is_some(), "it was the filter that dropped it");
+        assert!(
+            net.fingerprint(1).is_some(),
+            "it was the filter that dropped it"
+        );
     }
 }
 
@@ -138,7 +156,10 @@ fn a_restarted_peer_is_reached_again() {
         net.send(0, 1, b"again");
         net.run(Duration::from_millis(500));
     }
-    assert!(!net.delivered(0).is_empty(), "the restarted one reaches the other");
+    assert!(
+        !net.delivered(0).is_empty(),
+        "the restarted one reaches the other"
+    );
     assert!(!net.delivered(1).is_empty(), "and is reached");
     assert_eq!(net.fingerprint(0), net.fingerprint(1));
 }

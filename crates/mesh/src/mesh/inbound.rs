@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use ztna_disco::Message;
 use ztna_filter::{Direction, Verdict};
-use ztna_handshake::Source;
+use ztna_handshake::{Psk, Source};
 use ztna_path::Via;
 use ztna_proto::{MachineId, RegionId, WgPublicKey};
 
@@ -14,7 +14,7 @@ use super::Mesh;
 use crate::demux::{Kind, classify};
 use crate::output::Output;
 use crate::routing::stated_length;
-use crate::tunnel::{Admission, Received, is_initiation, receiver_index};
+use crate::tunnel::{Admission, Received, is_initiation, is_response, receiver_index};
 
 /// Where a datagram came from.
 #[derive(Clone, Copy)]
@@ -93,7 +93,9 @@ impl Mesh {
             self.drops.count("unknown_disco_key");
             return;
         };
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
         if !origin.may_be(&peer.record.wg_key) {
             self.drops.count("wrong_relay_sender");
             return;
@@ -132,12 +134,22 @@ impl Mesh {
             self.drops.count("unknown_wireguard");
             return;
         };
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
         if !origin.may_be(&peer.record.wg_key) {
             self.drops.count("wrong_relay_sender");
             return;
         }
-        let received = peer.tunnel.receive(datagram, &mut peer.psk.candidates(), now);
+        // A response may be under the key that its sender installed and that we wait to have
+        // confirmed.
+        let pending = is_response(&datagram)
+            .then(|| self.handshakes.pending_psk(&peer.record.wg_key))
+            .flatten();
+        let received = {
+            let mut psks = peer.psk.candidates().chain(pending.iter().map(Psk::expose));
+            peer.tunnel.receive(datagram, &mut psks, now)
+        };
         if !matches!(received, Received::Refused) {
             peer.path.data_received(origin.via(), now);
         }
@@ -152,7 +164,10 @@ impl Mesh {
                 // Data proves that the initiator has the session, so this end may use it as well.
                 self.flush(id, now);
             }
-            Received::Reply { datagram, established } => {
+            Received::Reply {
+                datagram,
+                established,
+            } => {
                 peer.touch(now);
                 if established {
                     peer.handshake_over();
@@ -180,13 +195,19 @@ impl Mesh {
     fn reply(&mut self, origin: Origin, datagram: BytesMut) {
         self.outputs.push_back(match origin {
             Origin::Udp(to) => Output::Udp { to, datagram },
-            Origin::Relay(region, peer) => Output::Relay { region, peer, datagram },
+            Origin::Relay(region, peer) => Output::Relay {
+                region,
+                peer,
+                datagram,
+            },
         });
     }
 
     /// Gives an opened packet to the TUN device, if the filter lets it through.
     fn deliver(&mut self, id: MachineId, mut packet: BytesMut, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
         let Some(length) = stated_length(&packet) else {
             peer.drops.count("malformed");
             return;

@@ -32,7 +32,9 @@ impl Mesh {
             }
             return;
         }
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
         peer.path.data_sent(now);
         self.handshakes.want_epoch(&peer.record.wg_key, now);
         self.drain_handshakes(now);
@@ -42,7 +44,9 @@ impl Mesh {
 
     /// Seals a packet and sends it, or keeps it and sees to it that there will be a session.
     fn seal(&mut self, id: MachineId, packet: BytesMut, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
         let length = packet.len() as u64;
         if peer.psk.installed().is_none() {
             peer.enqueue(packet, now);
@@ -63,14 +67,20 @@ impl Mesh {
 
     /// Begins a WireGuard handshake.
     fn initiate(&mut self, id: MachineId, force: bool, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        let Some(initiation) = peer.tunnel.initiate(force, now) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let Some(initiation) = peer.tunnel.initiate(force, now) else {
+            return;
+        };
         self.transmit(id, initiation, now);
     }
 
     /// There is a session: what waited for it goes out.
     pub(super) fn flush(&mut self, id: MachineId, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
         for (_, packet) in peer.take_queue() {
             self.seal(id, packet, now);
         }
@@ -78,7 +88,9 @@ impl Mesh {
 
     /// Sends a WireGuard datagram the way that the peer's path says.
     pub(super) fn transmit(&mut self, id: MachineId, datagram: BytesMut, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
         if is_initiation(&datagram) {
             peer.handshake_sent(now);
         }
@@ -93,12 +105,20 @@ impl Mesh {
         match (route.direct, route.relay) {
             (Some(to), None) => self.outputs.push_back(Output::Udp { to, datagram }),
             (None, Some(region)) => {
-                self.outputs.push_back(Output::Relay { region, peer: key, datagram });
+                self.outputs.push_back(Output::Relay {
+                    region,
+                    peer: key,
+                    datagram,
+                });
             }
             (Some(to), Some(region)) => {
                 let copy = datagram.clone();
                 self.outputs.push_back(Output::Udp { to, datagram });
-                self.outputs.push_back(Output::Relay { region, peer: key, datagram: copy });
+                self.outputs.push_back(Output::Relay {
+                    region,
+                    peer: key,
+                    datagram: copy,
+                });
             }
             (None, None) => peer.drops.count("no_path"),
         }
@@ -106,17 +126,32 @@ impl Mesh {
 
     /// Carries out what a peer's path wants, and sees to its next timer.
     pub(super) fn drain_path(&mut self, id: MachineId, now: Instant) {
-        while let Some(output) = self.peers.get_mut(&id).and_then(|peer| peer.path.poll_output()) {
+        while let Some(output) = self
+            .peers
+            .get_mut(&id)
+            .and_then(|peer| peer.path.poll_output())
+        {
             match output {
                 PathOutput::Ping { to, tx } => {
-                    let wg_key = self.handshakes.public_key();
-                    self.send_disco(id, to, &Message::Ping { tx, wg_key, padding: 0 });
+                    let wg_key = self.wg_key;
+                    self.send_disco(
+                        id,
+                        to,
+                        &Message::Ping {
+                            tx,
+                            wg_key,
+                            padding: 0,
+                        },
+                    );
                 }
                 PathOutput::Pong { to, tx, observed } => {
                     self.send_disco(id, to, &Message::Pong { tx, observed });
                 }
                 PathOutput::CallMeMaybe => {
-                    let relay = self.peers.get(&id).and_then(|peer| peer.path.route(now).relay);
+                    let relay = self
+                        .peers
+                        .get(&id)
+                        .and_then(|peer| peer.path.route(now).relay);
                     let home = self.peers.get(&id).and_then(|peer| peer.path.relay());
                     if let Some(region) = relay.or(home) {
                         let endpoints = self.endpoints.clone();
@@ -128,7 +163,8 @@ impl Mesh {
                     }
                 }
                 PathOutput::Changed(selected) => {
-                    self.outputs.push_back(Output::Event(Event::Path { peer: id, selected }));
+                    self.outputs
+                        .push_back(Output::Event(Event::Path { peer: id, selected }));
                 }
             }
         }
@@ -136,21 +172,30 @@ impl Mesh {
     }
 
     fn send_disco(&mut self, id: MachineId, to: Via, message: &Message) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
         let Some(disco_key) = peer.disco_key else {
             peer.drops.count("no_disco_key");
             return;
         };
-        let sealed = self.keyring.seal(&disco_key, message, &mut *self.rng);
-        let peer = peer.record.wg_key;
-        self.push_to(to, peer, &sealed);
+        let Some(sealed) = self.keyring.seal(&disco_key, message, &mut *self.rng) else {
+            peer.drops.count("bad_disco_key");
+            return;
+        };
+        let key = peer.record.wg_key;
+        self.push_to(to, key, &sealed);
     }
 
     fn push_to(&mut self, to: Via, peer: WgPublicKey, bytes: &[u8]) {
         let datagram = BytesMut::from(bytes);
         self.outputs.push_back(match to {
             Via::Direct(to) => Output::Udp { to, datagram },
-            Via::Relay(region) => Output::Relay { region, peer, datagram },
+            Via::Relay(region) => Output::Relay {
+                region,
+                peer,
+                datagram,
+            },
         });
     }
 
@@ -162,18 +207,34 @@ impl Mesh {
                 HandshakeOutput::NeedKemKey { hash, .. } => {
                     self.outputs.push_back(Output::NeedKemKey(hash));
                 }
-                HandshakeOutput::Install { peer, epoch, psk, role, full } => {
-                    let Some(id) = self.by_key.get(&peer).copied() else { continue };
-                    let installed = Installed { epoch, psk, since: now, full };
+                HandshakeOutput::Install {
+                    peer,
+                    epoch,
+                    psk,
+                    role,
+                    full,
+                } => {
+                    let Some(id) = self.by_key.get(&peer).copied() else {
+                        continue;
+                    };
+                    let installed = Installed {
+                        epoch,
+                        psk,
+                        since: now,
+                        full,
+                    };
                     self.install_psk(id, installed, role, now);
                 }
                 HandshakeOutput::Expired { peer } => {
-                    let Some(id) = self.by_key.get(&peer).copied() else { continue };
+                    let Some(id) = self.by_key.get(&peer).copied() else {
+                        continue;
+                    };
                     if let Some(peer) = self.peers.get_mut(&id) {
                         peer.psk.erase();
                         peer.tunnel.reset();
                         peer.handshake_over();
-                        self.outputs.push_back(Output::Event(Event::PskExpired { peer: id }));
+                        self.outputs
+                            .push_back(Output::Event(Event::PskExpired { peer: id }));
                     }
                 }
             }
@@ -181,12 +242,15 @@ impl Mesh {
     }
 
     fn install_psk(&mut self, id: MachineId, installed: Installed, role: Role, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
         let epoch = installed.epoch;
         peer.tunnel.set_psk(installed.psk.expose());
         peer.psk.install(installed);
         peer.touch(now);
-        self.outputs.push_back(Output::Event(Event::Psk { peer: id, epoch }));
+        self.outputs
+            .push_back(Output::Event(Event::Psk { peer: id, epoch }));
         // The responder answers with the new key already, so the initiator's handshake moves both
         // ends to it; the session before stays until it is done.
         if role == Role::Initiator {

@@ -118,8 +118,14 @@ impl Net {
     }
 
     fn mesh(&mut self, wg_key: &WgPrivateKey, kem_seed: [u8; 64]) -> Mesh {
-        let config = MeshConfig { source_filter: self.source_filter, ..MeshConfig::default() };
-        let identity = Identity { wg: wg_key.clone(), kem: KemPrivateKey::from_seed(kem_seed) };
+        let config = MeshConfig {
+            source_filter: self.source_filter,
+            ..MeshConfig::default()
+        };
+        let identity = Identity {
+            wg: wg_key.clone(),
+            kem: KemPrivateKey::from_seed(kem_seed),
+        };
         let handshakes = Handshakes::new(
             identity,
             config.handshake.clone(),
@@ -128,6 +134,7 @@ impl Net {
         );
         Mesh::new(
             &config,
+            wg_key.public(),
             Box::new(Gotatun::new(wg_key)),
             handshakes,
             DiscoPrivateKey::generate(&mut self.rng),
@@ -190,7 +197,10 @@ impl Net {
             online: true,
             last_seen: None,
             report: VolatileReport {
-                endpoints: vec![Endpoint { addr: peer.addr, kind: EndpointKind::Local }],
+                endpoints: vec![Endpoint {
+                    addr: peer.addr,
+                    kind: EndpointKind::Local,
+                }],
                 home_region: Some(REGION),
                 disco_key: Some(peer.mesh.disco_key()),
             },
@@ -207,7 +217,10 @@ impl Net {
             protocols: vec![],
             ports: vec![],
         };
-        PacketFilter { inbound: vec![rule.clone()], outbound: vec![rule] }
+        PacketFilter {
+            inbound: vec![rule.clone()],
+            outbound: vec![rule],
+        }
     }
 
     pub fn set_filter(&mut self, of: usize, filter: &PacketFilter) {
@@ -244,11 +257,20 @@ impl Net {
     }
 
     pub fn fingerprint(&self, of: usize) -> Option<[u8; 8]> {
-        self.machines[of].mesh.status().first()?.psk.map(|psk| psk.fingerprint)
+        self.machines[of]
+            .mesh
+            .status()
+            .first()?
+            .psk
+            .map(|psk| psk.fingerprint)
     }
 
     pub fn drop_count(&self, at: usize) -> u64 {
-        self.machines[at].mesh.status()[0].drops.iter().map(|(_, count)| count).sum()
+        self.machines[at].mesh.status()[0]
+            .drops
+            .iter()
+            .map(|(_, count)| count)
+            .sum()
     }
 
     pub fn throw_garbage(&mut self, at: usize, datagrams: usize) {
@@ -271,19 +293,35 @@ impl Net {
     pub fn run(&mut self, span: Duration) {
         let end = self.now + span;
         loop {
-            let timer = self.machines.iter().filter_map(|m| m.mesh.poll_timeout()).min();
+            let timer = self
+                .machines
+                .iter()
+                .filter_map(|m| m.mesh.poll_timeout())
+                .min();
             let arrival = self.flying.peek().map(|flying| flying.at);
-            let Some(next) = [timer, arrival].into_iter().flatten().min() else { break };
+            let Some(next) = [timer, arrival].into_iter().flatten().min() else {
+                break;
+            };
             if next > end {
                 break;
             }
             self.now = self.now.max(next);
-            while self.flying.peek().is_some_and(|flying| flying.at <= self.now) {
-                let Some(flying) = self.flying.pop() else { break };
+            while self
+                .flying
+                .peek()
+                .is_some_and(|flying| flying.at <= self.now)
+            {
+                let Some(flying) = self.flying.pop() else {
+                    break;
+                };
                 self.arrive(flying);
             }
             for of in 0..self.machines.len() {
-                if self.machines[of].mesh.poll_timeout().is_some_and(|at| at <= self.now) {
+                if self.machines[of]
+                    .mesh
+                    .poll_timeout()
+                    .is_some_and(|at| at <= self.now)
+                {
                     self.machines[of].mesh.handle_timeout(self.now);
                     self.carry_out(of);
                 }
@@ -296,11 +334,15 @@ impl Net {
         let now = self.now;
         match flying.arrival {
             Arrival::Udp(from) => {
-                self.machines[flying.to].mesh.handle_udp(from, flying.datagram, now);
+                self.machines[flying.to]
+                    .mesh
+                    .handle_udp(from, flying.datagram, now);
             }
             Arrival::Relay(from) => {
                 let key = self.machines[from].wg_key.public();
-                self.machines[flying.to].mesh.handle_relay(REGION, key, flying.datagram, now);
+                self.machines[flying.to]
+                    .mesh
+                    .handle_relay(REGION, key, flying.datagram, now);
             }
         }
         self.carry_out(flying.to);
@@ -344,16 +386,18 @@ impl Net {
     fn launch(&mut self, to: usize, arrival: Arrival, datagram: BytesMut, delay: Duration) {
         self.order += 1;
         let at = self.now + delay;
-        self.flying.push(Flying { at, order: self.order, to, arrival, datagram });
+        self.flying.push(Flying {
+            at,
+            order: self.order,
+            to,
+            arrival,
+            datagram,
+        });
     }
 }
 
 /// An IPv4 UDP packet from port 1000 to port 2000.
-pub fn udp_packet(
-    from: std::net::Ipv4Addr,
-    to: std::net::Ipv4Addr,
-    payload: &[u8],
-) -> BytesMut {
+pub fn udp_packet(from: std::net::Ipv4Addr, to: std::net::Ipv4Addr, payload: &[u8]) -> BytesMut {
     let length = u16::try_from(28 + payload.len()).unwrap();
     let mut packet = BytesMut::zeroed(28);
     packet[0] = 0x45;
