@@ -361,6 +361,7 @@ fn text(kind: u8, payload: &[u8]) -> Result<String, FrameError> {
 }
 
 /// Header and key of a frame that carries a packet: all of it but the packet.
+#[cfg(any(feature = "client", feature = "server"))]
 pub(crate) type PacketHead = [u8; HEADER_LEN + KEY_LEN];
 
 /// Head of a SendPacket frame. The packet, at most [`MAX_PACKET`], follows.

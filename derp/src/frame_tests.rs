@@ -257,12 +257,10 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             key: RelayPublicKey(key),
             spare,
         }),
-        (key(), any::<[u8; NONCE_LEN]>(), bytes()).prop_map(|(key, nonce, sealed)| Frame::ClientInfo {
-            key,
-            nonce,
-            sealed,
-        }),
-        (any::<[u8; NONCE_LEN]>(), bytes()).prop_map(|(nonce, sealed)| Frame::ServerInfo { nonce, sealed }),
+        (key(), any::<[u8; NONCE_LEN]>(), bytes())
+            .prop_map(|(key, nonce, sealed)| Frame::ClientInfo { key, nonce, sealed }),
+        (any::<[u8; NONCE_LEN]>(), bytes())
+            .prop_map(|(nonce, sealed)| Frame::ServerInfo { nonce, sealed }),
         (key(), bytes()).prop_map(|(to, packet)| Frame::SendPacket { to, packet }),
         (key(), bytes()).prop_map(|(from, packet)| Frame::RecvPacket { from, packet }),
         (key(), key(), bytes()).prop_map(|(from, to, packet)| Frame::ForwardPacket {
@@ -275,13 +273,15 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             peer,
             reason: reason.into(),
         }),
-        (key(), any::<[u8; 4]>(), any::<u16>(), any::<Option<u8>>()).prop_map(|(peer, ip, port, flags)| {
-            Frame::PeerPresent {
-                peer,
-                endpoint: Some((ip, port).into()),
-                flags,
+        (key(), any::<[u8; 4]>(), any::<u16>(), any::<Option<u8>>()).prop_map(
+            |(peer, ip, port, flags)| {
+                Frame::PeerPresent {
+                    peer,
+                    endpoint: Some((ip, port).into()),
+                    flags,
+                }
             }
-        }),
+        ),
         key().prop_map(Frame::ClosePeer),
         any::<[u8; PING_LEN]>().prop_map(Frame::Ping),
         any::<[u8; PING_LEN]>().prop_map(Frame::Pong),

@@ -1,1 +1,26 @@
-fn main() {}
+//! `ztna-derp`: the relay as a program. Arguments, files and signals; the relay is the library's.
+
+mod program;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use program::args::Args;
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match program::run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! The relay and its client over real TLS: what a user of both relies on.
 
-#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+// A failed unwrap is a failed test.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 
@@ -220,31 +221,6 @@ async fn disconnecting_cuts_and_lets_come_back() {
 }
 
 #[tokio::test]
-async fn a_ticket_that_ends_ends_the_connection_unless_renewed() {
-    let relay = Relay::start().await;
-    let key = new_key();
-    let soon = |seconds| {
-        let at = Timestamp::now();
-        let at = at.checked_add(SignedDuration::from_secs(seconds)).unwrap();
-        TicketClaims {
-            expires_at: at,
-            ..relay.claims(key.public())
-        }
-    };
-    let ticket = relay.signer.sign(&soon(2));
-    let mut lapsing = relay.try_join(&key, ticket.clone()).await.unwrap();
-    let mut renewed = relay.try_join(&key, ticket).await.unwrap();
-    let fresh = relay.signer.sign(&soon(3600));
-    renewed.sender.renew_ticket(fresh).unwrap();
-    let last = lapsing.last_events().await;
-    assert!(
-        matches!(last.as_slice(), [Event::Health(reason)] if reason.contains("expired")),
-        "{last:?}"
-    );
-    renewed.settle().await;
-}
-
-#[tokio::test]
 async fn shutdown_tells_clients_when_to_come_back() {
     let relay = Relay::start().await;
     let mut client = relay.join().await;
@@ -307,8 +283,14 @@ async fn a_slow_receiver_holds_up_nobody() {
     assert_eq!(c.packet().await.1, "still here");
     // The slow one lost old packets, not the newest.
     a.send(&slow, &data(4711, 10));
-    a.settle().await;
-    while slow.packet().await.1 != data(4711, 10) {}
+    let mut received = 0;
+    while slow.packet().await.1 != data(4711, 10) {
+        received += 1;
+    }
+    assert!(
+        received < 40 * 50,
+        "nothing was lost: queues are not bounded"
+    );
 }
 
 #[tokio::test]

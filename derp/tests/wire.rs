@@ -1,6 +1,7 @@
 //! The relay's port byte by byte: what a stock client, a web browser and an attacker send.
 
-#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+// A failed unwrap is a failed test.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 
@@ -319,11 +320,12 @@ async fn random_bytes_do_not_hurt() {
 /// Virtual time over an in-memory stream: what a relay does with clients that say nothing.
 mod silence {
     use super::*;
+    use jiff::{SignedDuration, Timestamp};
     use tokio_util::sync::CancellationToken;
     use ztna_derp::key::RelayPrivateKey;
     use ztna_derp::server::{Limits, Server, ServerConfig, TicketAdmission};
     use ztna_proto::ticket::{TicketClaims, TicketSigner};
-    use ztna_proto::{MachineId, OrgId, RegionId};
+    use ztna_proto::{MachineId, OrgId, RegionId, WgPublicKey};
 
     struct Quiet {
         stream: tokio::io::DuplexStream,
@@ -371,30 +373,37 @@ mod silence {
         (server, signer, quiet)
     }
 
-    async fn join(signer: &TicketSigner, quiet: &mut Quiet, can_ack_pings: bool) {
+    /// A ticket for so many hours.
+    fn ticket(signer: &TicketSigner, org: OrgId, key: WgPublicKey, hours: i64) -> String {
+        let issued_at = Timestamp::now();
+        let lifetime = SignedDuration::from_hours(hours);
+        signer.sign(&TicketClaims {
+            org,
+            machine: MachineId::generate(),
+            wg_key: key,
+            regions: Vec::new(),
+            issued_at,
+            expires_at: issued_at.checked_add(lifetime).unwrap(),
+            bytes_per_second: None,
+        })
+    }
+
+    /// Joins with a ticket of one hour; gives back a longer one for the same machine.
+    async fn join(signer: &TicketSigner, quiet: &mut Quiet, can_ack_pings: bool) -> String {
         let Some(Frame::ServerKey { key, spare }) = quiet.next().await else {
             panic!("no ServerKey");
         };
         let us = new_key();
-        let issued_at = jiff::Timestamp::now();
-        let ticket = signer.sign(&TicketClaims {
-            org: OrgId::generate(),
-            machine: MachineId::generate(),
-            wg_key: us.public(),
-            regions: Vec::new(),
-            issued_at,
-            expires_at: issued_at
-                .checked_add(jiff::SignedDuration::from_hours(24))
-                .unwrap(),
-            bytes_per_second: None,
-        });
+        let org = OrgId::generate();
+        let short = ticket(signer, org, us.public(), 1);
         let info = ClientInfo {
             can_ack_pings,
-            ..ClientInfo::new(String::new(), ticket, freshness_in(&spare).as_ref())
+            ..ClientInfo::new(String::new(), short, freshness_in(&spare).as_ref())
         };
         let frame = seal_client_info(&us, &key, &info, &mut rand::rng()).unwrap();
         quiet.stream.write_all(&frame.to_bytes()).await.unwrap();
         assert!(matches!(quiet.next().await, Some(Frame::ServerInfo { .. })));
+        ticket(signer, org, us.public(), 2)
     }
 
     #[tokio::test(start_paused = true)]
@@ -430,6 +439,39 @@ mod silence {
                 }
             }
             assert_eq!(server.connections(), 1);
+        }
+    }
+
+    /// The last word of the relay, and the hours after which the connection ended.
+    async fn end(quiet: &mut Quiet, start: tokio::time::Instant) -> (Option<Frame>, u64) {
+        let mut last = None;
+        while let Some(frame) = quiet.next().await {
+            last = Some(frame);
+        }
+        (last, (start.elapsed().as_secs() + 1800) / 3600)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ticket_that_ends_ends_the_connection_unless_renewed() {
+        for (renew, expected) in [("nothing", 1), ("nonsense", 1), ("a fresh one", 2)] {
+            let (_server, signer, mut quiet) = connect();
+            let fresh = join(&signer, &mut quiet, false).await;
+            let start = tokio::time::Instant::now();
+            let ticket = match renew {
+                "nothing" => None,
+                "nonsense" => Some("nonsense".to_owned()),
+                _ => Some(fresh),
+            };
+            if let Some(ticket) = ticket {
+                let frame = Frame::RenewTicket(ticket).to_bytes();
+                quiet.stream.write_all(&frame).await.unwrap();
+            }
+            let (last, hours) = end(&mut quiet, start).await;
+            assert_eq!(hours, expected, "renewed with {renew}");
+            let Some(Frame::Health(reason)) = last else {
+                panic!("ended without a reason: {last:?}");
+            };
+            assert!(reason.contains("expired"), "{reason}");
         }
     }
 

@@ -226,3 +226,6 @@ where
     }
     Err(ConnectError::Protocol)
 }
+
+#[cfg(test)]
+mod tests;
