@@ -94,6 +94,12 @@ pub enum AuthAction {
     },
 }
 
+/// `GET`, in a browser: signs a person in for the `ztna login` that opened it. Query:
+/// `challenge` (as in [`AuthAction::CliComplete`]), `port` and `state`. Once the person has signed in
+/// the browser is sent to `http://127.0.0.1:{port}/callback?code={code}&state={state}`, where the CLI
+/// waits (RFC 8252 §7.3); `state` comes back as it was (RFC 6749 §10.12). To no other host.
+pub const CLI_LOGIN_PATH: &str = "/cli-login";
+
 /// A one-time code for the CLI, good for 2 minutes.
 #[derive(Clone, Deserialize, Serialize, ToSchema)]
 pub struct CliCode {
@@ -276,7 +282,7 @@ pub struct Registered {
 }
 
 /// `POST /api/machine-heartbeat`, bearer: machine token. Every [`HEARTBEAT_SECONDS`].
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct HeartbeatRequest {
     /// The agent's version.
     pub agent_version: String,

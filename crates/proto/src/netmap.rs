@@ -116,16 +116,41 @@ impl PeerRecord {
 }
 
 /// Where a machine may be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 pub struct Endpoint {
     /// UDP address and port.
+    #[schema(value_type = String)]
     pub addr: SocketAddr,
     /// How the machine came to know it.
     pub kind: EndpointKind,
 }
 
 /// How a machine came to know an endpoint of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum EndpointKind {
     /// Address of an interface.
@@ -140,7 +165,7 @@ pub enum EndpointKind {
 }
 
 /// What a machine reports of itself, and its peers are told of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct VolatileReport {
     /// Where it may be reached, at most [`MAX_ENDPOINTS`].
     pub endpoints: Vec<Endpoint>,
