@@ -28,6 +28,9 @@ const PING_WAIT: &str = "1";
 pub struct Status {
     /// What the daemon is doing.
     pub state: String,
+    /// Why, for people.
+    #[serde(default)]
+    pub message: String,
     /// This machine, once it is enrolled.
     pub this: Option<This>,
     /// The peers it knows.
@@ -111,23 +114,32 @@ impl Agent {
     /// The program is not built, or its directories cannot be made.
     pub fn new(lab: &Lab, host: &Host, extra: &[&str]) -> Result<Self> {
         let (state, log) = (lab.state_dir(&host.name)?, lab.log(&host.name));
-        Ok(Self::at(lab.program("ztna")?, host, state, log, extra))
+        let socket = state.join("sock");
+        Ok(Self::at(
+            lab.program("ztna")?,
+            host,
+            state,
+            socket,
+            log,
+            extra,
+        ))
     }
 
-    /// [`Agent::new`] outside a lab: with its own state directory and log.
+    /// [`Agent::new`] outside a lab: with its own state directory, socket and log.
     #[must_use]
     pub fn at(
         program: String,
         host: &Host,
         state_dir: PathBuf,
+        socket: PathBuf,
         log: PathBuf,
         extra: &[&str],
     ) -> Self {
         Self {
             host: host.clone(),
             program,
-            socket: state_dir.join("sock"),
             state_dir,
+            socket,
             log,
             extra: extra.iter().map(|&flag| flag.to_owned()).collect(),
             daemon: None,
@@ -152,6 +164,12 @@ impl Agent {
         &self.state_dir
     }
 
+    /// The daemon's socket.
+    #[must_use]
+    pub fn socket(&self) -> &std::path::Path {
+        &self.socket
+    }
+
     /// `ztna` on this machine, ready for a subcommand.
     #[must_use]
     pub fn ztna(&self) -> Command {
@@ -166,7 +184,8 @@ impl Agent {
     /// # Errors
     /// It ends, or does not answer in time.
     pub fn start_daemon(&mut self) -> Result<()> {
-        let program = self.spawn_daemon()?;
+        let name = format!("daemon of {}", self.name());
+        let program = Program::start(&name, self.daemon_command(), &self.log)?;
         let program = self.daemon.insert(program);
         let socket = &self.socket;
         poll(START_LIMIT, "the daemon opens its socket", || {
@@ -176,11 +195,9 @@ impl Agent {
         Ok(())
     }
 
-    /// Starts a daemon with this machine's files; `start_daemon` without the wait.
-    ///
-    /// # Errors
-    /// It cannot be started.
-    pub fn spawn_daemon(&self) -> Result<Program> {
+    /// The daemon with this machine's files, not started.
+    #[must_use]
+    pub fn daemon_command(&self) -> Command {
         let mut command = self.ztna();
         command
             .arg("daemon")
@@ -188,7 +205,7 @@ impl Agent {
             .arg(&self.state_dir)
             .args(["--tun", "ztna0", "--port", &PORT.to_string()])
             .args(&self.extra);
-        Program::start(&format!("daemon of {}", self.name()), command, &self.log)
+        command
     }
 
     /// Stops the daemon in order.
@@ -257,6 +274,19 @@ impl Agent {
         command.args(args);
         let what = format!("`ztna {}` on {}", args.join(" "), self.name());
         succeed(&what, finish(command, COMMAND_LIMIT)?)
+    }
+
+    /// Runs a subcommand that must fail, and returns the last line that it says.
+    ///
+    /// # Errors
+    /// It works.
+    pub fn refused(&self, args: &[&str]) -> Result<String> {
+        let mut command = self.ztna();
+        command.args(args);
+        refusal(
+            &format!("ztna {}", args.join(" ")),
+            &finish(command, COMMAND_LIMIT)?,
+        )
     }
 
     /// What `ztna status` says.
@@ -344,6 +374,24 @@ pub fn succeed(what: &str, finished: Finished) -> Result<String> {
         );
     }
     Ok(finished.stdout)
+}
+
+/// The error of a command that had to fail: the last line of its standard error.
+///
+/// # Errors
+/// It ended well, or without a word.
+pub fn refusal(what: &str, finished: &Finished) -> Result<String> {
+    if finished.status.success() {
+        bail!("`{what}` works, and must not: {}", finished.stdout.trim());
+    }
+    let said = finished
+        .stderr
+        .lines()
+        .rfind(|line| !line.trim().is_empty());
+    Ok(said
+        .with_context(|| format!("`{what}` fails without a word"))?
+        .trim()
+        .to_owned())
 }
 
 #[cfg(test)]

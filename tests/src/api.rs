@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use ztna_policy::Policy;
 use ztna_proto::api::{
     CreateAuthKeyRequest, CreateOrgRequest, CreatedAuthKey, LoginRequest, Machine, OrgMembership,
     Session, SignupRequest, UpdateMachineRequest,
@@ -192,6 +193,17 @@ impl Owner<'_> {
     /// The control plane refuses.
     pub fn update(&self, machine: MachineId, change: &UpdateMachineRequest) -> Result<()> {
         self.change(reqwest::Method::PATCH, machine, Some(change))
+    }
+
+    /// Replaces the org's policy.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub fn set_policy(&self, policy: &Policy) -> Result<()> {
+        let path = format!("/api/orgs/{}/policy", self.org);
+        self.api
+            .call::<Policy>(reqwest::Method::PUT, &path, Some(&self.token), Some(policy))?;
+        Ok(())
     }
 
     /// Deletes a machine.

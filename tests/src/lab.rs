@@ -100,8 +100,11 @@ fn log_dir(programs: &Path) -> PathBuf {
     programs.parent().unwrap_or(programs).join("lab")
 }
 
-/// A directory that every user may pass through.
-fn open_dir() -> Result<tempfile::TempDir> {
+/// A temporary directory that every user may pass through.
+///
+/// # Errors
+/// It cannot be made.
+pub fn open_dir() -> Result<tempfile::TempDir> {
     use std::os::unix::fs::PermissionsExt;
     tempfile::Builder::new()
         .prefix("zt")

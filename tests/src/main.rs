@@ -3,6 +3,8 @@
 
 mod agent;
 mod api;
+mod database;
+mod demo;
 mod deploy;
 mod lab;
 mod logs;
@@ -44,6 +46,8 @@ enum Commands {
         #[arg(long)]
         json: bool,
     },
+    /// Shows three machines behind different NATs in an org of a running ztna-server.
+    Demo(demo::DemoArgs),
     /// What labs run inside their namespaces.
     #[command(subcommand, hide = true)]
     Tool(ToolCommand),
@@ -81,6 +85,7 @@ fn dispatch(command: Commands) -> Result<ExitCode> {
             }
         }
         Commands::Run { scenarios, json } => return run(&scenarios, json),
+        Commands::Demo(args) => return demo::run(&args),
         Commands::Tool(ToolCommand::Stream(args)) => {
             println!("{}", serde_json::to_string(&tools::stream::run(&args)?)?);
         }
@@ -95,7 +100,7 @@ fn run(names: &[String], json: bool) -> Result<ExitCode> {
     let chosen = scenarios::select(names)?;
     require_root()?;
     net::sweep()?;
-    signal::clean_up_on_signals()?;
+    let _watch = signal::Watch::start()?;
     let mut records = Vec::new();
     for scenario in chosen {
         eprintln!("▶ {}: {}", scenario.name, scenario.about);

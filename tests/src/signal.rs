@@ -1,5 +1,9 @@
 //! The way out on Ctrl-C: nothing of a lab stays behind.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -8,32 +12,53 @@ use crate::net;
 /// Exit status after SIGINT, as shells report it.
 const INTERRUPTED: i32 = 130;
 
-/// From now on SIGINT, SIGTERM and SIGHUP end this program after its namespaces are removed.
-///
-/// # Errors
-/// No thread can be started.
-pub fn clean_up_on_signals() -> Result<()> {
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(|| {
-            if let Err(error) = wait_for_any() {
-                eprintln!("ztna-lab: cannot wait for signals: {error:#}");
-                return;
-            }
-            if let Err(error) = net::destroy_own() {
-                eprintln!("ztna-lab: cannot remove the namespaces: {error:#}");
-            }
-            std::process::exit(INTERRUPTED);
-        })
-        .context("cannot start a thread")?;
-    Ok(())
+/// Watches for SIGINT, SIGTERM and SIGHUP.
+pub struct Watch {
+    in_order: Arc<AtomicBool>,
+    signalled: Receiver<()>,
 }
 
-/// Waits for the first of the signals that ask to end.
-///
-/// # Errors
-/// The runtime refuses.
-pub fn wait_for_any() -> Result<()> {
+impl Watch {
+    /// From now on a signal removes this program's namespaces, with all that runs in them, and ends
+    /// it; until [`Watch::wait`] is called.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start() -> Result<Self> {
+        let in_order = Arc::new(AtomicBool::new(false));
+        let (sender, signalled) = channel();
+        let orderly = Arc::clone(&in_order);
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                if let Err(error) = next_signal() {
+                    eprintln!("ztna-lab: cannot wait for signals: {error:#}");
+                    return;
+                }
+                if orderly.load(Ordering::SeqCst) && sender.send(()).is_ok() {
+                    return;
+                }
+                if let Err(error) = net::destroy_own() {
+                    eprintln!("ztna-lab: cannot remove the namespaces: {error:#}");
+                }
+                std::process::exit(INTERRUPTED);
+            })
+            .context("cannot start a thread")?;
+        Ok(Self {
+            in_order,
+            signalled,
+        })
+    }
+
+    /// Waits for a signal and returns, for an end in order.
+    pub fn wait(self) {
+        self.in_order.store(true, Ordering::SeqCst);
+        // An error means that the thread could not wait, and has said so.
+        let _ = self.signalled.recv();
+    }
+}
+
+fn next_signal() -> Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?

@@ -2,11 +2,15 @@
 
 mod cone_cone;
 mod cone_hard;
+mod errors;
+mod fifty;
 mod hard_hard;
 mod nats;
 mod pair;
+mod psk;
 mod relay_to_direct;
 mod same_lan;
+mod strangers;
 mod udp_blocked;
 
 use std::time::Instant;
@@ -38,6 +42,10 @@ pub const ALL: &[Scenario] = &[
     hard_hard::SCENARIO,
     udp_blocked::SCENARIO,
     relay_to_direct::SCENARIO,
+    psk::SCENARIO,
+    strangers::SCENARIO,
+    errors::SCENARIO,
+    fifty::SCENARIO,
 ];
 
 /// The scenarios of the names given, or all if none is.
@@ -82,7 +90,7 @@ pub fn run(scenario: &Scenario) -> (Record, String) {
 }
 
 /// Demands that two things are equal.
-fn demand_eq<T: PartialEq + std::fmt::Debug>(what: &str, is: &T, must: &T) -> Result<()> {
+fn demand_eq<T: PartialEq + std::fmt::Debug + ?Sized>(what: &str, is: &T, must: &T) -> Result<()> {
     if is == must {
         return Ok(());
     }
