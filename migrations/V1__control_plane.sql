@@ -82,6 +82,8 @@ CREATE TABLE changes (
 CREATE TABLE rules (
     org_id     uuid NOT NULL REFERENCES orgs (id) ON DELETE CASCADE,
     id         uuid NOT NULL,
+    -- Order means nothing to the machines; people see their rules as they wrote them.
+    position   integer NOT NULL,
     rule       jsonb NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (org_id, id)
@@ -212,7 +214,7 @@ GRANT SELECT, INSERT, DELETE ON refresh_tokens TO ztna_app;
 GRANT SELECT, INSERT, UPDATE (name, seq, ipv4_next, key_expiry_seconds) ON orgs TO ztna_app;
 GRANT SELECT, INSERT, UPDATE (role), DELETE ON members TO ztna_app;
 GRANT SELECT, INSERT, DELETE ON changes TO ztna_app;
-GRANT SELECT, INSERT, UPDATE (rule), DELETE ON rules TO ztna_app;
+GRANT SELECT, INSERT, DELETE ON rules TO ztna_app;
 GRANT SELECT, INSERT, UPDATE (uses, revoked_at) ON auth_keys TO ztna_app;
 GRANT SELECT, INSERT, DELETE,
     UPDATE (name, os, agent_version, kem_key, kem_hash, token_hash, previous_token_hash, user_id,

@@ -1,1 +1,39 @@
-//! To be written.
+//! The control plane: people, orgs, auth keys, machines and what each machine is told.
+//!
+//! A folder per capability, with its routes, its rules and its SQL side by side:
+//!
+//! * [`identity`]: accounts, sessions, the CLI's sign-in through a browser;
+//! * [`orgs`]: orgs and their members;
+//! * [`auth_keys`]: keys that enrol machines without a person;
+//! * [`machines`]: registration, heartbeat, the machines of an org;
+//! * [`policy`]: an org's rules;
+//! * [`relays`]: the relay map and relay tickets;
+//! * [`netmap`]: the machine stream, and the hub that feeds it.
+//!
+//! Below them: [`db`] (PostgreSQL, one transaction per request, row-level security), [`kv`] (what
+//! may be lost: counters and one-time codes) and [`http`] (the envelope, callers, limits, layers).
+//!
+//! [`App::start`] makes all of it into an [`axum::Router`] that `ztna-api` serves by itself and
+//! `ztna-server` beside a relay.
+
+mod app;
+mod auth_keys;
+mod config;
+mod db;
+mod http;
+mod identity;
+mod keys;
+mod kv;
+mod machines;
+mod netmap;
+mod orgs;
+mod policy;
+mod relays;
+mod serve;
+
+pub use app::{App, StartError};
+pub use config::{Config, Limits, OnCut};
+pub use db::{APP_ROLE, DatabaseConfig, SetupError};
+pub use keys::{KeysError, ServerKeys};
+pub use kv::Rate;
+pub use serve::{default_host, serve_plain, url, write_ready_file};

@@ -1,0 +1,205 @@
+//! The control plane, put together.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use ztna_proto::keys::WgPublicKey;
+use ztna_proto::ticket::TicketVerifier;
+
+use crate::config::{Config, Limits, OnCut};
+use crate::db::{Db, SetupError};
+use crate::http::{ApiError, Metrics};
+use crate::identity::Passwords;
+use crate::keys::ServerKeys;
+use crate::kv::{Kv, MemoryKv};
+use crate::netmap::Hub;
+use crate::{auth_keys, http, identity, machines, netmap, orgs, policy, relays};
+
+/// How often the hub looks after what time does: silence, expiry, writing down.
+const SWEEP_PERIOD: Duration = Duration::from_secs(5);
+/// How often leftovers are removed from the database.
+const LEFTOVERS_PERIOD: Duration = Duration::from_secs(60 * 60);
+
+/// The control plane does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] SetupError),
+    /// Something else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<ApiError> for StartError {
+    fn from(error: ApiError) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+/// What every route works with. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct State(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) db: Db,
+    pub(crate) kv: Box<dyn Kv>,
+    pub(crate) hub: Hub,
+    pub(crate) keys: ServerKeys,
+    pub(crate) passwords: Passwords,
+    pub(crate) limits: Limits,
+    pub(crate) trusted_proxies: usize,
+    pub(crate) metrics: Metrics,
+    pub(crate) stopping: CancellationToken,
+    dns_suffix: String,
+    on_cut: Option<OnCut>,
+}
+
+impl Deref for State {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Inner {
+    /// A machine's full DNS name.
+    pub(crate) fn dns_name(&self, machine: &str, org_slug: &str) -> String {
+        dns_name(machine, org_slug, &self.dns_suffix)
+    }
+
+    /// A machine has lost its place: a relay beside us cuts its connection.
+    pub(crate) fn cut(&self, key: WgPublicKey) {
+        if let Some(on_cut) = &self.on_cut {
+            on_cut(key);
+        }
+    }
+}
+
+/// `<machine>.<org>.<suffix>`
+pub(crate) fn dns_name(machine: &str, org_slug: &str, suffix: &str) -> String {
+    format!("{machine}.{org_slug}.{suffix}")
+}
+
+/// A running control plane: its router, and the tasks behind it.
+pub struct App {
+    router: Router,
+    state: State,
+    tasks: TaskTracker,
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "ztna control plane",
+    description = "Every answer under /api is an envelope {success, data, error}."
+))]
+struct Document;
+
+impl App {
+    /// Prepares the database and starts the tasks.
+    ///
+    /// Requests to the router must carry a [`ztna_tls::ClientAddr`].
+    ///
+    /// # Errors
+    /// The database cannot be used; the message says what to do.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let db = Db::open(&config.database).await?;
+        relays::upsert(&db, &config.relays).await?;
+        let map = relays::load(&db).await?;
+        let state = State(Arc::new(Inner {
+            hub: Hub::new(db.clone(), &map, config.dns_suffix.clone())?,
+            db,
+            kv: Box::new(MemoryKv::default()),
+            keys: config.keys,
+            passwords: Passwords::new().await?,
+            limits: config.limits,
+            trusted_proxies: config.trusted_proxies,
+            metrics: Metrics::install().map_err(StartError::Other)?,
+            stopping: CancellationToken::new(),
+            dns_suffix: config.dns_suffix,
+            on_cut: config.on_cut,
+        }));
+        let tasks = TaskTracker::new();
+        tasks.spawn(look_after(state.clone()));
+        tasks.close();
+        Ok(Self {
+            router: router(&state),
+            state,
+            tasks,
+        })
+    }
+
+    /// Answers everything that the control plane serves.
+    #[must_use]
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// The key that relays check tickets with.
+    #[must_use]
+    pub fn ticket_verifier(&self) -> TicketVerifier {
+        self.state.keys.ticket_verifier()
+    }
+
+    /// Ends streams and tasks, and writes down what is only in memory.
+    pub async fn stop(self) {
+        self.state.stopping.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+fn router(state: &State) -> Router {
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .merge(identity::routes())
+        .merge(orgs::routes())
+        .merge(auth_keys::routes())
+        .merge(machines::routes())
+        .merge(policy::routes())
+        .merge(netmap::routes())
+        .merge(http::routes())
+        .split_for_parts();
+    let router = router
+        .route("/api/openapi.json", get(async move || axum::Json(document)))
+        .with_state(state.clone());
+    http::wrap(router)
+}
+
+async fn look_after(state: State) {
+    let mut sweeps = interval(SWEEP_PERIOD);
+    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut leftovers = interval(LEFTOVERS_PERIOD);
+    leftovers.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = state.stopping.cancelled() => break,
+            _ = sweeps.tick() => {
+                if let Err(error) = machines::expire_due(&state).await {
+                    tracing::error!(%error, "expired machines could not be ended; trying again");
+                }
+                state.hub.sweep().await;
+                state.metrics.upkeep();
+            }
+            _ = leftovers.tick() => {
+                if let Err(error) = remove_leftovers(&state).await {
+                    tracing::error!(%error, "leftovers could not be removed; trying again");
+                }
+            }
+        }
+    }
+    state.hub.sweep().await;
+}
+
+async fn remove_leftovers(state: &State) -> Result<(), ApiError> {
+    let mut connection = state.db.connect().await?;
+    let tx = connection.bare().await?;
+    tx.query("SELECT sweep_leftovers()", &[]).await?;
+    tx.commit().await
+}

@@ -1,0 +1,79 @@
+//! Keys that enrol machines without a person at hand.
+
+mod routes;
+
+pub(crate) use routes::routes;
+
+use uuid::Uuid;
+use ztna_proto::error::ErrorCode;
+use ztna_proto::ids::{AuthKeyId, OrgId};
+use ztna_proto::tokens::AuthKey;
+
+use crate::db::Tx;
+use crate::http::{ApiError, refuse};
+
+/// The org that a key enrols into, and the key's id.
+///
+/// # Errors
+/// `INVALID_KEY` if there is no such key.
+pub(crate) async fn find(tx: &Tx<'_>, key: &AuthKey) -> Result<(OrgId, AuthKeyId), ApiError> {
+    let row = tx
+        .query_opt(
+            "SELECT org_id, id FROM lookup_auth_key($1)",
+            &[&key.hash().as_slice()],
+        )
+        .await?;
+    let Some(row) = row else {
+        return Err(refuse(
+            ErrorCode::InvalidKey,
+            "this control plane knows no such auth key; check the server's address, or have a new key made",
+        ));
+    };
+    Ok((OrgId(row.get(0)), AuthKeyId(row.get(1))))
+}
+
+/// Uses the key once, within the registration's transaction: of any number of callers at once, a
+/// one-shot key admits one, and none if that one's registration fails.
+///
+/// # Errors
+/// `INVALID_KEY` (revoked), `KEY_EXPIRED` or `KEY_USED`.
+pub(crate) async fn consume(tx: &Tx<'_>, org: OrgId, key: AuthKeyId) -> Result<(), ApiError> {
+    let consumed = tx
+        .query_opt(
+            "UPDATE auth_keys SET uses = uses + 1
+             WHERE org_id = $1 AND id = $2 AND revoked_at IS NULL AND expires_at > now()
+               AND (reusable OR uses = 0)
+             RETURNING id",
+            &[&org.0, &key.0],
+        )
+        .await?;
+    if consumed.is_some() {
+        return Ok(());
+    }
+    Err(why_not(tx, org, key.0).await?)
+}
+
+async fn why_not(tx: &Tx<'_>, org: OrgId, key: Uuid) -> Result<ApiError, ApiError> {
+    let row = tx
+        .query_opt(
+            "SELECT revoked_at IS NOT NULL, expires_at <= now() FROM auth_keys
+             WHERE org_id = $1 AND id = $2",
+            &[&org.0, &key],
+        )
+        .await?;
+    let (code, message) = match row.map(|row| (row.get(0), row.get(1))) {
+        None | Some((true, _)) => (
+            ErrorCode::InvalidKey,
+            "the auth key was revoked; have a new one made",
+        ),
+        Some((false, true)) => (
+            ErrorCode::KeyExpired,
+            "the auth key's time is over; have a new one made",
+        ),
+        Some((false, false)) => (
+            ErrorCode::KeyUsed,
+            "the auth key is for one machine and has enrolled it; have a new one made, or a reusable one",
+        ),
+    };
+    Ok(refuse(code, message))
+}

@@ -1,0 +1,148 @@
+//! `/api/orgs/{org}/auth-keys`.
+
+use axum::extract;
+use tokio_postgres::Row;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use ztna_proto::api::{
+    AuthKeyInfo, CreateAuthKeyRequest, CreatedAuthKey, DEFAULT_AUTH_KEY_SECONDS,
+    MAX_AUTH_KEY_SECONDS, MAX_DESCRIPTION, MIN_AUTH_KEY_SECONDS,
+};
+use ztna_proto::error::{Envelope, ErrorBody, ErrorCode};
+use ztna_proto::ids::{AuthKeyId, OrgId};
+use ztna_proto::tokens::AuthKey;
+
+use crate::app::State;
+use crate::http::{Answer, ApiError, Empty, Json, Path, User, created, ok, refuse};
+use crate::orgs::{Right, authorise};
+
+/// Columns of an [`AuthKeyInfo`], in [`read_info`]'s order.
+const INFO: &str = "id, description, reusable, uses, created_at, expires_at, revoked_at";
+
+pub(crate) fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(create, list))
+        .routes(routes!(revoke))
+}
+
+fn read_info(row: &Row) -> AuthKeyInfo {
+    AuthKeyInfo {
+        id: AuthKeyId(row.get(0)),
+        description: row.get(1),
+        reusable: row.get(2),
+        uses: row.get::<_, i64>(3).unsigned_abs(),
+        created_at: row.get(4),
+        expires_at: row.get(5),
+        revoked_at: row.get(6),
+    }
+}
+
+/// Makes a key. It is shown this once.
+#[utoipa::path(post, path = "/api/orgs/{org}/auth-keys", tag = "auth keys", params(("org" = OrgId, Path)),
+    request_body = CreateAuthKeyRequest, responses(
+    (status = 201, body = Envelope<CreatedAuthKey>), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
+    (status = 404, body = ErrorBody),
+))]
+async fn create(
+    extract::State(state): extract::State<State>,
+    User(user): User,
+    Path(org): Path<OrgId>,
+    Json(request): Json<CreateAuthKeyRequest>,
+) -> Answer<CreatedAuthKey> {
+    let seconds = check(&request)?;
+    let key = AuthKey::generate(&mut rand::rng());
+    let mut connection = state.db.connect().await?;
+    let tx = connection.org(org).await?;
+    authorise(&tx, org, user, Right::Manage).await?;
+    let row = tx
+        .query_one(
+            &format!(
+                "INSERT INTO auth_keys (org_id, id, hash, description, reusable, created_by, expires_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, now() + $7::bigint * interval '1 second')
+                 RETURNING {INFO}"
+            ),
+            &[
+                &org.0,
+                &AuthKeyId::generate().0,
+                &key.hash().as_slice(),
+                &request.description,
+                &request.reusable,
+                &user.0,
+                &seconds,
+            ],
+        )
+        .await?;
+    let info = read_info(&row);
+    tx.commit().await?;
+    created(CreatedAuthKey { key, info })
+}
+
+/// The key's lifetime in seconds.
+fn check(request: &CreateAuthKeyRequest) -> Result<i64, ApiError> {
+    if request.description.chars().count() > MAX_DESCRIPTION {
+        return Err(refuse(
+            ErrorCode::ValidationError,
+            format!("`description` may have {MAX_DESCRIPTION} characters; shorten it"),
+        ));
+    }
+    let seconds = request.expires_in.unwrap_or(DEFAULT_AUTH_KEY_SECONDS);
+    if !(MIN_AUTH_KEY_SECONDS..=MAX_AUTH_KEY_SECONDS).contains(&seconds) {
+        return Err(refuse(
+            ErrorCode::ValidationError,
+            format!(
+                "`expires_in` may be {MIN_AUTH_KEY_SECONDS} (5 minutes) to {MAX_AUTH_KEY_SECONDS} (90 days) seconds; correct it"
+            ),
+        ));
+    }
+    Ok(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+/// The org's keys, the newest first.
+#[utoipa::path(get, path = "/api/orgs/{org}/auth-keys", tag = "auth keys", params(("org" = OrgId, Path)), responses(
+    (status = 200, body = Envelope<Vec<AuthKeyInfo>>), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
+))]
+async fn list(
+    extract::State(state): extract::State<State>,
+    User(user): User,
+    Path(org): Path<OrgId>,
+) -> Answer<Vec<AuthKeyInfo>> {
+    let mut connection = state.db.connect().await?;
+    let tx = connection.org(org).await?;
+    authorise(&tx, org, user, Right::Read).await?;
+    let rows = tx
+        .query(
+            &format!("SELECT {INFO} FROM auth_keys WHERE org_id = $1 ORDER BY id DESC"),
+            &[&org.0],
+        )
+        .await?;
+    ok(rows.iter().map(read_info).collect())
+}
+
+/// Revokes a key: it enrols no more machines. Those that it has enrolled stay.
+#[utoipa::path(delete, path = "/api/orgs/{org}/auth-keys/{id}", tag = "auth keys",
+    params(("org" = OrgId, Path), ("id" = AuthKeyId, Path)), responses(
+    (status = 200, body = Envelope<Empty>), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
+))]
+async fn revoke(
+    extract::State(state): extract::State<State>,
+    User(user): User,
+    Path((org, id)): Path<(OrgId, AuthKeyId)>,
+) -> Answer<Empty> {
+    let mut connection = state.db.connect().await?;
+    let tx = connection.org(org).await?;
+    authorise(&tx, org, user, Right::Manage).await?;
+    let found = tx
+        .execute(
+            "UPDATE auth_keys SET revoked_at = COALESCE(revoked_at, now()) WHERE org_id = $1 AND id = $2",
+            &[&org.0, &id.0],
+        )
+        .await?;
+    if found == 0 {
+        return Err(refuse(
+            ErrorCode::NotFound,
+            "the org has no auth key with that id",
+        ));
+    }
+    tx.commit().await?;
+    ok(Empty {})
+}

@@ -1,0 +1,80 @@
+//! What a control plane has to be told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ztna_proto::keys::WgPublicKey;
+use ztna_proto::relay::RelayMap;
+
+use crate::db::DatabaseConfig;
+use crate::keys::ServerKeys;
+use crate::kv::Rate;
+
+/// Called with the key of a machine that lost its place in its org, so that a relay in the same
+/// process cuts its connection.
+pub type OnCut = Arc<dyn Fn(WgPublicKey) + Send + Sync>;
+
+/// How to run a control plane.
+pub struct Config {
+    /// The database.
+    pub database: DatabaseConfig,
+    /// Keys that sign access tokens and relay tickets.
+    pub keys: ServerKeys,
+    /// Regions to write into the relay map before anything is served; others stay.
+    pub relays: RelayMap,
+    /// What machine names end in, after the org's label.
+    pub dns_suffix: String,
+    /// How often strangers may try.
+    pub limits: Limits,
+    /// Proxies in front of us, each of which appends to `X-Forwarded-For`. 0: none, the header is
+    /// not believed.
+    pub trusted_proxies: usize,
+    /// Told of machines that were deleted or expired.
+    pub on_cut: Option<OnCut>,
+}
+
+impl Config {
+    /// Everything but the database and the keys at its default.
+    #[must_use]
+    pub fn new(database: DatabaseConfig, keys: ServerKeys) -> Self {
+        Self {
+            database,
+            keys,
+            relays: RelayMap::default(),
+            dns_suffix: "ztna.internal".to_owned(),
+            limits: Limits::default(),
+            trusted_proxies: 0,
+            on_cut: None,
+        }
+    }
+}
+
+/// How often strangers may try, by the address that they come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Failed sign-ins per address.
+    pub login: Rate,
+    /// Failed sign-ins per account; then it is locked for [`Limits::lockout`].
+    pub account: Rate,
+    /// How long an account stays locked.
+    pub lockout: Duration,
+    /// Sign-ups per address.
+    pub signup: Rate,
+    /// Failed registrations per address. Those that succeed do not count: a fleet may enrol
+    /// through one NAT.
+    pub registration: Rate,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        let rate = |count, window| Rate { count, window };
+        Self {
+            login: rate(10, minutes(5)),
+            account: rate(10, minutes(5)),
+            lockout: minutes(15),
+            signup: rate(5, minutes(5)),
+            registration: rate(10, minutes(10)),
+        }
+    }
+}

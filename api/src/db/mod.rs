@@ -1,0 +1,198 @@
+//! PostgreSQL: the truth.
+//!
+//! Every query runs in a transaction that names what it works for: an org, a person, or neither
+//! ([`Connection::org`], [`Connection::person`], [`Connection::bare`]). Row-level security holds it
+//! to that: a query that forgets its org sees nothing.
+
+mod setup;
+
+use std::time::Duration;
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{NoTls, Row};
+use ztna_proto::ids::{OrgId, UserId};
+
+pub use setup::{APP_ROLE, SetupError};
+
+use crate::http::ApiError;
+
+/// Connections that requests share.
+const MAX_CONNECTIONS: usize = 24;
+/// A request waits this long for one of them, then the caller is told to come back.
+const WAIT: Duration = Duration::from_secs(10);
+/// One statement may take this long.
+const STATEMENT_TIMEOUT: &str = "20s";
+/// A transaction of ours never waits for anything but the database.
+const IDLE_IN_TRANSACTION_TIMEOUT: &str = "30s";
+
+/// Where the database is.
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    /// For start-up: makes roles (where it may) and runs migrations.
+    pub setup: tokio_postgres::Config,
+    /// For requests, as [`APP_ROLE`]. `None`: the same as `setup`, with `SET ROLE`.
+    pub app: Option<tokio_postgres::Config>,
+}
+
+/// The connections.
+#[derive(Clone)]
+pub struct Db(Pool);
+
+impl Db {
+    /// Prepares the schema and opens the pool.
+    pub(crate) async fn open(config: &DatabaseConfig) -> Result<Self, SetupError> {
+        setup::prepare(&config.setup).await?;
+        let mut app = config.app.clone().unwrap_or_else(|| config.setup.clone());
+        app.application_name("ztna-api");
+        let manager = Manager::from_config(
+            app,
+            NoTls,
+            ManagerConfig {
+                recycling_method: RecyclingMethod::Fast,
+            },
+        );
+        let pool = Pool::builder(manager)
+            .max_size(MAX_CONNECTIONS)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(WAIT))
+            .create_timeout(Some(WAIT))
+            .recycle_timeout(Some(WAIT))
+            .post_create(Hook::async_fn(|client, _| {
+                Box::pin(async move {
+                    client
+                        .batch_execute(&format!(
+                            "SET ROLE {APP_ROLE};
+                             SET search_path = {schema};
+                             SET timezone = 'UTC';
+                             SET statement_timeout = '{STATEMENT_TIMEOUT}';
+                             SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_TIMEOUT}'",
+                            schema = setup::SCHEMA,
+                        ))
+                        .await
+                        .map_err(HookError::Backend)
+                })
+            }))
+            .build()
+            .map_err(|error| SetupError::Pool(error.to_string()))?;
+        let db = Self(pool);
+        db.check_rights().await?;
+        Ok(db)
+    }
+
+    /// A connection for one request.
+    pub(crate) async fn connect(&self) -> Result<Connection, ApiError> {
+        Ok(Connection(self.0.get().await?))
+    }
+
+    /// Refuses to serve with more rights than the policies of the schema reckon with.
+    async fn check_rights(&self) -> Result<(), SetupError> {
+        let client = self
+            .0
+            .get()
+            .await
+            .map_err(|error| SetupError::Pool(error.to_string()))?;
+        let row = client
+            .query_one(
+                "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user",
+                &[],
+            )
+            .await?;
+        if row.get(0) {
+            return Err(SetupError::TooPowerful);
+        }
+        Ok(())
+    }
+}
+
+/// A connection out of the pool.
+pub(crate) struct Connection(deadpool_postgres::Object);
+
+impl Connection {
+    /// A transaction within an org.
+    pub(crate) async fn org(&mut self, org: OrgId) -> Result<Tx<'_>, ApiError> {
+        self.scoped("ztna.org", &org.to_string()).await
+    }
+
+    /// A transaction for a person.
+    pub(crate) async fn person(&mut self, user: UserId) -> Result<Tx<'_>, ApiError> {
+        self.scoped("ztna.user", &user.to_string()).await
+    }
+
+    /// A transaction that sees no org: for the relay map, and for the look-ups that the schema
+    /// lists.
+    pub(crate) async fn bare(&mut self) -> Result<Tx<'_>, ApiError> {
+        Ok(Tx(self.0.transaction().await?))
+    }
+
+    /// A transaction within an org that only reads, and sees one state of the database throughout.
+    pub(crate) async fn org_snapshot(&mut self, org: OrgId) -> Result<Tx<'_>, ApiError> {
+        let tx = self
+            .0
+            .build_transaction()
+            .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await?;
+        let tx = Tx(tx);
+        tx.enter("ztna.org", &org.to_string()).await?;
+        Ok(tx)
+    }
+
+    async fn scoped(&mut self, setting: &str, value: &str) -> Result<Tx<'_>, ApiError> {
+        let tx = self.bare().await?;
+        tx.enter(setting, value).await?;
+        Ok(tx)
+    }
+}
+
+/// A transaction. Dropped without [`Tx::commit`], it is rolled back.
+pub(crate) struct Tx<'a>(deadpool_postgres::Transaction<'a>);
+
+type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+impl Tx<'_> {
+    async fn enter(&self, setting: &str, value: &str) -> Result<(), ApiError> {
+        self.execute("SELECT set_config($1, $2, true)", &[&setting, &value])
+            .await?;
+        Ok(())
+    }
+
+    /// Works on within an org that the transaction has just made.
+    pub(crate) async fn enter_org(&self, org: OrgId) -> Result<(), ApiError> {
+        self.enter("ztna.org", &org.to_string()).await
+    }
+
+    /// Works on for a person.
+    pub(crate) async fn enter_person(&self, user: UserId) -> Result<(), ApiError> {
+        self.enter("ztna.user", &user.to_string()).await
+    }
+
+    pub(crate) async fn execute(&self, sql: &str, params: Params<'_>) -> Result<u64, ApiError> {
+        let statement = self.0.prepare_cached(sql).await?;
+        Ok(self.0.execute(&statement, params).await?)
+    }
+
+    pub(crate) async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, ApiError> {
+        let statement = self.0.prepare_cached(sql).await?;
+        Ok(self.0.query(&statement, params).await?)
+    }
+
+    pub(crate) async fn query_one(&self, sql: &str, params: Params<'_>) -> Result<Row, ApiError> {
+        let statement = self.0.prepare_cached(sql).await?;
+        Ok(self.0.query_one(&statement, params).await?)
+    }
+
+    pub(crate) async fn query_opt(
+        &self,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<Option<Row>, ApiError> {
+        let statement = self.0.prepare_cached(sql).await?;
+        Ok(self.0.query_opt(&statement, params).await?)
+    }
+
+    pub(crate) async fn commit(self) -> Result<(), ApiError> {
+        Ok(self.0.commit().await?)
+    }
+}

@@ -1,0 +1,107 @@
+//! What stands around every route: ids, logs, figures, bounds.
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use tracing::Instrument;
+use uuid::Uuid;
+use ztna_proto::error::ErrorCode;
+
+use super::answer::refuse;
+
+/// Largest body of a call, in bytes. A registration, the largest there is, has 2 KiB; a policy of
+/// a thousand rules some 200 KiB.
+const MAX_BODY: usize = 512 * 1024;
+/// A call is answered within this time.
+const TIMEOUT: Duration = Duration::from_secs(30);
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Puts the layers around the router.
+pub(crate) fn wrap(router: Router) -> Router {
+    router
+        .fallback(async || {
+            refuse(
+                ErrorCode::NotFound,
+                "there is no such path here; /api/openapi.json lists them all",
+            )
+        })
+        .method_not_allowed_fallback(async || {
+            let refusal = refuse(
+                ErrorCode::ValidationError,
+                "this path does not take that method; /api/openapi.json lists what it takes",
+            );
+            (StatusCode::METHOD_NOT_ALLOWED, refusal)
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn(bound))
+        .layer(from_fn(harden))
+        .layer(from_fn(observe))
+}
+
+async fn bound(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => refuse(
+            ErrorCode::Unavailable,
+            "the control plane is too busy to answer; try again in a moment",
+        )
+        .into_response(),
+    }
+}
+
+/// Headers that keep browsers and caches from doing what nobody asked for. A page's own
+/// `Content-Security-Policy` stays.
+async fn harden(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+    ];
+    for (name, value) in headers {
+        response
+            .headers_mut()
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Gives the request an id, logs it, and counts it. Neither the query nor a header is logged: they
+/// may hold secrets.
+async fn observe(request: Request, next: Next) -> Response {
+    let id = Uuid::now_v7().to_string();
+    let method = request.method().clone();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let span = tracing::debug_span!("request", %id, %method, route);
+    let begin = Instant::now();
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let status = response.status();
+    let took = begin.elapsed();
+    span.in_scope(|| {
+        tracing::debug!(status = status.as_u16(), ms = took.as_millis(), "answered");
+    });
+    let labels = [
+        ("method", method.to_string()),
+        ("route", route),
+        ("status", status.as_u16().to_string()),
+    ];
+    metrics::counter!("ztna_http_requests_total", &labels).increment(1);
+    metrics::histogram!("ztna_http_request_seconds", &labels[..2]).record(took.as_secs_f64());
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}

@@ -1,0 +1,13 @@
+//! What all routes share: the envelope, who calls, how often, and the layers around the router.
+
+mod answer;
+mod caller;
+mod layers;
+mod limit;
+mod observe;
+
+pub(crate) use answer::{Answer, ApiError, Empty, Json, Path, created, ok, refuse};
+pub(crate) use caller::{Bearer, ClientIp, Machine, User, cookie_value, is_browser, same_origin};
+pub(crate) use layers::wrap;
+pub(crate) use limit::Counted;
+pub(crate) use observe::{Metrics, routes};

@@ -1,0 +1,105 @@
+//! `/health` and `/metrics`.
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::extract;
+use http::StatusCode;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use ztna_proto::api::Health;
+use ztna_proto::error::ErrorCode;
+
+use super::answer::{ApiError, refuse};
+use super::caller::ClientIp;
+use crate::app::State;
+
+/// Buckets of durations, in seconds.
+const BUCKETS: [f64; 10] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+/// `/health` waits this long for the database.
+const HEALTH_LIMIT: Duration = Duration::from_secs(3);
+
+/// The process's figures.
+#[derive(Clone)]
+pub(crate) struct Metrics(Arc<PrometheusHandle>);
+
+impl Metrics {
+    /// The recorder is the process's: a second control plane in it shares the first's.
+    pub(crate) fn install() -> Result<Self, String> {
+        static INSTALLED: OnceLock<Result<Metrics, String>> = OnceLock::new();
+        INSTALLED
+            .get_or_init(|| {
+                let recorder = PrometheusBuilder::new()
+                    .set_buckets(&BUCKETS)
+                    .map_err(|error| error.to_string())?
+                    .build_recorder();
+                let handle = recorder.handle();
+                metrics::set_global_recorder(recorder).map_err(|error| error.to_string())?;
+                Ok(Self(Arc::new(handle)))
+            })
+            .clone()
+    }
+
+    /// Empties the histograms' buffers; to be called now and then.
+    pub(crate) fn upkeep(&self) {
+        self.0.run_upkeep();
+    }
+}
+
+pub(crate) fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(health))
+        .routes(routes!(figures))
+}
+
+/// Whether the control plane can serve.
+#[utoipa::path(get, path = "/health", tag = "operation", responses(
+    (status = 200, description = "It can.", body = Health),
+    (status = 503, description = "It cannot; `status` says why.", body = Health),
+))]
+async fn health(extract::State(state): extract::State<State>) -> (StatusCode, axum::Json<Health>) {
+    let check = async {
+        let mut connection = state.db.connect().await?;
+        let tx = connection.bare().await?;
+        tx.query_one("SELECT 1", &[]).await?;
+        Ok::<_, ApiError>(())
+    };
+    let (code, status) = match tokio::time::timeout(HEALTH_LIMIT, check).await {
+        Ok(Ok(())) => (StatusCode::OK, "ok"),
+        Ok(Err(_)) | Err(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the database does not answer",
+        ),
+    };
+    let health = Health {
+        status: status.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    (code, axum::Json(health))
+}
+
+/// Figures for Prometheus. Only for addresses that are not on the public internet.
+#[utoipa::path(get, path = "/metrics", tag = "operation", responses(
+    (status = 200, description = "Prometheus text format.", body = String),
+))]
+async fn figures(
+    ClientIp(ip): ClientIp,
+    extract::State(state): extract::State<State>,
+) -> Result<String, ApiError> {
+    if !is_near(ip) {
+        return Err(refuse(
+            ErrorCode::Forbidden,
+            "figures are only for the server's own network",
+        ));
+    }
+    Ok(state.metrics.0.render())
+}
+
+fn is_near(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
+    }
+}

@@ -1,0 +1,199 @@
+//! Accounts: made, signed in to, locked.
+
+use std::net::IpAddr;
+
+use sha2::{Digest, Sha256};
+use ztna_proto::api::{MAX_PASSWORD, MIN_PASSWORD, Me, OrgMembership};
+use ztna_proto::error::ErrorCode;
+use ztna_proto::ids::{OrgId, UserId};
+use ztna_proto::keys::hex;
+
+use crate::app::State;
+use crate::http::{ApiError, Counted, refuse};
+use crate::orgs;
+
+/// Longest e-mail address (RFC 5321 §4.5.3.1.3, less the brackets).
+const MAX_EMAIL: usize = 254;
+
+/// An address in the form that is stored: trimmed, in lower case.
+///
+/// # Errors
+/// It is no address that mail could be sent to.
+pub(crate) fn normalise_email(text: &str) -> Result<String, ApiError> {
+    let email = text.trim().to_ascii_lowercase();
+    let well_formed = email.len() <= MAX_EMAIL
+        && email.chars().all(|c| c.is_ascii_graphic())
+        && email.split_once('@').is_some_and(|(name, host)| {
+            !name.is_empty() && !host.is_empty() && !host.contains('@')
+        });
+    if well_formed {
+        return Ok(email);
+    }
+    Err(refuse(
+        ErrorCode::ValidationError,
+        "`email` is not an e-mail address of the form name@host; correct it",
+    ))
+}
+
+fn check_password(password: &str) -> Result<(), ApiError> {
+    if password.chars().count() >= MIN_PASSWORD && password.len() <= MAX_PASSWORD {
+        return Ok(());
+    }
+    Err(refuse(
+        ErrorCode::ValidationError,
+        format!(
+            "`password` needs {MIN_PASSWORD} characters or more, and at most {MAX_PASSWORD} bytes; choose another"
+        ),
+    ))
+}
+
+/// Makes an account. If the address has one already, nothing happens, and the caller cannot tell.
+pub(crate) async fn sign_up(
+    state: &State,
+    ip: IpAddr,
+    email: &str,
+    password: String,
+) -> Result<(), ApiError> {
+    let email = normalise_email(email)?;
+    check_password(&password)?;
+    Counted::by_address(&*state.kv, "sign-ups", state.limits.signup, ip)
+        .spend()
+        .await?;
+    let hash = state.passwords.hash(password).await?;
+    let user = UserId::generate();
+    let mut connection = state.db.connect().await?;
+    let tx = connection.person(user).await?;
+    tx.execute(
+        "INSERT INTO users (id, email, password_hash) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        &[&user.0, &email, &hash],
+    )
+    .await?;
+    tx.commit().await
+}
+
+/// Whose address and password these are. Ten failures lock the account for a while, known or not.
+pub(crate) async fn check_credentials(
+    state: &State,
+    ip: IpAddr,
+    email: &str,
+    password: String,
+) -> Result<UserId, ApiError> {
+    let by_address = Counted::by_address(&*state.kv, "failed sign-ins", state.limits.login, ip);
+    by_address.check().await?;
+    let email = normalise_email(email)?;
+    if password.len() > MAX_PASSWORD {
+        return Err(wrong());
+    }
+    let name = hex(&Sha256::digest(email.as_bytes()));
+    let (tries, lock) = (format!("login-tries:{name}"), format!("login-lock:{name}"));
+    if state.kv.get(&lock).await?.is_some() {
+        return Err(locked(state));
+    }
+    // Counted before the check, so that many at once do not all get their try.
+    let limit = state.limits.account;
+    if state.kv.increment(&tries, limit.window).await? > limit.count {
+        state
+            .kv
+            .set(&lock, Vec::new(), state.limits.lockout)
+            .await?;
+        state.kv.take(&tries).await?;
+        return Err(locked(state));
+    }
+
+    let account = account_by_email(state, &email).await?;
+    let stored = account.as_ref().map(|(_, hash)| hash.clone());
+    let right = state.passwords.verify(password, stored).await?;
+    let Some((user, _)) = account.filter(|_| right) else {
+        by_address.count().await?;
+        return Err(wrong());
+    };
+    state.kv.take(&tries).await?;
+    Ok(user)
+}
+
+fn wrong() -> ApiError {
+    refuse(
+        ErrorCode::InvalidCredentials,
+        "e-mail address and password do not match an account; correct them, or sign up",
+    )
+}
+
+fn locked(state: &State) -> ApiError {
+    refuse(
+        ErrorCode::AccountLocked,
+        format!(
+            "too many failed sign-ins to this account; try again in {} minutes",
+            state.limits.lockout.as_secs().div_ceil(60)
+        ),
+    )
+}
+
+/// An account's id and stored password.
+pub(crate) async fn account_by_email(
+    state: &State,
+    email: &str,
+) -> Result<Option<(UserId, String)>, ApiError> {
+    let mut connection = state.db.connect().await?;
+    let tx = connection.bare().await?;
+    let row = tx
+        .query_opt("SELECT user_id, hash FROM lookup_account($1)", &[&email])
+        .await?;
+    Ok(row.map(|row| (UserId(row.get(0)), row.get(1))))
+}
+
+/// The account and its orgs.
+pub(crate) async fn me(state: &State, user: UserId) -> Result<Me, ApiError> {
+    let mut connection = state.db.connect().await?;
+    let tx = connection.person(user).await?;
+    let row = tx
+        .query_opt("SELECT email FROM users WHERE id = $1", &[&user.0])
+        .await?;
+    let Some(row) = row else {
+        return Err(refuse(
+            ErrorCode::Unauthorized,
+            "the account is there no longer; sign up again",
+        ));
+    };
+    let orgs = tx
+        .query(
+            "SELECT o.id, o.name, o.slug, m.role FROM orgs o
+             JOIN members m ON m.org_id = o.id AND m.user_id = $1 ORDER BY o.name, o.id",
+            &[&user.0],
+        )
+        .await?;
+    let membership = |row: &tokio_postgres::Row| {
+        Ok::<_, ApiError>(OrgMembership {
+            id: OrgId(row.get(0)),
+            name: row.get(1),
+            slug: row.get(2),
+            role: orgs::parse_role(row.get(3))?,
+        })
+    };
+    Ok(Me {
+        id: user,
+        email: row.get(0),
+        orgs: orgs.iter().map(membership).collect::<Result<_, _>>()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_normalised_or_refused() {
+        assert_eq!(normalise_email(" A@B.example ").unwrap(), "a@b.example");
+        for bad in ["", "a", "@b", "a@", "a@b@c", "a b@c", "ü@b", "a@b\n"] {
+            // A line end at the end is white space, and trimmed.
+            assert_eq!(normalise_email(bad).is_err(), bad != "a@b\n", "{bad:?}");
+        }
+        assert!(normalise_email(&format!("{}@b", "a".repeat(260))).is_err());
+    }
+
+    #[test]
+    fn passwords_count_characters() {
+        assert!(check_password("äöüäöüäöüäöü").is_ok());
+        assert!(check_password("elevenchars").is_err());
+        assert!(check_password(&"a".repeat(MAX_PASSWORD + 1)).is_err());
+    }
+}

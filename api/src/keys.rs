@@ -1,0 +1,223 @@
+//! The control plane's own keys, made at the first start and kept in one file (0600).
+
+use std::path::{Path, PathBuf};
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use zeroize::{Zeroize, Zeroizing};
+use ztna_proto::ids::UserId;
+use ztna_proto::keys::{hex, parse_hex};
+use ztna_proto::ticket::{TicketSigner, TicketVerifier};
+
+/// File in the data directory.
+const FILE: &str = "api-keys.json";
+/// How long an access token holds.
+pub(crate) const ACCESS_TOKEN_SECONDS: i64 = 15 * 60;
+const ISSUER: &str = "ztna";
+const AUDIENCE: &str = "ztna-api";
+
+/// No usable keys.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is damaged.
+    #[error(
+        "{path} is damaged ({reason}); restore it from a backup, or delete it to have everybody sign in again and relays take the new ticket key"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No key could be made.
+    #[error("cannot make a signing key: {0}")]
+    Make(#[from] rcgen::Error),
+}
+
+/// What the file holds.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    /// PKCS #8 PEM, P-256.
+    access_token_key: String,
+    /// Ed25519 seed, hex.
+    ticket_seed: String,
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        self.access_token_key.zeroize();
+        self.ticket_seed.zeroize();
+    }
+}
+
+/// Keys that sign access tokens (ES256) and relay tickets (Ed25519). Has no `Debug`.
+pub struct ServerKeys {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+    tickets: TicketSigner,
+}
+
+/// What an access token says (RFC 7519 §4.1).
+#[derive(Deserialize, Serialize)]
+struct Claims {
+    sub: Uuid,
+    iss: String,
+    aud: String,
+    iat: i64,
+    exp: i64,
+}
+
+impl ServerKeys {
+    /// Loads the keys of a data directory, or makes them. The directory must exist.
+    ///
+    /// # Errors
+    /// The directory cannot be used, or the file in it is damaged.
+    pub fn load_or_create(dir: &Path) -> Result<Self, KeysError> {
+        let path = dir.join(FILE);
+        let io = |source| KeysError::Io {
+            path: path.clone(),
+            source,
+        };
+        let damaged = |reason: String| KeysError::Damaged {
+            path: path.clone(),
+            reason,
+        };
+        if !path.exists() {
+            let made = Zeroizing::new(
+                serde_json::to_vec(&Stored::make()?).map_err(|e| damaged(e.to_string()))?,
+            );
+            ztna_tls::identity::write_new_private(&path, &made).map_err(io)?;
+        }
+        // Read back even when just made: of two processes, one's file stays.
+        let text = Zeroizing::new(std::fs::read(&path).map_err(io)?);
+        let stored: Stored = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
+        Self::from_stored(&stored).map_err(damaged)
+    }
+
+    fn from_stored(stored: &Stored) -> Result<Self, String> {
+        let pair = rcgen::KeyPair::from_pem(&stored.access_token_key).map_err(|e| e.to_string())?;
+        let seed = parse_hex(&stored.ticket_seed).ok_or("the ticket seed is not 64 hex digits")?;
+        let seed: Zeroizing<[u8; 32]> = Zeroizing::new(seed);
+        Ok(Self {
+            encoding: EncodingKey::from_ec_pem(stored.access_token_key.as_bytes())
+                .map_err(|e| e.to_string())?,
+            decoding: DecodingKey::from_ec_pem(pair.public_key_pem().as_bytes())
+                .map_err(|e| e.to_string())?,
+            tickets: TicketSigner::from_seed(&seed),
+        })
+    }
+
+    /// The key that relays check tickets with.
+    #[must_use]
+    pub fn ticket_verifier(&self) -> TicketVerifier {
+        self.tickets.verifier()
+    }
+
+    pub(crate) fn tickets(&self) -> &TicketSigner {
+        &self.tickets
+    }
+
+    /// An access token for a person, good from `now` (seconds since 1970) on.
+    pub(crate) fn sign_access(
+        &self,
+        user: UserId,
+        now: i64,
+    ) -> jsonwebtoken::errors::Result<String> {
+        let claims = Claims {
+            sub: user.0,
+            iss: ISSUER.to_owned(),
+            aud: AUDIENCE.to_owned(),
+            iat: now,
+            exp: now + ACCESS_TOKEN_SECONDS,
+        };
+        jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &self.encoding)
+    }
+
+    /// Whose access token this is, if it is one and good.
+    pub(crate) fn verify_access(&self, token: &str) -> Option<UserId> {
+        let mut validation = Validation::new(Algorithm::ES256);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        // One clock signs and checks.
+        validation.leeway = 0;
+        let token = jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation).ok()?;
+        Some(UserId(token.claims.sub))
+    }
+}
+
+impl Stored {
+    fn make() -> Result<Self, KeysError> {
+        let pair = rcgen::KeyPair::generate()?;
+        let mut seed = Zeroizing::new([0; 32]);
+        rand::Rng::fill_bytes(&mut rand::rng(), seed.as_mut());
+        Ok(Self {
+            access_token_key: pair.serialize_pem(),
+            ticket_seed: hex(seed.as_ref()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn keys_stay_over_a_restart_and_are_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = ServerKeys::load_or_create(dir.path()).unwrap();
+        let second = ServerKeys::load_or_create(dir.path()).unwrap();
+        assert_eq!(first.ticket_verifier(), second.ticket_verifier());
+        let now = jiff::Timestamp::now().as_second();
+        let user = UserId::generate();
+        let token = first.sign_access(user, now).unwrap();
+        assert_eq!(second.verify_access(&token), Some(user));
+        let mode = std::fs::metadata(dir.path().join(FILE))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn old_foreign_and_changed_tokens_are_refused() {
+        let keys = |dir: &tempfile::TempDir| ServerKeys::load_or_create(dir.path()).unwrap();
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let now = jiff::Timestamp::now().as_second();
+        let user = UserId::generate();
+        let ours = keys(&here);
+        let old = ours
+            .sign_access(user, now - ACCESS_TOKEN_SECONDS - 1)
+            .unwrap();
+        assert_eq!(ours.verify_access(&old), None);
+        let foreign = keys(&there).sign_access(user, now).unwrap();
+        assert_eq!(ours.verify_access(&foreign), None);
+        // {"alg":"none"}
+        let good = ours.sign_access(user, now).unwrap();
+        let body = good.split('.').nth(1).unwrap();
+        let unsigned = format!("eyJhbGciOiJub25lIn0.{body}.");
+        assert_eq!(ours.verify_access(&unsigned), None);
+        assert_eq!(ours.verify_access(""), None);
+    }
+
+    #[test]
+    fn a_damaged_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE), "{}").unwrap();
+        let Err(error) = ServerKeys::load_or_create(dir.path()) else {
+            panic!("taken");
+        };
+        assert!(error.to_string().contains("is damaged"), "{error}");
+    }
+}

@@ -1,0 +1,103 @@
+//! Tailnet addresses.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ztna_proto::error::ErrorCode;
+use ztna_proto::ids::OrgId;
+
+use crate::db::Tx;
+use crate::http::{ApiError, refuse};
+
+/// Bits of an org's IPv4 network, until orgs may choose their own (RFC 6598).
+const IPV4_BITS: u32 = 10;
+/// First host numbers that machines get.
+const FIRST: i64 = 1;
+/// Last: the one before the network's broadcast address.
+const LAST: i64 = (1 << (32 - IPV4_BITS)) - 2;
+/// Kept for the machine's own DNS service (100.100.100.100).
+const RESERVED: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 100);
+
+/// The org's row, locked for this transaction: what addresses are made of.
+pub(super) struct Networks {
+    pub(super) ipv4: Ipv4Addr,
+    pub(super) ipv4_next: i64,
+    pub(super) ipv6: Ipv6Addr,
+}
+
+/// Takes the next free pair of addresses. The org's row is locked by the caller's change, so no two
+/// registrations choose at once; the unique constraints are the second lock.
+pub(super) async fn allocate(
+    tx: &Tx<'_>,
+    org: OrgId,
+    networks: &Networks,
+) -> Result<(Ipv4Addr, Ipv6Addr), ApiError> {
+    let base = i64::from(networks.ipv4.to_bits());
+    let mut host = networks.ipv4_next.max(FIRST);
+    if base + host == i64::from(RESERVED.to_bits()) {
+        host += 1;
+    }
+    if host <= LAST {
+        tx.execute(
+            "UPDATE orgs SET ipv4_next = $2 WHERE id = $1",
+            &[&org.0, &(host + 1)],
+        )
+        .await?;
+        return Ok(pair(networks, host));
+    }
+    // Every number was handed out once: take the lowest that a deletion has freed.
+    let row = tx
+        .query_opt(
+            "SELECT used.host + 1 FROM (
+                 SELECT ipv4 - $2::inet AS host FROM machines WHERE org_id = $1
+                 UNION ALL SELECT $3::bigint - 1
+             ) used
+             WHERE used.host + 1 <= $4 AND $2::inet + (used.host + 1) <> $5::inet
+               AND NOT EXISTS (SELECT FROM machines
+                               WHERE org_id = $1 AND ipv4 = $2::inet + (used.host + 1))
+             ORDER BY 1 LIMIT 1",
+            &[
+                &org.0,
+                &IpAddr::V4(networks.ipv4),
+                &FIRST,
+                &LAST,
+                &IpAddr::V4(RESERVED),
+            ],
+        )
+        .await?;
+    let Some(row) = row else {
+        return Err(refuse(
+            ErrorCode::AddressesExhausted,
+            "every address of the org is in use; delete machines that are gone and try again",
+        ));
+    };
+    Ok(pair(networks, row.get(0)))
+}
+
+/// Both addresses of a host number: the IPv6 one holds the IPv4 one in its last 32 bits.
+fn pair(networks: &Networks, host: i64) -> (Ipv4Addr, Ipv6Addr) {
+    let host = u32::try_from(host).unwrap_or_default();
+    let ipv4 = Ipv4Addr::from_bits(networks.ipv4.to_bits() | host);
+    let ipv6 = Ipv6Addr::from_bits(networks.ipv6.to_bits() | u128::from(ipv4.to_bits()));
+    (ipv4, ipv6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_one_address_of_each_kind() {
+        let networks = Networks {
+            ipv4: Ipv4Addr::new(100, 64, 0, 0),
+            ipv4_next: 1,
+            ipv6: "fd12:3456:789a::".parse().unwrap(),
+        };
+        let (ipv4, ipv6) = pair(&networks, 258);
+        assert_eq!(ipv4, Ipv4Addr::new(100, 64, 1, 2));
+        assert_eq!(
+            ipv6,
+            "fd12:3456:789a::6440:102".parse::<Ipv6Addr>().unwrap()
+        );
+        assert_eq!(pair(&networks, LAST).0, Ipv4Addr::new(100, 127, 255, 254));
+    }
+}

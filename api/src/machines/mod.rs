@@ -1,0 +1,49 @@
+//! The machines of an org: registration, heartbeat, list, change, deletion.
+
+mod address;
+mod authenticate;
+mod registration;
+mod routes;
+mod upkeep;
+
+pub(crate) use authenticate::{authenticate, unknown_token};
+pub(crate) use routes::routes;
+pub(crate) use upkeep::expire_due;
+
+use ztna_proto::api::MAX_MACHINE_NAME;
+use ztna_proto::error::ErrorCode;
+
+use crate::http::{ApiError, refuse};
+
+/// A machine name in the form that is stored: one DNS label in lower case.
+fn normalise_name(text: &str) -> Result<String, ApiError> {
+    let name = text.to_ascii_lowercase();
+    let well_formed = (1..=MAX_MACHINE_NAME).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if well_formed {
+        return Ok(name);
+    }
+    Err(refuse(
+        ErrorCode::ValidationError,
+        format!(
+            "`name` is not a machine name: 1 to {MAX_MACHINE_NAME} letters, digits and dashes, no dash at either end; choose another"
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_one_label() {
+        assert_eq!(normalise_name("Laptop-1").unwrap(), "laptop-1");
+        for bad in ["", "-a", "a-", "a.b", "a_b", "ä", "a b", &"a".repeat(64)] {
+            assert!(normalise_name(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! `POST /api/register-machine`: a machine joins, or joins again.
+//!
+//! One transaction: take the org's next `seq` (which locks the org's row, so that registrations of
+//! one org take turns), use the auth key, allocate addresses, write the machine, append the change.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use ztna_proto::api::{MAX_MACHINE_NAME, RegisterRequest, Registered};
+use ztna_proto::error::ErrorCode;
+use ztna_proto::ids::{AuthKeyId, MachineId, OrgId, UserId};
+use ztna_proto::keys::KemKeyHash;
+use ztna_proto::tokens::{AuthKey, MachineToken, TokenHash};
+
+use super::{address, normalise_name};
+use crate::app::State;
+use crate::auth_keys;
+use crate::db::Tx;
+use crate::http::{ApiError, refuse};
+use crate::netmap::{self, Changed};
+use crate::orgs::{Right, authorise};
+
+/// Longest `os` and `agent_version`, in characters.
+const MAX_TEXT: usize = 64;
+
+/// On whose word a machine joins.
+enum Sponsor {
+    Key(AuthKey),
+    User(UserId),
+}
+
+impl Sponsor {
+    fn read(state: &State, bearer: &str) -> Result<Self, ApiError> {
+        // A JWT has two dots and no prefix of ours; anything else was meant as an auth key.
+        if let Some(user) = state.keys.verify_access(bearer) {
+            return Ok(Self::User(user));
+        }
+        if bearer.matches('.').count() == 2 && !bearer.starts_with(AuthKey::PREFIX) {
+            return Err(refuse(
+                ErrorCode::Unauthorized,
+                "the access token is not valid or its 15 minutes are over; sign in again with `ztna login`",
+            ));
+        }
+        bearer.parse().map(Self::Key).map_err(|error| {
+            refuse(
+                ErrorCode::InvalidKey,
+                format!("{error}, or have a new one made"),
+            )
+        })
+    }
+
+    /// The org that the machine joins, and the key if it is one.
+    async fn org(
+        &self,
+        tx: &Tx<'_>,
+        wanted: Option<OrgId>,
+    ) -> Result<(OrgId, Option<AuthKeyId>), ApiError> {
+        match self {
+            Self::Key(key) => {
+                let (org, id) = auth_keys::find(tx, key).await?;
+                Ok((org, Some(id)))
+            }
+            Self::User(user) => Ok((org_of(tx, *user, wanted).await?, None)),
+        }
+    }
+}
+
+/// The org that a person's machine joins: the one named, else the only one.
+async fn org_of(tx: &Tx<'_>, user: UserId, wanted: Option<OrgId>) -> Result<OrgId, ApiError> {
+    if let Some(org) = wanted {
+        return Ok(org);
+    }
+    tx.enter_person(user).await?;
+    let rows = tx
+        .query(
+            "SELECT o.id, o.name FROM orgs o JOIN members m ON m.org_id = o.id AND m.user_id = $1
+             ORDER BY o.name",
+            &[&user.0],
+        )
+        .await?;
+    match rows.as_slice() {
+        [] => Err(refuse(
+            ErrorCode::ValidationError,
+            "you are a member of no org yet; create one, or have an owner add you",
+        )),
+        [only] => Ok(OrgId(only.get(0))),
+        several => {
+            let names: Vec<String> = several
+                .iter()
+                .map(|row| format!("{} ({})", row.get::<_, String>(1), OrgId(row.get(0))))
+                .collect();
+            Err(refuse(
+                ErrorCode::ValidationError,
+                format!(
+                    "you are a member of several orgs; name one in `org`: {}",
+                    names.join(", ")
+                ),
+            ))
+        }
+    }
+}
+
+/// What is known of the org, its row being locked.
+struct Org {
+    id: OrgId,
+    name: String,
+    slug: String,
+    networks: address::Networks,
+    key_expires_at: Option<Timestamp>,
+}
+
+/// Registers a machine.
+pub(super) async fn register(
+    state: &State,
+    bearer: &str,
+    request: RegisterRequest,
+) -> Result<Registered, ApiError> {
+    let name = normalise_name(&request.name)?;
+    for (field, text) in [
+        ("os", &request.os),
+        ("agent_version", &request.agent_version),
+    ] {
+        if text.chars().count() > MAX_TEXT || text.chars().any(char::is_control) {
+            return Err(refuse(
+                ErrorCode::ValidationError,
+                format!("`{field}` may have {MAX_TEXT} characters; shorten it"),
+            ));
+        }
+    }
+    let sponsor = Sponsor::read(state, bearer)?;
+    let token = MachineToken::generate(&mut rand::rng());
+
+    let mut connection = state.db.connect().await?;
+    let tx = connection.bare().await?;
+    let (org, key) = sponsor.org(&tx, request.org).await?;
+    tx.enter_org(org).await?;
+    if let Sponsor::User(user) = sponsor {
+        authorise(&tx, org, user, Right::Belong).await?;
+    }
+    let org = lock_org(&tx, org).await?;
+    if let Some(key) = key {
+        auth_keys::consume(&tx, org.id, key).await?;
+    }
+    let user = match sponsor {
+        Sponsor::User(user) => Some(user),
+        Sponsor::Key(_) => None,
+    };
+    let joining = Joining {
+        tx: &tx,
+        org: &org,
+        request: &request,
+        token: &token,
+        user,
+        key,
+    };
+    let machine = match joining.find_previous().await? {
+        Some((id, shown)) => joining.renew(id, shown).await?,
+        None => joining.insert(&name).await?,
+    };
+    netmap::append_change(&tx, org.id, Changed::Machine(machine.id)).await?;
+    tx.commit().await?;
+    state.hub.notify(org.id).await;
+    metrics::counter!("ztna_registrations_total").increment(1);
+    tracing::info!(org = %org.id, machine = %machine.id, name = machine.name, "a machine was registered");
+
+    Ok(Registered {
+        machine_id: machine.id,
+        node_key: token,
+        dns_name: state.dns_name(&machine.name, &org.slug),
+        name: machine.name,
+        org: org.id,
+        org_name: org.name,
+        ipv4: machine.ipv4,
+        ipv6: machine.ipv6,
+        key_expires_at: org.key_expires_at,
+    })
+}
+
+async fn lock_org(tx: &Tx<'_>, org: OrgId) -> Result<Org, ApiError> {
+    let row = tx
+        .query_one(
+            "SELECT name, slug, ipv4_network, ipv4_next, ipv6_network,
+                    now() + key_expiry_seconds * interval '1 second'
+             FROM orgs WHERE id = $1 FOR UPDATE",
+            &[&org.0],
+        )
+        .await?;
+    let (IpAddr::V4(ipv4), IpAddr::V6(ipv6)) = (row.get(2), row.get(4)) else {
+        return Err(ApiError::Internal(format!("org {org} has no networks")));
+    };
+    Ok(Org {
+        id: org,
+        name: row.get(0),
+        slug: row.get(1),
+        networks: address::Networks {
+            ipv4,
+            ipv4_next: row.get(3),
+            ipv6,
+        },
+        key_expires_at: row.get(5),
+    })
+}
+
+struct Joining<'a> {
+    tx: &'a Tx<'a>,
+    org: &'a Org,
+    request: &'a RegisterRequest,
+    token: &'a MachineToken,
+    user: Option<UserId>,
+    key: Option<AuthKeyId>,
+}
+
+/// A machine as the database holds it now.
+struct Joined {
+    id: MachineId,
+    name: String,
+    ipv4: Ipv4Addr,
+    ipv6: Ipv6Addr,
+}
+
+impl Joined {
+    fn read(row: &Row) -> Result<Self, ApiError> {
+        let (IpAddr::V4(ipv4), IpAddr::V6(ipv6)) = (row.get(2), row.get(3)) else {
+            return Err(ApiError::Internal("a machine has no addresses".to_owned()));
+        };
+        Ok(Self {
+            id: MachineId(row.get(0)),
+            name: row.get(1),
+            ipv4,
+            ipv6,
+        })
+    }
+}
+
+impl Joining<'_> {
+    /// The machine that has this WireGuard key already, and the token by which the caller proves to
+    /// be it.
+    async fn find_previous(&self) -> Result<Option<(MachineId, TokenHash)>, ApiError> {
+        let row = self
+            .tx
+            .query_opt(
+                "SELECT id, token_hash, previous_token_hash FROM machines
+                 WHERE org_id = $1 AND wg_key = $2",
+                &[&self.org.id.0, &self.request.wg_key.as_bytes().as_slice()],
+            )
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let proof = self.request.node_key.as_ref().map(|token| token.hash());
+        let proven = proof.filter(|hash| {
+            row.get::<_, &[u8]>(1) == hash || row.get::<_, Option<&[u8]>>(2) == Some(hash)
+        });
+        match proven {
+            Some(hash) => Ok(Some((MachineId(row.get(0)), hash))),
+            None => Err(conflict()),
+        }
+    }
+
+    /// The same machine again: id, name and addresses stay. The token that it has shown goes on
+    /// proving who it is, in case the answer with the new one is lost.
+    async fn renew(&self, id: MachineId, shown: TokenHash) -> Result<Joined, ApiError> {
+        let row = self
+            .tx
+            .query_one(
+                "UPDATE machines SET os = $3, agent_version = $4, kem_key = $5, kem_hash = $6,
+                        previous_token_hash = $7, token_hash = $8,
+                        user_id = $9, auth_key_id = $10, key_expires_at = $11, expired = false
+                 WHERE org_id = $1 AND id = $2
+                 RETURNING id, name, ipv4, ipv6",
+                &[
+                    &self.org.id.0,
+                    &id.0,
+                    &self.request.os,
+                    &self.request.agent_version,
+                    &self.request.kem_key.as_bytes().as_slice(),
+                    &KemKeyHash::of(&self.request.kem_key).as_bytes().as_slice(),
+                    &shown.as_slice(),
+                    &self.token.hash().as_slice(),
+                    &self.user.map(|user| user.0),
+                    &self.key.map(|key| key.0),
+                    &self.org.key_expires_at,
+                ],
+            )
+            .await?;
+        Joined::read(&row)
+    }
+
+    async fn insert(&self, wanted: &str) -> Result<Joined, ApiError> {
+        let name = self.free_name(wanted).await?;
+        let (ipv4, ipv6) = address::allocate(self.tx, self.org.id, &self.org.networks).await?;
+        let row = self
+            .tx
+            .query_one(
+                "INSERT INTO machines (org_id, id, name, os, agent_version, wg_key, kem_key, kem_hash,
+                        token_hash, ipv4, ipv6, user_id, auth_key_id, key_expires_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                 RETURNING id, name, ipv4, ipv6",
+                &[
+                    &self.org.id.0,
+                    &MachineId::generate().0,
+                    &name,
+                    &self.request.os,
+                    &self.request.agent_version,
+                    &self.request.wg_key.as_bytes().as_slice(),
+                    &self.request.kem_key.as_bytes().as_slice(),
+                    &KemKeyHash::of(&self.request.kem_key).as_bytes().as_slice(),
+                    &self.token.hash().as_slice(),
+                    &IpAddr::V4(ipv4),
+                    &IpAddr::V6(ipv6),
+                    &self.user.map(|user| user.0),
+                    &self.key.map(|key| key.0),
+                    &self.org.key_expires_at,
+                ],
+            )
+            .await
+            // In another org, which this transaction does not see.
+            .map_err(|error| match error.violates("machines_wg_key_key") {
+                true => conflict(),
+                false => error,
+            })?;
+        Joined::read(&row)
+    }
+
+    /// The wanted name, or with the lowest number behind it that is free.
+    async fn free_name(&self, wanted: &str) -> Result<String, ApiError> {
+        let rows = self
+            .tx
+            .query(
+                "SELECT name FROM machines WHERE org_id = $1 AND starts_with(name, $2)",
+                &[&self.org.id.0, &stem(wanted)],
+            )
+            .await?;
+        let taken: BTreeSet<&str> = rows.iter().map(|row| row.get(0)).collect();
+        Ok(first_free(wanted, &taken))
+    }
+}
+
+/// What every numbered form of a name starts with.
+fn stem(wanted: &str) -> &str {
+    /// Longest suffix: a dash and as many digits as a machine's number can have.
+    const SUFFIX: usize = 11;
+    let room = (MAX_MACHINE_NAME - SUFFIX).min(wanted.len());
+    wanted[..room].trim_end_matches('-')
+}
+
+fn first_free(wanted: &str, taken: &BTreeSet<&str>) -> String {
+    if !taken.contains(wanted) {
+        return wanted.to_owned();
+    }
+    let mut number = 1u32;
+    loop {
+        let suffix = format!("-{number}");
+        // A name is ASCII, so any cut is at a character.
+        let room = (MAX_MACHINE_NAME - suffix.len()).min(wanted.len());
+        let name = format!("{}{suffix}", wanted[..room].trim_end_matches('-'));
+        if !taken.contains(name.as_str()) {
+            return name;
+        }
+        number += 1;
+    }
+}
+
+fn conflict() -> ApiError {
+    refuse(
+        ErrorCode::RegistrationConflict,
+        "a machine with this WireGuard key is enrolled already, and the request does not prove to be \
+         that machine; delete it from its org, or run `ztna logout` to make new keys",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_name_gets_the_lowest_free_number() {
+        let taken = BTreeSet::from(["a", "a-1", "a-3"]);
+        assert_eq!(first_free("b", &taken), "b");
+        assert_eq!(first_free("a", &taken), "a-2");
+        let long = "x".repeat(MAX_MACHINE_NAME);
+        let taken = BTreeSet::from([long.as_str()]);
+        let name = first_free(&long, &taken);
+        assert_eq!(name.len(), MAX_MACHINE_NAME);
+        assert!(name.ends_with("x-1"));
+    }
+}

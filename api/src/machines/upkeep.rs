@@ -1,0 +1,79 @@
+//! How a machine ends: deleted by a person, or expired by time.
+
+use ztna_proto::ids::{MachineId, OrgId, UserId};
+use ztna_proto::keys::WgPublicKey;
+
+use super::authenticate::wg_key;
+use crate::app::State;
+use crate::db::Tx;
+use crate::http::ApiError;
+use crate::netmap::{self, Changed};
+
+/// Deletes a machine of the org, `of` one person if named, and keeps its token's hash so that it can
+/// be told. `None`: there is no such machine.
+pub(super) async fn delete(
+    tx: &Tx<'_>,
+    org: OrgId,
+    id: MachineId,
+    of: Option<UserId>,
+) -> Result<Option<WgPublicKey>, ApiError> {
+    let row = tx
+        .query_opt(
+            "DELETE FROM machines WHERE org_id = $1 AND id = $2 AND ($3::uuid IS NULL OR user_id = $3)
+             RETURNING wg_key, token_hash",
+            &[&org.0, &id.0, &of.map(|user| user.0)],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    tx.execute(
+        "INSERT INTO deleted_machines (org_id, id, token_hash) VALUES ($1, $2, $3)",
+        &[&org.0, &id.0, &row.get::<_, &[u8]>(1)],
+    )
+    .await?;
+    wg_key(row.get(0)).map(Some)
+}
+
+/// Ends machines whose time is over, in every org.
+pub(crate) async fn expire_due(state: &State) -> Result<(), ApiError> {
+    let mut connection = state.db.connect().await?;
+    let tx = connection.bare().await?;
+    let rows = tx
+        .query("SELECT * FROM lookup_orgs_to_expire()", &[])
+        .await?;
+    drop(tx);
+    for row in rows {
+        let org = OrgId(row.get(0));
+        let ended = expire_in(&mut connection, org).await?;
+        state.hub.notify(org).await;
+        for (id, wg_key) in ended {
+            tracing::info!(%org, machine = %id, "a machine's sign-in has expired");
+            state.cut(wg_key);
+        }
+    }
+    Ok(())
+}
+
+async fn expire_in(
+    connection: &mut crate::db::Connection,
+    org: OrgId,
+) -> Result<Vec<(MachineId, WgPublicKey)>, ApiError> {
+    let tx = connection.org(org).await?;
+    // Taken before any machine's row, as every change does: no two of them wait for each other.
+    tx.query_opt("SELECT FROM orgs WHERE id = $1 FOR UPDATE", &[&org.0])
+        .await?;
+    let rows = tx
+        .query(
+            "UPDATE machines SET expired = true
+             WHERE org_id = $1 AND NOT expired AND key_expires_at <= now() RETURNING id, wg_key",
+            &[&org.0],
+        )
+        .await?;
+    let mut ended = Vec::new();
+    for row in &rows {
+        let id = MachineId(row.get(0));
+        netmap::append_change(&tx, org, Changed::Machine(id)).await?;
+        ended.push((id, wg_key(row.get(1))?));
+    }
+    tx.commit().await?;
+    Ok(ended)
+}

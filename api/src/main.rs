@@ -1,0 +1,196 @@
+//! `ztna-api`: the control plane as a program of its own.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use ztna_api::{
+    App, Config, DatabaseConfig, ServerKeys, default_host, serve_plain, url, write_ready_file,
+};
+use ztna_tls::{AcceptLimits, ServerIdentity};
+
+/// The control plane of a ztna deployment.
+#[derive(Parser)]
+#[command(
+    name = "ztna-api",
+    version,
+    after_help = "Examples:
+  Behind a proxy that does TLS:
+    ztna-api --no-tls --listen 127.0.0.1:8080 --trusted-proxies 1 \\
+      --database-url postgres://ztna@localhost/ztna --data-dir /var/lib/ztna-api
+  With a self-signed certificate, which agents pin:
+    ztna-api --listen 0.0.0.0:8443 --public-host control.example.com \\
+      --database-url postgres://ztna@localhost/ztna --relay-map relays.json"
+)]
+struct Flags {
+    /// Address and port to serve on.
+    #[arg(long, env = "ZTNA_LISTEN", default_value = "0.0.0.0:8443")]
+    listen: SocketAddr,
+    /// The database, as postgres://user@host/name. Its account makes the roles at the first start.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: String,
+    /// Folder of the signing keys and the self-signed certificate.
+    #[arg(long, env = "ZTNA_DATA_DIR", default_value = "/var/lib/ztna-api")]
+    data_dir: PathBuf,
+    /// Certificate chain in PEM, in place of a self-signed one.
+    #[arg(long, env = "ZTNA_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Private key of the certificate, in PEM.
+    #[arg(long, env = "ZTNA_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Serve plain HTTP, for a proxy that does TLS.
+    #[arg(long, env = "ZTNA_NO_TLS", conflicts_with = "tls_cert")]
+    no_tls: bool,
+    /// JSON file with relay regions to write into the relay map.
+    #[arg(long, env = "ZTNA_RELAY_MAP")]
+    relay_map: Option<PathBuf>,
+    /// Name or address that agents dial [default: the address of the default route's interface].
+    #[arg(long, env = "ZTNA_PUBLIC_HOST")]
+    public_host: Option<String>,
+    /// What machine names end in, after the org's label.
+    #[arg(long, env = "ZTNA_DNS_SUFFIX", default_value = "ztna.internal")]
+    dns_suffix: String,
+    /// Proxies in front of this server that append to X-Forwarded-For.
+    #[arg(long, env = "ZTNA_TRUSTED_PROXIES", default_value_t = 0)]
+    trusted_proxies: usize,
+    /// Sign-ups per address in 5 minutes.
+    #[arg(long, env = "ZTNA_SIGNUP_LIMIT", default_value_t = 5)]
+    signup_limit: u64,
+    /// Failed registrations per address in 10 minutes.
+    #[arg(long, env = "ZTNA_REGISTRATION_LIMIT", default_value_t = 10)]
+    registration_limit: u64,
+    /// Failed sign-ins per address in 5 minutes.
+    #[arg(long, env = "ZTNA_LOGIN_LIMIT", default_value_t = 10)]
+    login_limit: u64,
+}
+
+/// `api.json` in the data folder: how others reach this server.
+#[derive(Serialize)]
+struct Ready {
+    url: String,
+    /// `None` without TLS.
+    pin: Option<String>,
+    /// What relays check tickets with.
+    ticket_key: String,
+    pid: u32,
+    version: &'static str,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    run(Flags::parse()).await
+}
+
+async fn run(flags: Flags) -> Result<()> {
+    std::fs::create_dir_all(&flags.data_dir)
+        .with_context(|| format!("cannot make the data folder {}", flags.data_dir.display()))?;
+    let listener = TcpListener::bind(flags.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}; choose another --listen", flags.listen))?;
+    let address = listener.local_addr()?;
+    let host = flags
+        .public_host
+        .clone()
+        .unwrap_or_else(|| default_host().to_string());
+    let identity = identity(&flags, &host)?;
+    let app = App::start(config(&flags)?).await?;
+
+    let (scheme, pin) = match &identity {
+        Some(identity) => ("https", Some(identity.pin())),
+        None => ("http", None),
+    };
+    let ready = Ready {
+        url: url(scheme, &host, address),
+        pin,
+        ticket_key: app.ticket_verifier().to_string(),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let tls = identity
+        .map(|identity| identity.server_config())
+        .transpose()?;
+
+    let shutdown = CancellationToken::new();
+    let (router, stopping) = (app.router(), shutdown.clone());
+    let server = tokio::spawn(async move {
+        match tls {
+            Some(tls) => {
+                let stop = stopping.clone();
+                let handler = move |stream, peer| {
+                    let (router, stop) = (router.clone(), stop.clone());
+                    async move { ztna_tls::serve_http(stream, peer, router, &stop).await }
+                };
+                ztna_tls::serve(listener, tls, AcceptLimits::default(), stopping, handler).await;
+            }
+            None => serve_plain(listener, router, stopping).await,
+        }
+    });
+    let path = flags.data_dir.join("api.json");
+    write_ready_file(&path, &ready).with_context(|| format!("cannot write {}", path.display()))?;
+    tracing::info!(
+        url = ready.url,
+        pin = ready.pin,
+        ticket_key = ready.ticket_key,
+        "the control plane is ready"
+    );
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping");
+    // Nobody should dial a server that is gone.
+    let _ = std::fs::remove_file(&path);
+    app.stop().await;
+    shutdown.cancel();
+    server.await?;
+    Ok(())
+}
+
+/// `None`: no TLS.
+fn identity(flags: &Flags, host: &str) -> Result<Option<ServerIdentity>> {
+    if flags.no_tls {
+        return Ok(None);
+    }
+    let identity = match (&flags.tls_cert, &flags.tls_key) {
+        (Some(certificate), Some(key)) => ServerIdentity::from_pem_files(certificate, key)?,
+        _ => ServerIdentity::load_or_create(&flags.data_dir, &[host.to_owned()])?,
+    };
+    Ok(Some(identity))
+}
+
+fn config(flags: &Flags) -> Result<Config> {
+    let setup: tokio_postgres::Config = flags
+        .database_url
+        .parse()
+        .context("--database-url is not of the form postgres://user@host/name")?;
+    if setup.get_dbname().is_none() {
+        bail!("--database-url names no database; append /name");
+    }
+    let database = DatabaseConfig { setup, app: None };
+    let mut config = Config::new(database, ServerKeys::load_or_create(&flags.data_dir)?);
+    if let Some(path) = &flags.relay_map {
+        let text = std::fs::read(path)
+            .with_context(|| format!("cannot read the relay map {}", path.display()))?;
+        config.relays = serde_json::from_slice(&text)
+            .with_context(|| format!("{} is not a relay map", path.display()))?;
+    }
+    config.dns_suffix.clone_from(&flags.dns_suffix);
+    config.trusted_proxies = flags.trusted_proxies;
+    config.limits.signup.count = flags.signup_limit;
+    config.limits.registration.count = flags.registration_limit;
+    config.limits.login.count = flags.login_limit;
+    Ok(config)
+}

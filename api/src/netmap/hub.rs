@@ -1,0 +1,284 @@
+//! The hub: orgs whose machines are connected, kept up to date with the database.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio_postgres::types::Json;
+use uuid::Uuid;
+use ztna_netmap::records::Record;
+use ztna_proto::ids::{MachineId, OrgId};
+use ztna_proto::keys::KemKeyHash;
+use ztna_proto::netmap::VolatileReport;
+use ztna_proto::relay::RelayMap;
+
+use super::load::{self, Loaded};
+use super::org::{self, OUTBOX, OrgState, Shared};
+use crate::db::Db;
+use crate::http::{ApiError, Machine};
+
+/// The messages for one stream, and the stream's number.
+pub(super) struct Subscription {
+    pub(super) inbox: mpsc::Receiver<axum::extract::ws::Utf8Bytes>,
+    pub(super) serial: u64,
+}
+
+/// Feeds the machine streams. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Hub(Arc<Inner>);
+
+struct Inner {
+    db: Db,
+    shared: Shared,
+    orgs: Mutex<HashMap<OrgId, Arc<OrgHub>>>,
+}
+
+/// One org. Reading the database happens under `reading`, applying under `state`, which is never
+/// held over an await.
+#[derive(Default)]
+struct OrgHub {
+    reading: tokio::sync::Mutex<()>,
+    state: Mutex<Option<OrgState>>,
+    /// The database holds a change that could not be read; the sweep tries again.
+    stale: AtomicBool,
+}
+
+impl OrgHub {
+    fn state(&self) -> MutexGuard<'_, Option<OrgState>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hub {
+    pub(crate) fn new(db: Db, relays: &RelayMap, dns_suffix: String) -> Result<Self, ApiError> {
+        let relays = Record::relays(relays).map_err(unserialisable)?;
+        Ok(Self(Arc::new(Inner {
+            db,
+            shared: Shared { relays, dns_suffix },
+            orgs: Mutex::new(HashMap::new()),
+        })))
+    }
+
+    /// The org has changed in the database: machines that the change concerns are told. If nobody
+    /// of the org is connected, there is nothing to do.
+    ///
+    /// Goes on when the caller is gone: a client that hangs up right after its change was committed
+    /// must not keep the change from its peers.
+    pub(crate) async fn notify(&self, id: OrgId) {
+        let Some(org) = self.find(id) else { return };
+        org.stale.store(true, Ordering::SeqCst);
+        let hub = self.clone();
+        let work = tokio::spawn(async move {
+            if let Err(error) = hub.catch_up(id, &org).await {
+                tracing::error!(org = %id, %error, "a change could not be passed on yet");
+            }
+        });
+        // A panic is logged by the runtime, and the org stays stale.
+        let _ = work.await;
+    }
+
+    /// Registers a stream. `None`: the machine is not (any more) in its org.
+    pub(super) async fn connect(
+        &self,
+        machine: &Machine,
+        ticket: String,
+    ) -> Result<Option<Subscription>, ApiError> {
+        let org = self.open(machine.org);
+        // The registration that this machine comes from may not have been read yet.
+        self.catch_up(machine.org, &org).await?;
+        let (outbox, inbox) = mpsc::channel(OUTBOX);
+        let mut state = org.state();
+        let Some(state) = state.as_mut() else {
+            return Ok(None);
+        };
+        let serial = state
+            .connect(machine.id, outbox, ticket, Instant::now())
+            .map_err(unserialisable)?;
+        Ok(serial.map(|serial| Subscription { inbox, serial }))
+    }
+
+    /// Runs `change` on the state of the machine's org, if the org is in memory.
+    pub(super) fn with<T>(
+        &self,
+        machine: &Machine,
+        change: impl FnOnce(&mut OrgState) -> org::Result<T>,
+    ) -> Result<Option<T>, ApiError> {
+        let Some(org) = self.find(machine.org) else {
+            return Ok(None);
+        };
+        let mut state = org.state();
+        state
+            .as_mut()
+            .map(change)
+            .transpose()
+            .map_err(unserialisable)
+    }
+
+    /// A machine's volatile state came by heartbeat.
+    pub(crate) async fn report(
+        &self,
+        machine: &Machine,
+        report: VolatileReport,
+    ) -> Result<(), ApiError> {
+        let org = self.open(machine.org);
+        self.ensure_loaded(machine.org, &org).await?;
+        self.with(machine, |state| {
+            state.report(machine.id, report, Instant::now())
+        })?;
+        Ok(())
+    }
+
+    /// Peers of a machine that have this ML-KEM key.
+    pub(crate) async fn peers_with_kem_key(
+        &self,
+        machine: &Machine,
+        hash: &KemKeyHash,
+    ) -> Result<Vec<MachineId>, ApiError> {
+        let org = self.open(machine.org);
+        self.ensure_loaded(machine.org, &org).await?;
+        let state = org.state();
+        let peers = state
+            .as_ref()
+            .map(|s| s.peers_with_kem_key(machine.id, hash));
+        Ok(peers.unwrap_or_default())
+    }
+
+    /// Who of an org is there, and when each was last heard of, as far as the hub knows.
+    pub(crate) fn presence(&self, org: OrgId) -> BTreeMap<MachineId, (bool, Option<Timestamp>)> {
+        let Some(org) = self.find(org) else {
+            return BTreeMap::new();
+        };
+        let state = org.state();
+        state.as_ref().map(OrgState::presence).unwrap_or_default()
+    }
+
+    /// To be called every few seconds: silent machines go offline, volatile state is written down,
+    /// missed changes are read, orgs that nobody uses leave memory.
+    pub(crate) async fn sweep(&self) {
+        let orgs: Vec<(OrgId, Arc<OrgHub>)> = {
+            let orgs = self.orgs();
+            orgs.iter()
+                .map(|(id, org)| (*id, Arc::clone(org)))
+                .collect()
+        };
+        let mut streams = 0;
+        for (id, org) in orgs {
+            let swept = self.sweep_org(id, &org).await;
+            match swept {
+                Ok(count) => streams += count,
+                Err(error) => {
+                    tracing::error!(org = %id, %error, "an org could not be looked after");
+                }
+            }
+        }
+        metrics::gauge!("ztna_machine_streams").set(streams as f64);
+    }
+
+    async fn sweep_org(&self, id: OrgId, org: &Arc<OrgHub>) -> Result<usize, ApiError> {
+        if org.stale.load(Ordering::SeqCst) {
+            self.catch_up(id, org).await?;
+        }
+        let (dirty, streams) = {
+            let mut state = org.state();
+            match state.as_mut() {
+                Some(state) => {
+                    state.sweep(Instant::now()).map_err(unserialisable)?;
+                    (state.take_dirty(), state.streams())
+                }
+                None => (Vec::new(), 0),
+            }
+        };
+        if !dirty.is_empty() {
+            self.write_down(id, dirty).await?;
+            return Ok(streams);
+        }
+        let mut orgs = self.orgs();
+        // Two references: the map's and ours. Nobody else is about to use it.
+        if Arc::strong_count(org) == 2 && org.state().as_ref().is_none_or(OrgState::is_idle) {
+            orgs.remove(&id);
+        }
+        Ok(streams)
+    }
+
+    /// Writes volatile state, in one statement. A machine that was deleted meanwhile is left out.
+    async fn write_down(
+        &self,
+        org: OrgId,
+        dirty: Vec<(MachineId, Timestamp, VolatileReport)>,
+    ) -> Result<(), ApiError> {
+        let mut ids: Vec<Uuid> = Vec::new();
+        let mut times = Vec::new();
+        let mut reports = Vec::new();
+        for (id, last_seen, report) in dirty {
+            ids.push(id.0);
+            times.push(last_seen);
+            reports.push(Json(report));
+        }
+        let mut connection = self.0.db.connect().await?;
+        let tx = connection.org(org).await?;
+        tx.execute(
+            "INSERT INTO machine_presence (org_id, machine_id, last_seen, report)
+             SELECT m.org_id, m.id, new.last_seen, new.report
+             FROM unnest($2::uuid[], $3::timestamptz[], $4::jsonb[]) AS new (id, last_seen, report)
+             JOIN machines m ON m.org_id = $1 AND m.id = new.id
+             FOR KEY SHARE OF m
+             ON CONFLICT (org_id, machine_id)
+             DO UPDATE SET last_seen = excluded.last_seen, report = excluded.report",
+            &[&org.0, &ids, &times, &reports],
+        )
+        .await?;
+        tx.commit().await
+    }
+
+    /// Reads what changed since the state that is held, and applies it.
+    async fn catch_up(&self, id: OrgId, org: &OrgHub) -> Result<(), ApiError> {
+        let _turn = org.reading.lock().await;
+        // Before reading: a change that is committed while we read sets it again.
+        org.stale.store(false, Ordering::SeqCst);
+        let held = org.state().as_ref().map(OrgState::seq);
+        let loaded = match load::load(&self.0.db, id, held).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                org.stale.store(true, Ordering::SeqCst);
+                return Err(error);
+            }
+        };
+        let mut state = org.state();
+        match (state.as_mut(), loaded) {
+            (Some(state), Loaded::Since(since)) => state.apply(since),
+            (Some(state), Loaded::Whole(whole)) => state.replace(whole),
+            (None, Loaded::Whole(whole)) => {
+                OrgState::new(id, self.0.shared.clone(), whole).map(|new| *state = Some(new))
+            }
+            // Nothing was held, so everything was read.
+            (None, Loaded::Since(_)) => Ok(()),
+        }
+        .map_err(unserialisable)
+    }
+
+    async fn ensure_loaded(&self, id: OrgId, org: &OrgHub) -> Result<(), ApiError> {
+        if org.state().is_some() {
+            return Ok(());
+        }
+        self.catch_up(id, org).await
+    }
+
+    fn orgs(&self) -> MutexGuard<'_, HashMap<OrgId, Arc<OrgHub>>> {
+        self.0.orgs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, id: OrgId) -> Option<Arc<OrgHub>> {
+        self.orgs().get(&id).cloned()
+    }
+
+    fn open(&self, id: OrgId) -> Arc<OrgHub> {
+        Arc::clone(self.orgs().entry(id).or_default())
+    }
+}
+
+fn unserialisable(error: serde_json::Error) -> ApiError {
+    ApiError::Internal(format!("a message could not be written: {error}"))
+}

@@ -1,0 +1,193 @@
+//! An org as the hub reads it: whole, or what changed since a `seq`.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use tokio_postgres::types::Json;
+use uuid::Uuid;
+use ztna_policy::Policy;
+use ztna_proto::ids::{MachineId, OrgId};
+use ztna_proto::keys::{KemKeyHash, WgPublicKey};
+use ztna_proto::netmap::VolatileReport;
+
+use crate::db::{Db, Tx};
+use crate::http::ApiError;
+use crate::policy;
+
+/// A machine that may talk to others (not expired).
+#[derive(Clone)]
+pub(super) struct MachineRow {
+    pub(super) id: MachineId,
+    pub(super) name: String,
+    pub(super) os: String,
+    pub(super) wg_key: WgPublicKey,
+    pub(super) kem_hash: KemKeyHash,
+    pub(super) ipv4: Ipv4Addr,
+    pub(super) ipv6: Ipv6Addr,
+    pub(super) user: String,
+    pub(super) key_expires_at: Option<Timestamp>,
+}
+
+/// What a machine last told, and when.
+pub(super) struct PresenceRow {
+    pub(super) id: MachineId,
+    pub(super) last_seen: Timestamp,
+    pub(super) report: VolatileReport,
+}
+
+/// How a machine of the log stands now.
+pub(super) enum Standing {
+    Good(MachineRow),
+    Expired(MachineId),
+    Gone(MachineId),
+}
+
+/// An org, whole.
+pub(super) struct Whole {
+    pub(super) seq: i64,
+    pub(super) name: String,
+    pub(super) slug: String,
+    pub(super) policy: Policy,
+    pub(super) machines: Vec<MachineRow>,
+    pub(super) presence: Vec<PresenceRow>,
+}
+
+/// What the log holds after a `seq`, as it stands now.
+pub(super) struct Since {
+    pub(super) seq: i64,
+    /// Set if the rules changed.
+    pub(super) policy: Option<Policy>,
+    pub(super) machines: Vec<Standing>,
+}
+
+/// What there is to apply.
+pub(super) enum Loaded {
+    Whole(Whole),
+    Since(Since),
+}
+
+const MACHINE: &str = "SELECT m.id, m.name, m.os, m.wg_key, m.kem_hash, m.ipv4, m.ipv6,
+        COALESCE(u.email, ''), m.key_expires_at, m.expired
+    FROM machines m LEFT JOIN users u ON u.id = m.user_id WHERE m.org_id = $1";
+
+/// Reads the org: what changed after `held`, or all of it if nothing is held or the log does not
+/// reach back so far. One snapshot, so that `seq` and rows belong together.
+pub(super) async fn load(db: &Db, org: OrgId, held: Option<i64>) -> Result<Loaded, ApiError> {
+    let mut connection = db.connect().await?;
+    let tx = connection.org_snapshot(org).await?;
+    let row = tx
+        .query_one("SELECT seq, name, slug FROM orgs WHERE id = $1", &[&org.0])
+        .await?;
+    let seq: i64 = row.get(0);
+    if let Some(held) = held
+        && let Some(since) = read_since(&tx, org, held, seq).await?
+    {
+        return Ok(Loaded::Since(since));
+    }
+    let machines = tx
+        .query(&format!("{MACHINE} AND NOT m.expired"), &[&org.0])
+        .await?;
+    let presence = tx
+        .query(
+            "SELECT machine_id, last_seen, report FROM machine_presence WHERE org_id = $1",
+            &[&org.0],
+        )
+        .await?;
+    Ok(Loaded::Whole(Whole {
+        seq,
+        name: row.get(1),
+        slug: row.get(2),
+        policy: policy::load(&tx, org).await?,
+        machines: machines
+            .iter()
+            .map(read_machine)
+            .collect::<Result<_, _>>()?,
+        presence: presence.iter().filter_map(read_presence).collect(),
+    }))
+}
+
+/// `None` if the log does not reach back to `held`.
+async fn read_since(
+    tx: &Tx<'_>,
+    org: OrgId,
+    held: i64,
+    seq: i64,
+) -> Result<Option<Since>, ApiError> {
+    let changes = tx
+        .query(
+            "SELECT kind, machine_id FROM changes WHERE org_id = $1 AND seq > $2",
+            &[&org.0, &held],
+        )
+        .await?;
+    // Every seq has its entry, so a shorter list was truncated.
+    if i64::try_from(changes.len()).ok() != Some(seq - held) {
+        return Ok(None);
+    }
+    let mut policy_changed = false;
+    let mut ids: BTreeSet<Uuid> = BTreeSet::new();
+    for row in &changes {
+        match (row.get(0), row.get(1)) {
+            ("machine", Some(id)) => {
+                ids.insert(id);
+            }
+            ("policy", _) => policy_changed = true,
+            _ => return Ok(None),
+        }
+    }
+    let list: Vec<Uuid> = ids.iter().copied().collect();
+    let rows = tx
+        .query(&format!("{MACHINE} AND m.id = ANY($2)"), &[&org.0, &list])
+        .await?;
+    let mut machines = Vec::new();
+    for row in &rows {
+        let machine = read_machine(row)?;
+        ids.remove(&machine.id.0);
+        machines.push(match row.get(9) {
+            true => Standing::Expired(machine.id),
+            false => Standing::Good(machine),
+        });
+    }
+    machines.extend(ids.into_iter().map(|id| Standing::Gone(MachineId(id))));
+    Ok(Some(Since {
+        seq,
+        policy: match policy_changed {
+            true => Some(policy::load(tx, org).await?),
+            false => None,
+        },
+        machines,
+    }))
+}
+
+fn read_machine(row: &Row) -> Result<MachineRow, ApiError> {
+    let (Ok(wg_key), Ok(kem_hash), IpAddr::V4(ipv4), IpAddr::V6(ipv6)) = (
+        row.get::<_, &[u8]>(3).try_into(),
+        row.get::<_, &[u8]>(4).try_into(),
+        row.get(5),
+        row.get(6),
+    ) else {
+        return Err(ApiError::Internal("a stored machine is damaged".to_owned()));
+    };
+    Ok(MachineRow {
+        id: MachineId(row.get(0)),
+        name: row.get(1),
+        os: row.get(2),
+        wg_key: WgPublicKey(wg_key),
+        kem_hash: KemKeyHash(kem_hash),
+        ipv4,
+        ipv6,
+        user: row.get(7),
+        key_expires_at: row.get(8),
+    })
+}
+
+/// A report that cannot be read (of another version) counts as none: the machine sends the next.
+fn read_presence(row: &Row) -> Option<PresenceRow> {
+    let Json(report) = row.try_get(2).ok()?;
+    Some(PresenceRow {
+        id: MachineId(row.get(0)),
+        last_seen: row.get(1),
+        report,
+    })
+}

@@ -1,0 +1,84 @@
+//! What machines are told: the machine stream, and the hub that feeds it.
+//!
+//! * [`Hub`] holds the orgs whose machines are connected. A change is committed to the database
+//!   first, with the org's next `seq` and an entry in its change log; then the hub is notified,
+//!   reads what changed since it last looked, and sends every machine that the change concerns the
+//!   difference ([`org::OrgState`]). Notices may come late, twice or out of order: what counts is
+//!   the log.
+//! * Volatile state (endpoints, home region, online) goes past the log, from the machine that
+//!   reports it to those that see it, and to the database in batches.
+//! * Each stream ([`stream`]) has a bounded outbox. A machine that does not read it is cut off and
+//!   starts again with a full map; it never makes others wait.
+
+mod hub;
+mod load;
+mod org;
+mod presence;
+mod stream;
+
+use ztna_proto::error::ErrorCode;
+use ztna_proto::ids::{MachineId, OrgId};
+use ztna_proto::netmap::{MAX_ENDPOINTS, VolatileReport};
+
+pub(crate) use hub::Hub;
+pub(crate) use stream::routes;
+
+use crate::db::Tx;
+use crate::http::{ApiError, refuse};
+
+/// Entries of an org's change log. A node that missed more reads the org anew.
+const LOG_LENGTH: i64 = 10_000;
+
+/// What a durable change concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Changed {
+    /// A machine came, went or is different.
+    Machine(MachineId),
+    /// The rules are others.
+    Policy,
+}
+
+/// Takes the org's next `seq` and logs the change under it. Locks the org's row until the
+/// transaction ends, so commits happen in the order of `seq`.
+pub(crate) async fn append_change(
+    tx: &Tx<'_>,
+    org: OrgId,
+    changed: Changed,
+) -> Result<(), ApiError> {
+    let seq: i64 = tx
+        .query_one(
+            "UPDATE orgs SET seq = seq + 1 WHERE id = $1 RETURNING seq",
+            &[&org.0],
+        )
+        .await?
+        .get(0);
+    let (kind, machine) = match changed {
+        Changed::Machine(id) => ("machine", Some(id.0)),
+        Changed::Policy => ("policy", None),
+    };
+    tx.execute(
+        "INSERT INTO changes (org_id, seq, kind, machine_id) VALUES ($1, $2, $3, $4)",
+        &[&org.0, &seq, &kind, &machine],
+    )
+    .await?;
+    tx.execute(
+        "DELETE FROM changes WHERE org_id = $1 AND seq <= $2",
+        &[&org.0, &(seq - LOG_LENGTH)],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Refuses a report that would make every peer's map grow without bound.
+pub(crate) fn check_report(report: &VolatileReport) -> Result<(), ApiError> {
+    if report.endpoints.len() <= MAX_ENDPOINTS {
+        return Ok(());
+    }
+    Err(refuse(
+        ErrorCode::ValidationError,
+        format!(
+            "the report names {} endpoints; at most {MAX_ENDPOINTS} are possible",
+            report.endpoints.len()
+        ),
+    ))
+}

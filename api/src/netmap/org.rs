@@ -1,0 +1,483 @@
+//! One org in memory: compiled rules, records, streams, volatile state. No IO: every send goes
+//! into a bounded outbox.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use axum::extract::ws::Utf8Bytes;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use ztna_netmap::records::{Record, RecordSet};
+use ztna_policy::{Compiled, MachineFacts, compile};
+use ztna_proto::error::{ErrorBody, ErrorCode};
+use ztna_proto::ids::{MachineId, OrgId};
+use ztna_proto::keys::KemKeyHash;
+use ztna_proto::netmap::{
+    PeerRecord, PeerVolatile, PqMode, Resume, SelfRecord, ServerMessage, VolatileReport,
+    VolatileUpdate,
+};
+
+use super::load::{MachineRow, Since, Standing, Whole};
+use super::presence::Presence;
+
+/// Messages that wait for a machine to read them. A machine that falls behind further is cut off.
+pub(super) const OUTBOX: usize = 256;
+
+/// What goes into an outbox. The stream ends when the outbox closes.
+pub(super) type Outbox = mpsc::Sender<Utf8Bytes>;
+
+/// Something could not be serialised; never for values of our own types.
+pub(super) type Result<T> = serde_json::Result<T>;
+
+/// What all machines of the deployment share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) relays: Record,
+    pub(super) dns_suffix: String,
+}
+
+/// An org's state.
+pub(super) struct OrgState {
+    id: OrgId,
+    name: String,
+    slug: String,
+    seq: i64,
+    shared: Shared,
+    compiled: Compiled,
+    machines: BTreeMap<MachineId, Entry>,
+    presence: BTreeMap<MachineId, Presence>,
+    streams: BTreeMap<MachineId, Stream>,
+    /// Numbers streams, so that an old one's end is not taken for the new one's.
+    next_serial: u64,
+}
+
+/// A machine's records: as it sees itself, and as all its peers see it.
+struct Entry {
+    this: Record,
+    peer: Record,
+    kem_hash: KemKeyHash,
+}
+
+/// A connected machine, and the map that it holds once it has read its outbox.
+struct Stream {
+    serial: u64,
+    outbox: Outbox,
+    map: RecordSet,
+    seq: u64,
+}
+
+impl OrgState {
+    /// An org as it was read.
+    pub(super) fn new(id: OrgId, shared: Shared, whole: Whole) -> Result<Self> {
+        let facts = |machine: &MachineRow| (machine.id, MachineFacts::member());
+        let mut state = Self {
+            id,
+            name: whole.name,
+            slug: whole.slug,
+            seq: whole.seq,
+            shared,
+            compiled: compile(&whole.policy, &whole.machines.iter().map(facts).collect()),
+            machines: BTreeMap::new(),
+            presence: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            next_serial: 0,
+        };
+        for machine in &whole.machines {
+            let entry = state.entry(machine)?;
+            state.machines.insert(machine.id, entry);
+        }
+        let now = Instant::now();
+        for row in whole.presence {
+            state.presence.insert(row.id, Presence::restored(row, now));
+        }
+        Ok(state)
+    }
+
+    /// The `seq` that the state stands at.
+    pub(super) fn seq(&self) -> i64 {
+        self.seq
+    }
+
+    /// Takes over the org as it was read anew, because the log did not reach back. Streams stay and
+    /// are brought up to date.
+    pub(super) fn replace(&mut self, whole: Whole) -> Result<()> {
+        let mut fresh = Self::new(self.id, self.shared.clone(), whole)?;
+        // What we have heard ourselves is newer than what was written down.
+        fresh.presence.append(&mut self.presence);
+        fresh
+            .presence
+            .retain(|id, _| fresh.machines.contains_key(id));
+        fresh.streams = std::mem::take(&mut self.streams);
+        fresh.next_serial = self.next_serial;
+        *self = fresh;
+        let lost = self
+            .streams
+            .keys()
+            .filter(|id| !self.machines.contains_key(id));
+        // Which of the two it was, the machine learns when it connects again.
+        for id in lost.copied().collect::<Vec<_>>() {
+            self.streams.remove(&id);
+        }
+        let all = self.streams.keys().copied().collect();
+        self.update(&all)
+    }
+
+    /// Applies what changed.
+    pub(super) fn apply(&mut self, since: Since) -> Result<()> {
+        let mut touched = BTreeSet::new();
+        if let Some(policy) = since.policy {
+            let facts = |id: &MachineId| (*id, MachineFacts::member());
+            self.compiled = compile(&policy, &self.machines.keys().map(facts).collect());
+            touched.extend(self.streams.keys().copied());
+        }
+        for standing in since.machines {
+            match standing {
+                Standing::Good(machine) => self.put(&machine, &mut touched)?,
+                Standing::Expired(id) => {
+                    self.drop_machine(id, &ended(Ended::Expired), &mut touched)
+                }
+                Standing::Gone(id) => self.drop_machine(id, &ended(Ended::Deleted), &mut touched),
+            }
+        }
+        self.seq = since.seq;
+        self.update(&touched)
+    }
+
+    fn put(&mut self, machine: &MachineRow, touched: &mut BTreeSet<MachineId>) -> Result<()> {
+        let entry = self.entry(machine)?;
+        let change = self
+            .compiled
+            .set_machine(machine.id, MachineFacts::member());
+        touched.extend(change.affected());
+        touched.insert(machine.id);
+        let old = self.machines.get(&machine.id);
+        if old.is_some_and(|old| old.peer != entry.peer) {
+            touched.extend(self.compiled.visible_peers(machine.id));
+        }
+        self.machines.insert(machine.id, entry);
+        Ok(())
+    }
+
+    fn drop_machine(&mut self, id: MachineId, why: &ErrorBody, touched: &mut BTreeSet<MachineId>) {
+        touched.extend(self.compiled.remove_machine(id).affected());
+        self.machines.remove(&id);
+        self.presence.remove(&id);
+        if let Some(stream) = self.streams.remove(&id)
+            && let Ok(text) = ServerMessage::Error(why.clone()).encode()
+        {
+            // With a full outbox the machine learns it when it connects again.
+            let _ = stream.outbox.try_send(text.into());
+        }
+    }
+
+    /// Sends each of the machines that is connected the difference between the map that it holds
+    /// and the one that it should.
+    fn update(&mut self, touched: &BTreeSet<MachineId>) -> Result<()> {
+        for id in touched {
+            let Some(map) = self.map_of(*id) else {
+                continue;
+            };
+            let Some(stream) = self.streams.get_mut(id) else {
+                continue;
+            };
+            let seq = self.seq.unsigned_abs();
+            let Some(delta) = stream.map.diff(&map, stream.seq, seq) else {
+                continue;
+            };
+            let new_peers = map.peers().keys();
+            let appeared: Vec<MachineId> = new_peers
+                .filter(|peer| !stream.map.peers().contains_key(peer))
+                .copied()
+                .collect();
+            stream.map = map;
+            stream.seq = seq;
+            let delta = ServerMessage::Delta(delta).encode()?;
+            let volatile = self.volatile(appeared, false)?;
+            self.send(*id, [Some(delta), volatile].into_iter().flatten());
+        }
+        Ok(())
+    }
+
+    /// Registers a stream and puts the first messages into its outbox. `None`: the machine is not
+    /// (any more) in the org. A stream that the machine had before ends.
+    pub(super) fn connect(
+        &mut self,
+        id: MachineId,
+        outbox: Outbox,
+        ticket: String,
+        now: Instant,
+    ) -> Result<Option<u64>> {
+        let Some(map) = self.map_of(id) else {
+            return Ok(None);
+        };
+        let seq = self.seq.unsigned_abs();
+        let first = [
+            Some(ServerMessage::Full(map.full(seq)).encode()?),
+            self.volatile(map.peers().keys().copied().collect(), true)?,
+            Some(ServerMessage::RelayTicket(ticket).encode()?),
+        ];
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let stream = Stream {
+            serial,
+            outbox,
+            map,
+            seq,
+        };
+        self.streams.insert(id, stream);
+        self.send(id, first.into_iter().flatten());
+        let news = self.presence_of(id).hear(now);
+        if news {
+            self.tell_peers(id)?;
+        }
+        Ok(Some(serial))
+    }
+
+    /// A stream has ended. `leaving`: the machine said so, and is offline at once; otherwise it has
+    /// the time that a silent machine has to come back.
+    pub(super) fn disconnect(&mut self, id: MachineId, serial: u64, leaving: bool) -> Result<()> {
+        if self.streams.get(&id).is_none_or(|s| s.serial != serial) {
+            return Ok(());
+        }
+        self.streams.remove(&id);
+        if leaving && self.presence.get_mut(&id).is_some_and(Presence::leave) {
+            self.tell_peers(id)?;
+        }
+        Ok(())
+    }
+
+    /// Sends the whole map again.
+    pub(super) fn resync(&mut self, id: MachineId, serial: u64) -> Result<()> {
+        let seq = self.seq.unsigned_abs();
+        let Some(map) = self.map_of(id) else {
+            return Ok(());
+        };
+        let Some(stream) = self.stream(id, serial) else {
+            return Ok(());
+        };
+        let text = ServerMessage::Full(map.full(seq)).encode()?;
+        stream.map = map;
+        stream.seq = seq;
+        self.send(id, [text]);
+        Ok(())
+    }
+
+    /// Tells a machine where its map should stand.
+    pub(super) fn keep_alive(&mut self, id: MachineId, serial: u64) -> Result<()> {
+        let Some(stream) = self.stream(id, serial) else {
+            return Ok(());
+        };
+        let text = ServerMessage::KeepAlive(Resume {
+            seq: stream.seq,
+            hash: stream.map.hash(),
+        })
+        .encode()?;
+        self.send(id, [text]);
+        Ok(())
+    }
+
+    /// Sends a machine a fresh ticket.
+    pub(super) fn ticket(&mut self, id: MachineId, serial: u64, ticket: String) -> Result<()> {
+        if self.stream(id, serial).is_some() {
+            let text = ServerMessage::RelayTicket(ticket).encode()?;
+            self.send(id, [text]);
+        }
+        Ok(())
+    }
+
+    /// A machine is alive.
+    pub(super) fn hear(&mut self, id: MachineId, now: Instant) -> Result<()> {
+        if self.machines.contains_key(&id) && self.presence_of(id).hear(now) {
+            self.tell_peers(id)?;
+        }
+        Ok(())
+    }
+
+    /// A machine reported its volatile state.
+    pub(super) fn report(
+        &mut self,
+        id: MachineId,
+        report: VolatileReport,
+        now: Instant,
+    ) -> Result<()> {
+        if self.machines.contains_key(&id) && self.presence_of(id).report(report, now) {
+            self.tell_peers(id)?;
+        }
+        Ok(())
+    }
+
+    /// Marks machines offline that have been silent for too long, and tells their peers.
+    pub(super) fn sweep(&mut self, now: Instant) -> Result<()> {
+        let overdue: Vec<MachineId> = self
+            .presence
+            .iter()
+            .filter(|(_, presence)| presence.is_overdue(now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in overdue {
+            if self.presence_of(id).leave() {
+                self.tell_peers(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Volatile state that is not in the database yet.
+    pub(super) fn take_dirty(&mut self) -> Vec<(MachineId, Timestamp, VolatileReport)> {
+        let taken = self.presence.iter_mut().filter_map(|(id, presence)| {
+            let (last_seen, report) = presence.take_dirty()?;
+            Some((*id, last_seen, report))
+        });
+        taken.collect()
+    }
+
+    /// Who is there, and when each was last heard of.
+    pub(super) fn presence(&self) -> BTreeMap<MachineId, (bool, Option<Timestamp>)> {
+        let known = self.presence.iter();
+        known
+            .map(|(id, presence)| (*id, (presence.online(), presence.last_seen())))
+            .collect()
+    }
+
+    /// Peers of a machine that have this ML-KEM key.
+    pub(super) fn peers_with_kem_key(&self, id: MachineId, hash: &KemKeyHash) -> Vec<MachineId> {
+        let holders = self.machines.iter().filter(|(_, m)| m.kem_hash == *hash);
+        holders
+            .map(|(peer, _)| *peer)
+            .filter(|peer| self.compiled.sees(id, *peer))
+            .collect()
+    }
+
+    /// How many machines are connected.
+    pub(super) fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether anybody is connected or counts as there.
+    pub(super) fn is_idle(&self) -> bool {
+        self.streams.is_empty() && !self.presence.values().any(Presence::online)
+    }
+
+    fn stream(&mut self, id: MachineId, serial: u64) -> Option<&mut Stream> {
+        self.streams.get_mut(&id).filter(|s| s.serial == serial)
+    }
+
+    fn presence_of(&mut self, id: MachineId) -> &mut Presence {
+        self.presence.entry(id).or_insert_with(Presence::unknown)
+    }
+
+    /// Puts messages into a machine's outbox. One that is full or closed ends the stream.
+    fn send(&mut self, id: MachineId, messages: impl IntoIterator<Item = String>) {
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        let mut messages = messages.into_iter();
+        let sent = messages.try_for_each(|text| stream.outbox.try_send(text.into()));
+        if sent.is_err() {
+            tracing::debug!(machine = %id, "a machine does not read its stream; it is cut off");
+            self.streams.remove(&id);
+        }
+    }
+
+    /// Tells everybody who sees the machine how it is reached now.
+    fn tell_peers(&mut self, id: MachineId) -> Result<()> {
+        let Some(text) = self.volatile(vec![id], false)? else {
+            return Ok(());
+        };
+        let text = Utf8Bytes::from(text);
+        let connected: Vec<MachineId> = self
+            .streams
+            .keys()
+            .filter(|peer| self.compiled.sees(id, **peer))
+            .copied()
+            .collect();
+        for peer in connected {
+            let full = self
+                .streams
+                .get(&peer)
+                .map(|s| s.outbox.try_send(text.clone()));
+            if matches!(full, Some(Err(_))) {
+                self.streams.remove(&peer);
+            }
+        }
+        Ok(())
+    }
+
+    /// Volatile state of these machines. `None` if there is nothing to tell.
+    fn volatile(&self, ids: Vec<MachineId>, whole: bool) -> Result<Option<String>> {
+        let known = |id: &MachineId| Some(self.presence.get(id)?.tell(*id));
+        let peers: Vec<PeerVolatile> = ids.iter().filter_map(known).collect();
+        if peers.is_empty() && !whole {
+            return Ok(None);
+        }
+        let update = VolatileUpdate { whole, peers };
+        ServerMessage::Volatile(update).encode().map(Some)
+    }
+
+    /// The map that a machine should hold.
+    fn map_of(&self, id: MachineId) -> Option<RecordSet> {
+        let this = self.machines.get(&id)?;
+        let peers = self.compiled.visible_peers(id).into_iter();
+        let peers = peers.filter_map(|peer| Some((peer, self.machines.get(&peer)?.peer.clone())));
+        let filter = Record::filter(&self.compiled.filter_for(id)).ok()?;
+        Some(RecordSet::new(
+            this.this.clone(),
+            peers.collect(),
+            filter,
+            self.shared.relays.clone(),
+        ))
+    }
+
+    fn entry(&self, machine: &MachineRow) -> Result<Entry> {
+        let dns_name = crate::app::dns_name(&machine.name, &self.slug, &self.shared.dns_suffix);
+        let this = SelfRecord {
+            id: machine.id,
+            org: self.id,
+            org_name: self.name.clone(),
+            name: machine.name.clone(),
+            dns_name: dns_name.clone(),
+            wg_key: machine.wg_key,
+            ipv4: machine.ipv4,
+            ipv6: machine.ipv6,
+            key_expires_at: machine.key_expires_at,
+        };
+        let peer = PeerRecord {
+            id: machine.id,
+            name: machine.name.clone(),
+            dns_name,
+            wg_key: machine.wg_key,
+            kem_key: Some(machine.kem_hash),
+            ipv4: machine.ipv4,
+            ipv6: machine.ipv6,
+            routes: Vec::new(),
+            groups: MachineFacts::member().groups.into_iter().collect(),
+            pq: PqMode::Required,
+            os: machine.os.clone(),
+            user: machine.user.clone(),
+        };
+        Ok(Entry {
+            this: Record::this(&this)?,
+            peer: Record::peer(&peer)?,
+            kem_hash: machine.kem_hash,
+        })
+    }
+}
+
+/// Why a stream ends for good.
+enum Ended {
+    Deleted,
+    Expired,
+}
+
+fn ended(why: Ended) -> ErrorBody {
+    match why {
+        Ended::Deleted => ErrorBody::new(
+            ErrorCode::MachineDeleted,
+            "this machine was deleted from its org; enrol it again with `ztna up`",
+        ),
+        Ended::Expired => ErrorBody::new(
+            ErrorCode::KeyExpired,
+            "this machine's sign-in has expired; sign in again with `ztna up`",
+        ),
+    }
+}
