@@ -29,6 +29,8 @@ mod bucket;
 mod outbox;
 #[cfg(any(feature = "client", feature = "server"))]
 mod reader;
+#[cfg(any(feature = "client", feature = "server"))]
+mod tcp;
 
 #[cfg(feature = "client")]
 pub mod client;

@@ -131,7 +131,7 @@ impl ServerIdentity {
     /// # Errors
     /// Key and certificate do not belong together, or are of a kind that TLS does not take.
     pub fn server_config(&self) -> Result<Arc<ServerConfig>, IdentityError> {
-        let mut config =
+        let config =
             ServerConfig::builder_with_provider(Arc::new(provider(KeyExchange::PreferPostQuantum)))
                 .with_protocol_versions(&[&TLS13, &TLS12])?
                 .with_no_client_auth()

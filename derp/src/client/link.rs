@@ -185,7 +185,7 @@ impl Receiver {
     /// The next event. Answers the relay's Pings on the way. Cancel-safe: fit for `select!`.
     ///
     /// # Errors
-    /// The connection is over; every later call says so too, or waits for nothing.
+    /// The connection is over: drop the receiver.
     pub async fn next(&mut self) -> Result<Event, RelayError> {
         loop {
             while let Some(frame) = self.reader.buffered()? {

@@ -8,18 +8,14 @@ use std::time::Duration;
 use axum::Router;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use ztna_tls::{AcceptLimits, Prefixed, ServerStream, serve, serve_http};
 
 use super::Server;
 use super::head::{HEAD_TIMEOUT, Wants, read_head};
 use crate::PROTOCOL_VERSION;
-
-/// Unacknowledged bytes end a connection after this time (`derp/derpserver`, TCP_USER_TIMEOUT), so
-/// that clients which vanished are noticed by the next KeepAlive.
-#[cfg(target_os = "linux")]
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
+use crate::tcp::notice_vanished;
 
 /// The farewell to a head that does not end.
 const TOO_LARGE: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\n\
@@ -119,14 +115,3 @@ async fn answer_upgrade(
     stream.write_all(answer.as_bytes()).await?;
     stream.flush().await
 }
-
-#[cfg(target_os = "linux")]
-fn notice_vanished(stream: &TcpStream) {
-    let set = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
-    if let Err(error) = set {
-        tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn notice_vanished(_stream: &TcpStream) {}
