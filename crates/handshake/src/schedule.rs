@@ -136,15 +136,12 @@ impl Master {
     }
 
     pub(crate) fn psk(&self) -> Psk {
-        let mut key = expand::<PSK_LEN>(&self.0, label::PSK);
-        let psk = Psk::from_bytes(*key);
-        key.zeroize();
-        psk
+        let key = expand::<PSK_LEN>(&self.0, label::PSK);
+        Psk::from_bytes(*key)
     }
 
     pub(crate) fn chain(&self) -> ChainKey {
-        let key = expand::<HASH_LEN>(&self.0, label::CHAIN);
-        ChainKey(*key)
+        ChainKey(*expand(&self.0, label::CHAIN))
     }
 }
 

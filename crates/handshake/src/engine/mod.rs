@@ -7,11 +7,9 @@ mod receive;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
-use ztna_proto::WgPublicKey;
-use ztna_proto::keys::KemPublicKey;
-
 use ml_kem::{TryKeyInit, ml_kem_768};
-use ztna_proto::KemKeyHash;
+use ztna_proto::keys::KemPublicKey;
+use ztna_proto::{KemKeyHash, WgPublicKey};
 
 use crate::biscuit::Biscuits;
 use crate::config::Config;
@@ -47,7 +45,6 @@ pub struct Handshakes {
 impl Handshakes {
     /// Starts without peers.
     #[must_use]
-    #[allow(clippy::needless_pass_by_value)]
     pub fn new(
         identity: Identity,
         config: Config,
