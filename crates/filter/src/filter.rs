@@ -20,6 +20,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// The packet filter of one machine. Without rules and peers it drops everything.
 pub struct Filter {
     limits: Limits,
+    /// The rules as they were given, to see whether others are.
+    given: PacketFilter,
     rules: RuleSet,
     own: Networks,
     peers: BTreeMap<MachineId, Peer>,
@@ -42,6 +44,7 @@ impl Filter {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
+            given: PacketFilter::default(),
             rules: RuleSet::default(),
             own: Networks::default(),
             peers: BTreeMap::new(),
@@ -57,9 +60,16 @@ impl Filter {
     /// In `own`, the first single address (`/32`, `/128`) of each family is the machine's own, to
     /// which rules without networks speak; every other network is one that it routes for others,
     /// and only rules that name networks open it.
+    ///
+    /// What is set already costs nothing to set again.
     pub fn set_rules(&mut self, rules: &PacketFilter, own: &[IpNet]) {
+        let own = Networks::new(own);
+        if own == self.own && *rules == self.given {
+            return;
+        }
+        self.given = rules.clone();
         self.rules = RuleSet::new(rules);
-        self.own = Networks::new(own);
+        self.own = own;
         for (id, peer) in &mut self.peers {
             peer.rules = self.rules.of_peer(*id, &peer.groups);
         }
