@@ -343,8 +343,16 @@ impl Agent {
     /// # Errors
     /// `ping` cannot be run.
     pub fn pings(&self, address: Ipv4Addr) -> Result<bool> {
+        self.pings_within(address, PING_WAIT)
+    }
+
+    /// Whether one ping is answered within so many seconds.
+    ///
+    /// # Errors
+    /// `ping` cannot be run.
+    pub fn pings_within(&self, address: Ipv4Addr, seconds: &str) -> Result<bool> {
         let mut command = self.host.netns.command("ping");
-        command.args(["-n", "-c", "1", "-W", PING_WAIT, &address.to_string()]);
+        command.args(["-n", "-c", "1", "-W", seconds, &address.to_string()]);
         Ok(finish(command, COMMAND_LIMIT)?.status.success())
     }
 

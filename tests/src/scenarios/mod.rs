@@ -9,6 +9,7 @@ mod nats;
 mod pair;
 mod psk;
 mod relay_to_direct;
+mod restarts;
 mod same_lan;
 mod strangers;
 mod udp_blocked;
@@ -42,6 +43,7 @@ pub const ALL: &[Scenario] = &[
     hard_hard::SCENARIO,
     udp_blocked::SCENARIO,
     relay_to_direct::SCENARIO,
+    restarts::SCENARIO,
     psk::SCENARIO,
     strangers::SCENARIO,
     errors::SCENARIO,

@@ -1,5 +1,7 @@
 //! The platform's servers in a lab: all in one process, or each in its own.
 
+mod apart;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use crate::lab::{Lab, set_environment};
 use crate::net::Host;
 use crate::net::cmd::poll;
 use crate::program::Program;
+
+pub use apart::Apart;
 
 /// TCP port of control plane and relay.
 pub const PORT: u16 = 443;

@@ -1,0 +1,171 @@
+//! Control plane and relay, each a process of its own, are killed in turn and started again, under
+//! a stream of a direct pair and one of a relayed pair.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use ztna_proto::api::UpdateMachineRequest;
+
+use super::Scenario;
+use super::pair::{EMAIL, FIRST_PING_LIMIT, PASSWORD, PATH_LIMIT};
+use crate::agent::Agent;
+use crate::api::Owner;
+use crate::deploy::Apart;
+use crate::lab::Lab;
+use crate::measure::{Loss, Stream, let_run};
+use crate::net::Nat;
+use crate::net::cmd::poll;
+use crate::record::Figures;
+
+pub const SCENARIO: Scenario = Scenario {
+    name: "restarts",
+    about: "api and relay killed in turn: direct pairs lose nothing, relayed ones resume, all recover alone",
+    run,
+    expected_logs: &[],
+};
+
+/// How long a server stays dead.
+const DEAD_FOR: Duration = Duration::from_secs(3);
+/// A relayed pair has to be back so soon after its relay is.
+const RESUME_BOUND: Duration = Duration::from_secs(5);
+/// Longest wait for machines to find the control plane again.
+const RECOVER_LIMIT: Duration = Duration::from_secs(60);
+/// A ping that is not answered in this many seconds was lost.
+const SHORT_WAIT: &str = "0.2";
+
+fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
+    let mut servers = Apart::start(lab)?;
+    let api = servers.api()?;
+    let owner = api.sign_up(EMAIL, PASSWORD, "lab")?;
+    let key = owner.auth_key(true, None)?;
+
+    let mut machines = Vec::new();
+    for (name, kind) in [
+        ("a", Nat::Cone),
+        ("b", Nat::Cone),
+        ("c", Nat::Hard),
+        ("d", Nat::Hard),
+    ] {
+        let router = lab.net.router(&format!("r-{name}"), kind)?;
+        let mut machine = Agent::new(lab, &router.host(name)?, &[])?;
+        machine.enrol(&servers.server, key.key.expose())?;
+        machines.push(machine);
+    }
+    let [a, b, c, d] = &machines[..] else {
+        bail!("four machines were made");
+    };
+    wait_for_kind(a, b, "direct")?;
+    wait_for_kind(c, d, "relay")?;
+
+    let losses = under_streams([(a, b), (c, d)], || {
+        servers.kill_api()?;
+        let_run(DEAD_FOR);
+        servers.restart_api()?;
+        let back = Instant::now();
+        wait_online(&owner, machines.len())?;
+        figures.seconds("api_recovered_s", back.elapsed());
+        change_arrives(&owner, a)
+    })?;
+    figures.set("api_direct_lost", lost(&losses[0]));
+    figures.set("api_relayed_lost", lost(&losses[1]));
+    losses[0].demand_none()?;
+    losses[1].demand_none()?;
+
+    let losses = under_streams([(a, b), (c, d)], || {
+        servers.kill_relay()?;
+        let_run(DEAD_FOR);
+        servers.restart_relay()?;
+        let resumed = resumes(c, d)?;
+        figures.seconds("relay_resumed_s", resumed);
+        Ok(())
+    })?;
+    figures.set("relay_direct_lost", lost(&losses[0]));
+    figures.set("relay_relayed_lost", lost(&losses[1]));
+    losses[0].demand_none()?;
+
+    c.ping_until(a.ipv4()?, FIRST_PING_LIMIT)?;
+    for machine in &mut machines {
+        machine.stop_daemon()?;
+    }
+    servers.stop()
+}
+
+fn lost(loss: &Loss) -> u64 {
+    loss.forward + loss.backward
+}
+
+/// Does something while both pairs send their streams.
+fn under_streams(
+    pairs: [(&Agent, &Agent); 2],
+    work: impl FnOnce() -> Result<()>,
+) -> Result<[Loss; 2]> {
+    let streams = [
+        Stream::between(pairs[0].0, pairs[0].1)?,
+        Stream::between(pairs[1].0, pairs[1].1)?,
+    ];
+    work()?;
+    let [direct, relayed] = streams;
+    Ok([direct.finish()?, relayed.finish()?])
+}
+
+/// Waits until both ends have used the path for a while and say that it is of a kind.
+fn wait_for_kind(a: &Agent, b: &Agent, kind: &str) -> Result<()> {
+    let address = b.ipv4()?;
+    a.ping_until(address, FIRST_PING_LIMIT)?;
+    let what = format!("{} and {} have a {kind} path", a.name(), b.name());
+    poll(PATH_LIMIT, &what, || {
+        a.pings(address)?;
+        let views = [a.peer(b.name())?, b.peer(a.name())?];
+        let there = views
+            .iter()
+            .flatten()
+            .filter(|view| view.path.kind == kind)
+            .count()
+            == 2;
+        Ok(there.then_some(()))
+    })
+}
+
+/// Every machine's stream stands again.
+fn wait_online(owner: &Owner<'_>, machines: usize) -> Result<()> {
+    poll(RECOVER_LIMIT, "all machines are online", || {
+        let online = owner
+            .machines()?
+            .iter()
+            .filter(|machine| machine.online)
+            .count();
+        Ok((online == machines).then_some(()))
+    })
+}
+
+/// What is changed now reaches a machine.
+fn change_arrives(owner: &Owner<'_>, machine: &Agent) -> Result<()> {
+    let rename = |from: &str, to: &str| {
+        let change = UpdateMachineRequest {
+            name: Some(to.to_owned()),
+            key_expires_at: None,
+        };
+        owner.update(owner.machine(from)?.id, &change)?;
+        let what = format!("{} hears that {from} is {to} now", machine.name());
+        poll(RECOVER_LIMIT, &what, || Ok(machine.peer(to)?.map(drop)))
+    };
+    rename("d", "renamed")?;
+    rename("renamed", "d")
+}
+
+/// The time from now until a relayed pair has an answer again.
+fn resumes(c: &Agent, d: &Agent) -> Result<Duration> {
+    let back = Instant::now();
+    let address = d.ipv4()?;
+    poll(RECOVER_LIMIT, "the relayed pair resumes", || {
+        Ok(c.pings_within(address, SHORT_WAIT)?.then_some(()))
+    })?;
+    let took = back.elapsed();
+    if took > RESUME_BOUND {
+        bail!(
+            "the relayed pair took {:.1} s to resume, at most 5 s are allowed",
+            took.as_secs_f32()
+        );
+    }
+    Ok(took)
+}
