@@ -132,7 +132,7 @@ impl Mesh {
         };
         let Some(id) = self.wireguard_peer(&datagram) else {
             self.drops.count("unknown_wireguard");
-            return;
+            return self.session_lost(origin, now);
         };
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
@@ -150,6 +150,10 @@ impl Mesh {
             let mut psks = peer.psk.candidates().chain(pending.iter().map(Psk::expose));
             peer.tunnel.receive(datagram, &mut psks, now)
         };
+        if peer.psk.installed().is_none() {
+            // The peer speaks of a session, and this end has forgotten all: it began anew.
+            self.handshakes.want_epoch(&peer.record.wg_key, now);
+        }
         if !matches!(received, Received::Refused) {
             peer.path.data_received(origin.via(), now);
         }
@@ -159,7 +163,6 @@ impl Mesh {
                 if !packet.is_empty() {
                     self.handshakes.want_epoch(&peer.record.wg_key, now);
                     self.deliver(id, packet, now);
-                    self.drain_handshakes(now);
                 }
                 // Data proves that the initiator has the session, so this end may use it as well.
                 self.flush(id, now);
@@ -180,7 +183,18 @@ impl Mesh {
             Received::Nothing => {}
             Received::Refused => peer.drops.count("bad_wireguard"),
         }
+        self.drain_handshakes(now);
         self.drain_path(id, now);
+    }
+
+    /// A peer sends under a session that this end does not have, as after a restart. The relay names
+    /// the sender, so a new epoch can be begun at once; of direct datagrams nobody knows whose they
+    /// are, and the peer comes by relay soon.
+    fn session_lost(&mut self, origin: Origin, now: Instant) {
+        if let Origin::Relay(_, key) = origin {
+            self.handshakes.want_epoch(&key, now);
+            self.drain_handshakes(now);
+        }
     }
 
     fn wireguard_peer(&self, datagram: &[u8]) -> Option<MachineId> {
