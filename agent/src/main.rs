@@ -1,1 +1,10 @@
-fn main() {}
+//! `ztna`: the command line and the daemon of a machine in a tailnet.
+
+mod cli;
+mod control;
+mod daemon;
+mod platform;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

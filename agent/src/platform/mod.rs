@@ -8,7 +8,7 @@
 mod linux;
 
 #[cfg(target_os = "linux")]
-pub use linux::{Interface, NetworkMonitor, Tun, TunReader, TunWriter};
+pub use linux::{Addresses, Interface, NetworkMonitor, Tun, TunReader, TunWriter};
 
 /// MTU of the TUN device, in bytes: the least that IPv6 allows (RFC 8200 §5), so that a sealed
 /// packet (60 to 80 bytes more) passes every path that carries IPv6 itself.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use ztna_proto::{MachineId, RegionId, WgPublicKey};
+use ztna_proto::{MachineId, OrgId, RegionId, WgPublicKey};
 
 /// How things stand.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -61,6 +61,8 @@ pub struct ThisMachine {
     pub name: String,
     /// Its full DNS name.
     pub dns_name: String,
+    /// Its org.
+    pub org: OrgId,
     /// Its org's name.
     pub org_name: String,
     /// Tailnet address, IPv4.

@@ -65,13 +65,9 @@ impl Interface {
         if let Some(old) = self.ipv6.take_if(|old| *old != ipv6) {
             self.remove_address(old.into()).await?;
         }
-        let message = AddressMessageBuilder::<Ipv4Addr>::new()
-            .index(self.index)
-            .address(ipv4, 32)
-            .build();
         self.handle
             .address()
-            .add(message)
+            .add(self.index, ipv4.into(), 32)
             .replace()
             .execute()
             .await
@@ -84,14 +80,10 @@ impl Interface {
             .await
             .map_err(into_io)?;
 
-        let message = AddressMessageBuilder::<Ipv6Addr>::new()
-            .index(self.index)
-            .address(ipv6, 128)
-            .build();
         let added = self
             .handle
             .address()
-            .add(message)
+            .add(self.index, ipv6.into(), 128)
             .replace()
             .execute()
             .await

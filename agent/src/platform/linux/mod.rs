@@ -4,6 +4,6 @@ mod interface;
 mod network;
 mod tun;
 
-pub use interface::Interface;
+pub use interface::{Addresses, Interface};
 pub use network::NetworkMonitor;
 pub use tun::{Tun, TunReader, TunWriter};

@@ -133,11 +133,7 @@ impl TunWriter {
 
     async fn flush(&mut self, used: usize) -> io::Result<()> {
         self.device
-            .send_multiple(
-                &mut self.gro,
-                &mut self.buffers[..used],
-                VIRTIO_NET_HDR_LEN,
-            )
+            .send_multiple(&mut self.gro, &mut self.buffers[..used], VIRTIO_NET_HDR_LEN)
             .await
             .map(drop)
     }

@@ -1,0 +1,107 @@
+//! `ztna daemon`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::daemon::{Daemon, LOG_FILE, Options, init_log};
+
+/// Runs the daemon in the foreground, as systemd wants it
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct DaemonArgs {
+    #[command(flatten)]
+    pub daemon: DaemonFlags,
+    /// Leave the terminal and log to the state folder
+    #[arg(long, hide = true, env = "ZTNA_DETACHED", value_parser = clap::builder::FalseyValueParser::new())]
+    pub detached: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  sudo ztna daemon
+  sudo RUST_LOG=debug ztna daemon --state-dir /tmp/ztna --tun ztna1 --port 0";
+
+/// Settings of a daemon, for the commands that may start one.
+#[derive(Args, Clone)]
+pub struct DaemonFlags {
+    /// The daemon's folder: keys, registration, saved map, log
+    #[arg(
+        long,
+        env = "ZTNA_STATE_DIR",
+        value_name = "DIR",
+        default_value = "/var/lib/ztna"
+    )]
+    pub state_dir: PathBuf,
+    /// Name of the tunnel device
+    #[arg(long, env = "ZTNA_TUN", value_name = "NAME", default_value = "ztna0", value_parser = device_name)]
+    pub tun: String,
+    /// UDP port of the tunnel; 0: any
+    #[arg(long, env = "ZTNA_PORT", default_value_t = 41641)]
+    pub port: u16,
+    /// Length of a preshared key's epoch
+    #[arg(long, env = "ZTNA_PSK_INTERVAL", value_name = "SECONDS", hide = true, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub psk_interval: Option<u64>,
+}
+
+impl DaemonFlags {
+    /// As the daemon takes them.
+    pub fn options(&self, socket: &Path) -> Options {
+        Options {
+            state_dir: self.state_dir.clone(),
+            socket: socket.to_owned(),
+            tun: self.tun.clone(),
+            port: self.port,
+            psk_interval: self.psk_interval.map(Duration::from_secs),
+        }
+    }
+
+    /// As a command line.
+    pub fn args(&self) -> Vec<std::ffi::OsString> {
+        let mut args: Vec<std::ffi::OsString> = vec![
+            "--state-dir".into(),
+            self.state_dir.clone().into(),
+            "--tun".into(),
+            self.tun.clone().into(),
+            "--port".into(),
+            self.port.to_string().into(),
+        ];
+        if let Some(seconds) = self.psk_interval {
+            args.extend(["--psk-interval".into(), seconds.to_string().into()]);
+        }
+        args
+    }
+}
+
+/// An interface name as Linux takes it: at most 15 bytes, no slash, colon or blank
+/// (`dev_valid_name` of net/core/dev.c).
+fn device_name(text: &str) -> Result<String, String> {
+    let fine = (1..=15).contains(&text.len())
+        && !matches!(text, "." | "..")
+        && text
+            .bytes()
+            .all(|c| c.is_ascii_graphic() && !matches!(c, b'/' | b':' | b'%'));
+    if !fine {
+        return Err("a device name has 1 to 15 letters, digits, '-' or '_'".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+pub async fn run(socket: &Path, args: DaemonArgs) -> anyhow::Result<ExitCode> {
+    let options = args.daemon.options(socket);
+    if !args.detached {
+        init_log(None)?;
+        Daemon::start(options).await?.run().await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    // A child of `ztna up` is no leader of a process group, so this succeeds.
+    nix::unistd::setsid()?;
+    let log = options.state_dir.join(LOG_FILE);
+    // The log comes second, since its folder comes with the daemon; until then standard error is
+    // a pipe to `ztna up`, which shows what went wrong.
+    let daemon = Daemon::start(options).await?;
+    init_log(Some(&log))?;
+    daemon.run().await?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,112 @@
+//! `ztna status`
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+use ztna_local::{DaemonState, Status};
+
+use super::{Json, ask_status, peers, ui};
+
+/// Tells how things stand: this machine, control plane, relay, peers
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    json: Json,
+}
+
+const EXAMPLES: &str = "Examples:
+  ztna status
+  ztna status --json | jq '.peers[] | select(.path.kind == \"relay\") | .name'";
+
+/// Exit status 0 if the daemon answered, whatever it said.
+pub async fn run(socket: &Path, args: StatusArgs) -> anyhow::Result<ExitCode> {
+    let status = ask_status(socket).await?;
+    if args.json.wanted {
+        ui::json(&status)?;
+    } else {
+        show(&status)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(status: &Status) -> anyhow::Result<()> {
+    if let Some(this) = &status.this {
+        ui::line(format_args!(
+            "{}  {}  {}  in {}",
+            this.dns_name, this.ipv4, this.ipv6, this.org_name
+        ))?;
+    }
+    let (style, state) = match status.state {
+        DaemonState::Running => (ui::GOOD, "running"),
+        DaemonState::Starting => (ui::WARN, "starting"),
+        DaemonState::Stopped => (ui::DIM, "stopped"),
+        DaemonState::NeedsLogin => (ui::WARN, "not registered"),
+        DaemonState::Error => (ui::BAD, "error"),
+    };
+    if status.message.is_empty() {
+        ui::line(format_args!("{style}{state}{style:#}  {}", links(status)))?;
+    } else {
+        ui::line(format_args!("{style}{state}{style:#}: {}", status.message))?;
+    }
+    for warning in &status.warnings {
+        ui::line(format_args!("{0}warning{0:#}: {warning}", ui::WARN))?;
+    }
+    if !status.peers.is_empty() {
+        ui::line("")?;
+        peers::table(&status.peers.iter().collect::<Vec<_>>())?;
+    } else if status.state == DaemonState::Running {
+        ui::line("no peers: the org's policy joins no other machine with this one")?;
+    }
+    Ok(())
+}
+
+/// Control plane and relay.
+fn links(status: &Status) -> String {
+    let control = if status.control.connected {
+        "connected"
+    } else {
+        "away"
+    };
+    let url = status.control.url.as_deref().unwrap_or_default();
+    let relay = match (&status.relay.home_code, status.relay.connected) {
+        (Some(code), true) => format!("relay {code}"),
+        (Some(code), false) => format!("relay {code} away"),
+        (None, _) => "no relay".to_owned(),
+    };
+    format!("control plane {url} {control}, {relay}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ztna_local::{ControlStatus, RelayStatus};
+
+    #[test]
+    fn the_links_are_one_line() {
+        let mut status = Status {
+            control: ControlStatus {
+                url: Some("https://z.example".to_owned()),
+                connected: true,
+                error: None,
+            },
+            relay: RelayStatus {
+                home_code: Some("lon".to_owned()),
+                connected: true,
+                ..RelayStatus::default()
+            },
+            ..Status::default()
+        };
+        assert_eq!(
+            links(&status),
+            "control plane https://z.example connected, relay lon"
+        );
+        status.relay = RelayStatus::default();
+        status.control.connected = false;
+        assert_eq!(
+            links(&status),
+            "control plane https://z.example away, no relay"
+        );
+    }
+}

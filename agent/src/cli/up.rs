@@ -1,0 +1,247 @@
+//! `ztna up`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use clap::builder::FalseyValueParser;
+use ztna_local::{
+    Answer, Answers, Client, ClientError, Progress, Request, Secret, StepState, UpOptions,
+};
+use ztna_proto::tokens::AuthKey;
+
+use super::daemon::DaemonFlags;
+use super::{ServerArgs, session, start, ui};
+use crate::control::Server;
+use crate::daemon::{Daemon, init_log};
+
+/// Joins the tailnet if need be and brings the tunnel up
+///
+/// Starts the daemon if none runs, tells each step, and returns when the tunnel is up. Running it
+/// again is harmless.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct UpArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Auth key to join with, or file:PATH of a file that holds it
+    #[arg(
+        long,
+        env = "ZTNA_AUTH_KEY",
+        value_name = "KEY",
+        hide_env_values = true
+    )]
+    auth_key: Option<String>,
+    /// Org to join, if you signed in and are a member of several: its name, label or id
+    #[arg(long, env = "ZTNA_ORG")]
+    org: Option<String>,
+    /// Name of this machine in the org; the system's by default
+    #[arg(long, env = "ZTNA_HOSTNAME", value_name = "NAME")]
+    hostname: Option<String>,
+    /// User who may use `ztna up`, `down` and `logout --forget` without root; empty: nobody
+    #[arg(long, env = "ZTNA_OPERATOR", value_name = "USER")]
+    operator: Option<String>,
+    /// Stay, log to standard error, and take the tunnel down on Ctrl-C
+    #[arg(long, env = "ZTNA_FOREGROUND", value_parser = FalseyValueParser::new())]
+    pub foreground: bool,
+    #[command(flatten)]
+    pub daemon: DaemonFlags,
+}
+
+const EXAMPLES: &str = "Examples:
+  sudo ztna up                                                  again, or after `ztna login`
+  sudo ztna up --server https://ztna.example --auth-key ztna-auth-…
+  sudo ztna up --server https://10.0.0.1:8443 --server-pin sha256:… --auth-key file:/run/key
+  sudo ztna up --operator \"$USER\"                               from then on without sudo
+  sudo ztna up --foreground                                     in a container";
+
+/// Longest file that an auth key is read from, in bytes.
+const MAX_KEY_FILE: u64 = 4096;
+
+pub async fn run(socket: &Path, args: UpArgs) -> anyhow::Result<ExitCode> {
+    let auth_key = args.auth_key.as_deref().map(read_auth_key).transpose()?;
+    if let Some(url) = &args.server.server {
+        // Told before anything is started.
+        Server::parse(
+            url,
+            args.server.server_pin.as_deref(),
+            args.server.allow_http,
+        )?;
+    }
+    if args.foreground {
+        return foreground(socket, args, auth_key).await;
+    }
+    let (client, started) = match Client::connect(socket).await {
+        Ok(client) => (client, false),
+        Err(ClientError::NotRunning(_)) => {
+            if !nix::unistd::geteuid().is_root() {
+                bail!("no ztna daemon is running, and only root can start one; run `sudo ztna up`");
+            }
+            let client = start::detached(socket, &args.daemon).await?;
+            (client, true)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let result = bring_up(socket, client, &args, auth_key).await;
+    if result.is_err() && started {
+        dismiss(socket).await;
+    }
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs the daemon in this process.
+async fn foreground(
+    socket: &Path,
+    args: UpArgs,
+    auth_key: Option<AuthKey>,
+) -> anyhow::Result<ExitCode> {
+    init_log(None)?;
+    let daemon = Daemon::start(args.daemon.options(socket)).await?;
+    let mut daemon = tokio::spawn(daemon.run());
+    let up = async {
+        let client = Client::connect(socket).await?;
+        bring_up(socket, client, &args, auth_key).await
+    };
+    tokio::select! {
+        up = up => {
+            if let Err(error) = up {
+                let _ = call(socket, Request::Shutdown).await;
+                daemon.await??;
+                return Err(error);
+            }
+        }
+        ended = &mut daemon => {
+            ended??;
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    daemon.await??;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn bring_up(
+    socket: &Path,
+    client: Client,
+    args: &UpArgs,
+    auth_key: Option<AuthKey>,
+) -> anyhow::Result<()> {
+    let mut options = UpOptions {
+        server: args.server.server.clone(),
+        server_pin: args.server.server_pin.clone(),
+        allow_http: args.server.allow_http,
+        auth_key: auth_key.map(|key| Secret::new(key.expose().to_owned())),
+        hostname: args.hostname.clone(),
+        operator: args.operator.clone(),
+        ..UpOptions::default()
+    };
+    if options.auth_key.is_none() {
+        let status = super::ask_status(socket).await?;
+        session::offer(&mut options, &status, args.org.as_deref()).await?;
+    }
+    let answers = client.call(Request::Up(options)).await?;
+    follow(answers).await
+}
+
+/// Shows the steps until the last one.
+async fn follow(answers: Answers) -> anyhow::Result<()> {
+    let mut broken = None;
+    let last = answers
+        .last(|progress| {
+            if let Err(error) = show(&progress) {
+                broken.get_or_insert(error);
+            }
+        })
+        .await?;
+    if let Some(error) = broken {
+        return Err(error).context("cannot print the steps");
+    }
+    match last {
+        Answer::Status(_) => Ok(()),
+        _ => bail!("the ztna daemon's answer is not understood; restart it"),
+    }
+}
+
+fn show(progress: &Progress) -> std::io::Result<()> {
+    let Progress { state, message, .. } = progress;
+    let (good, warn) = (ui::GOOD, ui::WARN);
+    match (state, ui::on_terminal()) {
+        // What follows says the same, and that it is done.
+        (StepState::Started, _) => Ok(()),
+        (StepState::Done, true) => ui::line(format_args!("{good}✓{good:#} {message}")),
+        (StepState::Warning, true) => ui::line(format_args!("{warn}!{warn:#} {message}")),
+        (StepState::Done, false) => ui::line(message),
+        (StepState::Warning, false) => ui::line(format_args!("warning: {message}")),
+    }
+}
+
+/// Ends a daemon that this command started and that has nothing to do: it is registered nowhere.
+async fn dismiss(socket: &Path) {
+    let registered = super::ask_status(socket)
+        .await
+        .is_ok_and(|status| status.this.is_some());
+    if !registered {
+        // The command fails for a reason of its own, which is what the person has to read.
+        let _ = call(socket, Request::Shutdown).await;
+    }
+}
+
+async fn call(socket: &Path, request: Request) -> anyhow::Result<()> {
+    match Client::connect(socket).await?.ask(request).await {
+        // A daemon that ends may not find the time to say so.
+        Ok(_) | Err(ClientError::Ended) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The auth key, or what is in the file that is named instead.
+fn read_auth_key(text: &str) -> anyhow::Result<AuthKey> {
+    let Some(path) = text.strip_prefix("file:").map(PathBuf::from) else {
+        return Ok(text.trim().parse()?);
+    };
+    let content = zeroize::Zeroizing::new({
+        let mut content = String::new();
+        let file = std::fs::File::open(&path)
+            .with_context(|| format!("cannot read the auth key's file {}", path.display()))?;
+        std::io::Read::read_to_string(&mut std::io::Read::take(file, MAX_KEY_FILE), &mut content)
+            .with_context(|| format!("cannot read the auth key's file {}", path.display()))?;
+        content
+    });
+    content
+        .trim()
+        .parse()
+        .with_context(|| format!("{} holds no auth key", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auth_keys_come_from_the_argument_or_a_file() {
+        let key = AuthKey::generate(&mut rand::rng());
+        assert!(read_auth_key(key.expose()).is_ok());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, format!("{}\n", key.expose())).unwrap();
+        let read = read_auth_key(&format!("file:{}", path.display())).unwrap();
+        assert_eq!(read.expose(), key.expose());
+    }
+
+    #[test]
+    fn malformed_keys_and_missing_files_are_one_line() {
+        let message = |text: &str| {
+            let Err(error) = read_auth_key(text) else {
+                panic!("{text} was taken for an auth key");
+            };
+            format!("{error:#}")
+        };
+        assert_eq!(
+            message("tskey-auth-x"),
+            "not a auth key: expected ztna-auth- and 43 characters; copy the whole key"
+        );
+        assert!(message("file:/nowhere/key").starts_with(
+            "cannot read the auth key's file /nowhere/key: No such file or directory"
+        ));
+    }
+}

@@ -1,0 +1,265 @@
+//! Calls of the HTTP API.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use ztna_proto::api::{
+    AuthAction, HeartbeatAnswer, HeartbeatRequest, KemKeyAnswer, Me, RefreshRequest,
+    RegisterRequest, Registered, Session,
+};
+use ztna_proto::error::Envelope;
+use ztna_proto::keys::KemPublicKey;
+use ztna_proto::{KemKeyHash, MachineId, OrgId};
+use ztna_tls::KeyExchange;
+
+use super::{ControlError, Server};
+
+/// Time for a connection to the control plane, TLS included.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a whole call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest answer that is read, in bytes: no call that we make has one near to it.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// The HTTP API of one control plane. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    server: Server,
+    http: reqwest::Client,
+    tls: Arc<rustls::ClientConfig>,
+}
+
+impl Api {
+    /// A client. Connects at the first call.
+    ///
+    /// # Errors
+    /// The server's pin is malformed.
+    pub fn new(server: Server) -> Result<Self, ControlError> {
+        let tls = ztna_tls::client_config(server.pin(), KeyExchange::PreferPostQuantum)?;
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured((*tls).clone())
+            .https_only(server.encrypted())
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(CALL_TIMEOUT)
+            .user_agent(concat!("ztna/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| ControlError::transport(server.origin(), &error))?;
+        Ok(Self { server, http, tls })
+    }
+
+    /// The control plane.
+    #[must_use]
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// TLS settings, for the machine stream.
+    pub(super) fn tls(&self) -> &Arc<rustls::ClientConfig> {
+        &self.tls
+    }
+
+    /// `POST /api/register-machine`; `bearer`: an auth key or a user's access token.
+    ///
+    /// # Errors
+    /// The credential is refused, or the control plane was not reached.
+    pub async fn register(
+        &self,
+        bearer: &str,
+        request: &RegisterRequest,
+    ) -> Result<Registered, ControlError> {
+        self.call(
+            Method::POST,
+            "/api/register-machine",
+            Some(bearer),
+            Some(request),
+        )
+        .await
+    }
+
+    /// `POST /api/machine-heartbeat`
+    ///
+    /// # Errors
+    /// The token is refused, or the control plane was not reached.
+    pub async fn heartbeat(
+        &self,
+        token: &str,
+        request: &HeartbeatRequest,
+    ) -> Result<HeartbeatAnswer, ControlError> {
+        self.call(
+            Method::POST,
+            "/api/machine-heartbeat",
+            Some(token),
+            Some(request),
+        )
+        .await
+    }
+
+    /// `GET /api/kem-keys/{hash}`, checked against the hash.
+    ///
+    /// # Errors
+    /// No such key, the token is refused, the control plane was not reached, or it sent another
+    /// key.
+    pub async fn kem_key(
+        &self,
+        token: &str,
+        hash: KemKeyHash,
+    ) -> Result<KemPublicKey, ControlError> {
+        let path = format!("/api/kem-keys/{hash}");
+        let KemKeyAnswer { kem_key } = self
+            .call(Method::GET, &path, Some(token), None::<&()>)
+            .await?;
+        if KemKeyHash::of(&kem_key) != hash {
+            return Err(self.not_ours("an ML-KEM key is not the one that was asked for"));
+        }
+        Ok(kem_key)
+    }
+
+    /// `POST /api/auth`, `cli_exchange`: turns the browser's one-time code into a session.
+    ///
+    /// # Errors
+    /// The code is refused, or the control plane was not reached.
+    pub async fn exchange(&self, code: String, verifier: String) -> Result<Session, ControlError> {
+        let action = AuthAction::CliExchange { code, verifier };
+        self.call(Method::POST, "/api/auth", None, Some(&action))
+            .await
+    }
+
+    /// `POST /api/auth/refresh`: a new session for a refresh token, which is used up.
+    ///
+    /// # Errors
+    /// The token is refused, or the control plane was not reached.
+    pub async fn refresh(&self, refresh_token: String) -> Result<Session, ControlError> {
+        let request = RefreshRequest {
+            refresh_token: Some(refresh_token),
+        };
+        self.call(Method::POST, "/api/auth/refresh", None, Some(&request))
+            .await
+    }
+
+    /// `POST /api/auth/logout`: ends the session that the refresh token belongs to.
+    ///
+    /// # Errors
+    /// The control plane was not reached.
+    pub async fn logout(&self, refresh_token: String) -> Result<(), ControlError> {
+        let request = RefreshRequest {
+            refresh_token: Some(refresh_token),
+        };
+        self.send(Method::POST, "/api/auth/logout", None, Some(&request))
+            .await
+            .map(drop)
+    }
+
+    /// `GET /api/auth/me`
+    ///
+    /// # Errors
+    /// The access token is refused, or the control plane was not reached.
+    pub async fn me(&self, access_token: &str) -> Result<Me, ControlError> {
+        self.call(Method::GET, "/api/auth/me", Some(access_token), None::<&()>)
+            .await
+    }
+
+    /// `DELETE /api/orgs/{org}/machines/{machine}`
+    ///
+    /// # Errors
+    /// Not allowed, no such machine, or the control plane was not reached.
+    pub async fn delete_machine(
+        &self,
+        access_token: &str,
+        org: OrgId,
+        machine: MachineId,
+    ) -> Result<(), ControlError> {
+        let path = format!("/api/orgs/{org}/machines/{machine}");
+        self.send(Method::DELETE, &path, Some(access_token), None::<&()>)
+            .await
+            .map(drop)
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        bearer: Option<&str>,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ControlError> {
+        let answer = self.send(method, path, bearer, body).await?;
+        serde_json::from_value(answer).map_err(|error| self.not_ours(error))
+    }
+
+    /// The `data` of the answer.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        bearer: Option<&str>,
+        body: Option<&impl Serialize>,
+    ) -> Result<serde_json::Value, ControlError> {
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.server.origin()));
+        if let Some(bearer) = bearer {
+            request = request.bearer_auth(bearer);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let unreachable = |error: &reqwest::Error| {
+            if error.is_timeout() {
+                return ControlError::Unreachable {
+                    url: self.server.origin().to_owned(),
+                    why: "no answer in time".to_owned(),
+                };
+            }
+            ControlError::transport(self.server.origin(), error)
+        };
+        let mut response = request.send().await.map_err(|error| unreachable(&error))?;
+        let status = response.status();
+        let mut bytes = zeroize::Zeroizing::new(Vec::new());
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| unreachable(&error))?
+        {
+            if bytes.len() + chunk.len() > MAX_ANSWER {
+                return Err(self.not_ours("its answer is too long"));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        if status == StatusCode::NO_CONTENT {
+            return Ok(serde_json::Value::Null);
+        }
+        self.open(status, &bytes)
+    }
+
+    /// Takes an answer out of its envelope.
+    pub(super) fn open(
+        &self,
+        status: StatusCode,
+        bytes: &[u8],
+    ) -> Result<serde_json::Value, ControlError> {
+        let envelope: Envelope<serde_json::Value> =
+            serde_json::from_slice(bytes).map_err(|_| self.not_ours(format!("HTTP {status}")))?;
+        match envelope {
+            Envelope {
+                error: Some(error), ..
+            } => Err(error.into()),
+            Envelope {
+                success: true,
+                data,
+                ..
+            } if status.is_success() => Ok(data.unwrap_or_default()),
+            _ => Err(self.not_ours(format!("HTTP {status}"))),
+        }
+    }
+
+    pub(super) fn not_ours(&self, why: impl std::fmt::Display) -> ControlError {
+        ControlError::NotOurs {
+            url: self.server.origin().to_owned(),
+            why: why.to_string(),
+        }
+    }
+}

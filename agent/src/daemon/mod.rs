@@ -1,0 +1,115 @@
+//! The daemon: a socket for the command line, and the tunnel that it is told to keep up.
+//!
+//! * [`supervisor`]: carries out what clients ask, brings the tunnel up and down.
+//! * [`session`]: a tunnel that is up. [`link`]: its connection to the control plane.
+//!   [`engine`]: its packets.
+//! * [`state`]: what is remembered, in [`state_dir`].
+
+mod backoff;
+mod engine;
+mod link;
+mod log;
+mod peers;
+mod ping;
+mod register;
+mod report;
+mod routes;
+mod session;
+mod state;
+mod state_dir;
+mod supervisor;
+mod up;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use ztna_local::Listener;
+
+pub use log::{LOG_FILE, init as init_log};
+pub use state_dir::replace_file;
+
+use state::State;
+use state_dir::StateDir;
+use supervisor::{Door, Supervisor};
+
+/// Settings of a daemon.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its folder.
+    pub state_dir: PathBuf,
+    /// Its socket.
+    pub socket: PathBuf,
+    /// Name of the TUN device.
+    pub tun: String,
+    /// UDP port; 0: any.
+    pub port: u16,
+    /// Epoch length of preshared keys, if not the handshake's own.
+    pub psk_interval: Option<Duration>,
+}
+
+/// A daemon that listens, and does not serve yet.
+pub struct Daemon {
+    listener: Listener,
+    supervisor: Arc<Supervisor>,
+}
+
+impl Daemon {
+    /// Takes the folder and the socket.
+    ///
+    /// # Errors
+    /// Not permitted, another daemon has them, or the state file cannot be used.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        if !may_configure_network()? {
+            bail!("the ztna daemon needs root to make the tunnel device; run it with sudo");
+        }
+        let dir = StateDir::open(&options.state_dir)?;
+        let state = State::load(&dir)?;
+        let listener = Listener::bind(&options.socket).await?;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            socket = %options.socket.display(),
+            state_dir = %options.state_dir.display(),
+            "daemon started"
+        );
+        Ok(Self {
+            listener,
+            supervisor: Supervisor::new(options, dir, state),
+        })
+    }
+
+    /// Serves until it is told to end by a signal or a client, then takes the tunnel down.
+    ///
+    /// # Errors
+    /// Signals cannot be received.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot receive signals")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot receive signals")?;
+        let supervisor = &self.supervisor;
+        supervisor.resume();
+        tokio::select! {
+            () = self.listener.run(Arc::new(Door(Arc::clone(supervisor)))) => {}
+            () = supervisor.ended() => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        self.supervisor.end().await;
+        tracing::info!("daemon ended");
+        Ok(())
+    }
+}
+
+/// Whether this process has `CAP_NET_ADMIN` (capabilities(7), linux/capability.h: bit 12).
+fn may_configure_network() -> anyhow::Result<bool> {
+    const CAP_NET_ADMIN: u64 = 12;
+    const FILE: &str = "/proc/self/status";
+    let status = std::fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?;
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
+        .with_context(|| format!("{FILE} tells no capabilities"))?;
+    Ok(effective >> CAP_NET_ADMIN & 1 == 1)
+}

@@ -1,0 +1,163 @@
+//! Puts together what `ztna status` shows.
+
+use std::collections::BTreeMap;
+
+use ztna_local::{
+    ControlStatus, DaemonState, PathStatus, PeerStatus, RelayStatus, Status, ThisMachine,
+};
+use ztna_netmap::Netmap;
+use ztna_proto::RegionId;
+use ztna_proto::netmap::SelfRecord;
+
+use super::engine::{EnginePeer, EngineStatus};
+use super::link::LinkView;
+use super::session::Session;
+use super::state::{Machine, State};
+
+/// This machine as it was registered.
+#[must_use]
+pub fn registered(state: &State) -> Option<ThisMachine> {
+    let Machine {
+        id,
+        name,
+        dns_name,
+        org,
+        org_name,
+        ipv4,
+        ipv6,
+        key_expires_at,
+        ..
+    } = state.machine.clone()?;
+    Some(ThisMachine {
+        id,
+        name,
+        dns_name,
+        org,
+        org_name,
+        ipv4,
+        ipv6,
+        wg_key: state.keys.wg.public(),
+        key_expires_at,
+    })
+}
+
+/// What a running tunnel adds to a status.
+pub async fn add_session(status: &mut Status, session: &Session, tun: &str) {
+    let engine = session.engine().status().await;
+    let view = session.view().borrow().clone();
+    status.interface = Some(tun.to_owned());
+    status.control.connected = view.connected;
+    status.control.error.clone_from(&view.error);
+    status.warnings.extend_from_slice(session.warnings());
+    status.warnings.extend(view.interface_error.clone());
+    status.warnings.extend(engine.warnings.clone());
+    if status.state == DaemonState::Running {
+        status.message = message(&view);
+    }
+    session.read_map(|map| {
+        if let Some(this) = map.this() {
+            status.this = Some(told(this));
+        }
+        status.relay = relay(&engine, map);
+        status.peers = peers(&engine, map);
+    });
+    status.endpoints = engine.endpoints;
+    status.drops = engine.drops;
+}
+
+/// An empty status of a daemon.
+#[must_use]
+pub fn base(state: DaemonState, message: String, url: Option<String>) -> Status {
+    Status {
+        state,
+        message,
+        control: ControlStatus {
+            url,
+            ..ControlStatus::default()
+        },
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Status::default()
+    }
+}
+
+fn message(view: &LinkView) -> String {
+    match &view.error {
+        Some(error) if !view.connected => {
+            format!("the control plane is away, the tunnel works from the map that it has: {error}")
+        }
+        _ => String::new(),
+    }
+}
+
+fn told(this: &SelfRecord) -> ThisMachine {
+    ThisMachine {
+        id: this.id,
+        name: this.name.clone(),
+        dns_name: this.dns_name.clone(),
+        org: this.org,
+        org_name: this.org_name.clone(),
+        ipv4: this.ipv4,
+        ipv6: this.ipv6,
+        wg_key: this.wg_key,
+        key_expires_at: this.key_expires_at,
+    }
+}
+
+/// The code of a region, if the map knows it.
+#[must_use]
+pub fn code(map: &Netmap, region: RegionId) -> Option<String> {
+    map.relays()
+        .regions
+        .get(&region)
+        .map(|region| region.code.clone())
+}
+
+fn relay(engine: &EngineStatus, map: &Netmap) -> RelayStatus {
+    RelayStatus {
+        home_region: engine.home_region,
+        home_code: engine.home_region.and_then(|region| code(map, region)),
+        connected: engine.relay_connected,
+        error: engine.relay_error.clone(),
+    }
+}
+
+/// The peers in the map, by name.
+fn peers(engine: &EngineStatus, map: &Netmap) -> Vec<PeerStatus> {
+    let mut peers: Vec<PeerStatus> = map
+        .peers()
+        .values()
+        .map(|record| {
+            let EnginePeer {
+                path,
+                psk,
+                tx_bytes,
+                rx_bytes,
+                last_handshake_seconds,
+                drops,
+            } = engine.peers.get(&record.id).cloned().unwrap_or_default();
+            let volatile = map.volatile(&record.id);
+            PeerStatus {
+                id: record.id,
+                name: record.name.clone(),
+                dns_name: record.dns_name.clone(),
+                ipv4: record.ipv4,
+                ipv6: record.ipv6,
+                online: volatile.is_some_and(|volatile| volatile.online),
+                last_seen: volatile.and_then(|volatile| volatile.last_seen),
+                os: record.os.clone(),
+                user: record.user.clone(),
+                path: PathStatus {
+                    region_code: path.region.and_then(|region| code(map, region)),
+                    ..path
+                },
+                psk,
+                tx_bytes,
+                rx_bytes,
+                last_handshake_seconds,
+                drops: BTreeMap::clone(&drops),
+            }
+        })
+        .collect();
+    peers.sort_by(|a, b| a.name.cmp(&b.name));
+    peers
+}

@@ -1,0 +1,214 @@
+//! A tunnel that is up: device, engine and link, made and ended together.
+
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use ztna_netmap::Netmap;
+
+use super::engine::{self, CHANNEL_CAPACITY, EngineConfig, EngineHandle};
+use super::link::{Link, LinkView, NETMAP_FILE};
+use super::state::{Keys, Machine};
+use super::state_dir::StateDir;
+use super::{Options, routes};
+use crate::control::Api;
+use crate::platform::{Addresses, Interface, NetworkMonitor, Tun};
+
+/// Why a tunnel could not be brought up.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The device could not be made.
+    #[error("cannot make the tunnel device {name}: {}", hint(.source))]
+    Tun {
+        /// Its name.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The device could not be set up.
+    #[error("cannot set the addresses and routes of {name}: {source}")]
+    Interface {
+        /// Its name.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The machine's addresses cannot be watched.
+    #[error("cannot read this machine's network addresses: {0}")]
+    Network(io::Error),
+    /// The engine did not start.
+    #[error("cannot open a UDP socket for the tunnel: {0}")]
+    Engine(io::Error),
+}
+
+/// What the system's refusal means and what to do.
+fn hint(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            format!("{error}; the daemon needs root, or CAP_NET_ADMIN")
+        }
+        Some(libc::EBUSY | libc::EEXIST | libc::EINVAL) => {
+            format!("{error}; the name is in use: choose another with --tun")
+        }
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => format!(
+            "{error}; the kernel offers no TUN devices: run `modprobe tun`, and in a container \
+             pass /dev/net/tun in"
+        ),
+        _ => error.to_string(),
+    }
+}
+
+/// A tunnel that is up.
+pub struct Session {
+    engine: EngineHandle,
+    netmap: Arc<RwLock<Netmap>>,
+    view: watch::Receiver<LinkView>,
+    stop: CancellationToken,
+    link: Mutex<Option<JoinHandle<()>>>,
+    /// What a person should know of how it came up.
+    warnings: Vec<String>,
+}
+
+impl Session {
+    /// Brings a tunnel up: with the map that is on disk, before the control plane has answered.
+    ///
+    /// # Errors
+    /// The system refused something; nothing is left behind.
+    pub async fn start(
+        options: &Options,
+        dir: &Arc<StateDir>,
+        api: Api,
+        keys: &Keys,
+        machine: &Machine,
+    ) -> Result<Self, SessionError> {
+        let mut warnings = Vec::new();
+        let name = options.tun.clone();
+        let tun = Tun::create(&name).map_err(|source| SessionError::Tun {
+            name: name.clone(),
+            source,
+        })?;
+        let setup = |source| SessionError::Interface {
+            name: name.clone(),
+            source,
+        };
+        let index = tun.index().map_err(setup)?;
+        let mut interface = Interface::of(&tun, &name).map_err(setup)?;
+        let addresses = interface
+            .set_addresses(machine.ipv4, machine.ipv6)
+            .await
+            .map_err(setup)?;
+        if addresses == Addresses::Ipv4Only {
+            warnings.push(format!(
+                "IPv6 is switched off on this machine: {} has its IPv4 address only",
+                options.tun
+            ));
+        }
+        let wanted = routes::wanted(machine.ipv4, machine.ipv6, std::iter::empty());
+        interface.set_routes(&wanted).await.map_err(setup)?;
+        let network = NetworkMonitor::start(index)
+            .await
+            .map_err(SessionError::Network)?;
+
+        let netmap = Arc::new(RwLock::new(cached_map(dir, machine)));
+        let (to_engine, from_control) = mpsc::channel(CHANNEL_CAPACITY);
+        let (to_control, from_engine) = mpsc::channel(CHANNEL_CAPACITY);
+        let config = EngineConfig {
+            wg_key: keys.wg.clone(),
+            kem: keys.kem.clone(),
+            tun,
+            port: options.port,
+            psk_interval: options.psk_interval,
+            network,
+            netmap: Arc::clone(&netmap),
+        };
+        let engine = engine::start(config, from_control, to_control)
+            .await
+            .map_err(SessionError::Engine)?;
+        let (view, seen) = watch::channel(LinkView::default());
+        let stop = CancellationToken::new();
+        let link = Link {
+            api,
+            token: machine.token.clone(),
+            netmap: Arc::clone(&netmap),
+            dir: Arc::clone(dir),
+            to_engine,
+            view,
+            stop: stop.clone(),
+        };
+        let link = tokio::spawn(link.run(from_engine, interface));
+        Ok(Self {
+            engine,
+            netmap,
+            view: seen,
+            stop,
+            link: Mutex::new(Some(link)),
+            warnings,
+        })
+    }
+
+    /// Takes the tunnel down and waits until nothing of it is left. Calling it twice is harmless.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        if let Some(link) = self.link.lock().await.take()
+            && let Err(error) = link.await
+        {
+            tracing::error!(%error, "the link to the control plane ended badly");
+        }
+        self.engine.shutdown().await;
+    }
+
+    /// The engine.
+    #[must_use]
+    pub fn engine(&self) -> &EngineHandle {
+        &self.engine
+    }
+
+    /// How the link to the control plane stands, and when that changes.
+    #[must_use]
+    pub fn view(&self) -> watch::Receiver<LinkView> {
+        self.view.clone()
+    }
+
+    /// Reads the netmap.
+    pub fn read_map<T>(&self, read: impl FnOnce(&Netmap) -> T) -> T {
+        read(&self.netmap.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What a person should know of how it came up.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// The map that was saved, if it is this machine's; else an empty one. A damaged map is no loss:
+/// the control plane sends it again.
+fn cached_map(dir: &StateDir, machine: &Machine) -> Netmap {
+    let bytes = match dir.read(NETMAP_FILE) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Netmap::default(),
+        Err(error) => {
+            tracing::warn!(%error, "cannot read the saved netmap");
+            return Netmap::default();
+        }
+    };
+    let loaded = std::str::from_utf8(&bytes)
+        .map_err(|error| error.to_string())
+        .and_then(|text| Netmap::load(text).map_err(|error| error.to_string()));
+    match loaded {
+        Ok(map) if map.this().is_some_and(|this| this.id == machine.id) => map,
+        Ok(_) => Netmap::default(),
+        Err(error) => {
+            tracing::warn!(error, "the saved netmap cannot be used");
+            Netmap::default()
+        }
+    }
+}

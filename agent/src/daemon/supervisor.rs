@@ -1,0 +1,414 @@
+//! Carries out what clients ask. One change at a time; reading never waits for a change.
+
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use ztna_local::{
+    Answer, Caller, DaemonState, Failure, FailureKind, PingOptions, Pong, Replies, Request,
+    Service, Status, ThisMachine, VERSION, VersionAnswer,
+};
+use ztna_proto::ErrorBody;
+
+use super::backoff::Backoff;
+use super::link::{self, NETMAP_FILE};
+use super::ping::Pinger;
+use super::session::Session;
+use super::state::{Keys, State, Wanted};
+use super::state_dir::StateDir;
+use super::{Options, peers, report};
+use crate::control::Api;
+
+/// Pause between two pings, as `ping` has it.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The daemon's mind.
+pub struct Supervisor {
+    pub(super) options: Options,
+    pub(super) dir: Arc<StateDir>,
+    /// Held for as long as a change takes.
+    pub(super) core: Mutex<Core>,
+    /// What readers see.
+    view: RwLock<View>,
+    end: CancellationToken,
+}
+
+/// What changes change.
+pub struct Core {
+    pub state: State,
+    pub session: Option<Arc<Session>>,
+    /// Why the tunnel is not as it is wanted.
+    pub problem: Option<(DaemonState, String)>,
+    /// The control plane says that this machine was deleted: its keys must not come back.
+    pub deleted: bool,
+}
+
+#[derive(Default)]
+struct View {
+    url: Option<String>,
+    this: Option<ThisMachine>,
+    operator: Option<u32>,
+    session: Option<Arc<Session>>,
+    problem: Option<(DaemonState, String)>,
+}
+
+impl Supervisor {
+    /// A supervisor of a daemon that is down.
+    #[must_use]
+    pub fn new(options: Options, dir: StateDir, state: State) -> Arc<Self> {
+        let core = Core {
+            state,
+            session: None,
+            problem: None,
+            deleted: false,
+        };
+        let supervisor = Self {
+            options,
+            dir: Arc::new(dir),
+            view: RwLock::default(),
+            core: Mutex::new(core),
+            end: CancellationToken::new(),
+        };
+        if let Ok(core) = supervisor.core.try_lock() {
+            supervisor.publish(&core);
+        }
+        Arc::new(supervisor)
+    }
+
+    /// Brings the tunnel up if it was up when the daemon ended last.
+    pub fn resume(self: &Arc<Self>) {
+        let supervisor = Arc::clone(self);
+        tokio::spawn(async move { supervisor.keep_trying().await });
+    }
+
+    /// Waits until a client asks the daemon to end.
+    pub async fn ended(&self) {
+        self.end.cancelled().await;
+    }
+
+    /// Takes the tunnel down without forgetting that it is wanted.
+    pub async fn end(&self) {
+        self.end.cancel();
+        let mut core = self.core.lock().await;
+        if let Some(session) = core.session.take() {
+            session.stop().await;
+        }
+        self.publish(&core);
+    }
+
+    /// Shows readers what there is now.
+    pub(super) fn publish(&self, core: &Core) {
+        let view = View {
+            url: core
+                .state
+                .server
+                .as_ref()
+                .map(|server| server.origin().to_owned()),
+            this: report::registered(&core.state),
+            operator: core.state.operator,
+            session: core.session.clone(),
+            problem: core.problem.clone(),
+        };
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+
+    /// Brings the tunnel up with the registration that there is.
+    pub(super) async fn start_session(
+        self: &Arc<Self>,
+        core: &mut Core,
+    ) -> Result<Arc<Session>, Failure> {
+        let (Some(server), Some(machine)) = (&core.state.server, &core.state.machine) else {
+            return Err(Failure::new(FailureKind::NeedsLogin, NOT_REGISTERED));
+        };
+        let started = async {
+            let api = Api::new(server.clone()).map_err(|error| error.to_string())?;
+            Session::start(&self.options, &self.dir, api, &core.state.keys, machine)
+                .await
+                .map_err(|error| error.to_string())
+        }
+        .await;
+        match started {
+            Ok(session) => {
+                let session = Arc::new(session);
+                core.session = Some(Arc::clone(&session));
+                core.problem = None;
+                self.publish(core);
+                tokio::spawn(Arc::clone(self).watch(Arc::clone(&session)));
+                Ok(session)
+            }
+            Err(message) => {
+                core.problem = Some((DaemonState::Error, message.clone()));
+                self.publish(core);
+                Err(Failure::new(FailureKind::Failed, message))
+            }
+        }
+    }
+
+    /// Takes the tunnel down because the control plane ended the registration.
+    pub(super) async fn registration_ended(&self, core: &mut Core, error: &ErrorBody) {
+        if let Some(session) = core.session.take() {
+            session.stop().await;
+        }
+        if link::is_deleted(error) {
+            core.deleted = true;
+            if let Err(error) = self.dir.remove(NETMAP_FILE) {
+                tracing::warn!(%error, "cannot remove the saved netmap");
+            }
+        }
+        core.problem = Some((DaemonState::NeedsLogin, ended_message(error)));
+        self.publish(core);
+    }
+
+    /// Tries until the tunnel is up or not wanted.
+    async fn keep_trying(self: &Arc<Self>) {
+        let mut backoff = Backoff::default();
+        loop {
+            {
+                let mut core = self.core.lock().await;
+                let due = core.state.wanted == Wanted::Up
+                    && core.state.machine.is_some()
+                    && core.session.is_none()
+                    && !self.end.is_cancelled();
+                if !due {
+                    return;
+                }
+                match self.start_session(&mut core).await {
+                    Ok(_) => return,
+                    Err(error) => tracing::error!(%error, "cannot bring the tunnel up"),
+                }
+            }
+            let pause = backoff.after_failure(Instant::now(), &mut rand::rng());
+            tokio::select! {
+                () = self.end.cancelled() => return,
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Waits until a session cannot go on, and does what follows from it.
+    ///
+    /// Boxed, since what follows may start a session, which is watched.
+    fn watch(self: Arc<Self>, session: Arc<Session>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move { self.watch_until_over(session).await })
+    }
+
+    async fn watch_until_over(self: Arc<Self>, session: Arc<Session>) {
+        let mut view = session.view();
+        let seen = view
+            .wait_for(|view| view.ended.is_some() || view.engine_failed.is_some())
+            .await
+            .map(|view| (view.ended.clone(), view.engine_failed.clone()));
+        // The session was stopped.
+        let Ok((ended, failed)) = seen else { return };
+        let mut core = self.core.lock().await;
+        let current = core.session.as_ref();
+        if !current.is_some_and(|current| Arc::ptr_eq(current, &session)) {
+            return;
+        }
+        if let Some(error) = ended {
+            self.registration_ended(&mut core, &error).await;
+            return;
+        }
+        core.session = None;
+        session.stop().await;
+        let message = failed.unwrap_or_default();
+        tracing::error!(error = message, "the tunnel broke");
+        core.problem = Some((DaemonState::Error, format!("the tunnel broke: {message}")));
+        self.publish(&core);
+        drop(core);
+        self.keep_trying().await;
+    }
+
+    async fn down(&self) -> Result<(), Failure> {
+        let mut core = self.core.lock().await;
+        core.state.wanted = Wanted::Down;
+        core.state.save(&self.dir).map_err(failed)?;
+        core.problem = None;
+        if let Some(session) = core.session.take() {
+            session.stop().await;
+        }
+        self.publish(&core);
+        Ok(())
+    }
+
+    /// Takes the tunnel down and forgets keys, registration and map. The server stays known.
+    async fn forget(&self) -> Result<(), Failure> {
+        self.down().await?;
+        let mut core = self.core.lock().await;
+        core.state.machine = None;
+        core.state.keys = Keys::generate();
+        core.state.hostname = None;
+        core.deleted = false;
+        core.state.save(&self.dir).map_err(failed)?;
+        self.dir
+            .remove(NETMAP_FILE)
+            .map_err(|error| failed(error.into()))?;
+        self.publish(&core);
+        Ok(())
+    }
+
+    /// How things stand.
+    pub(super) async fn status(&self) -> Status {
+        let (session, mut status) = {
+            let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+            let (state, message) = view.describe();
+            let mut status = report::base(state, message, view.url.clone());
+            status.this.clone_from(&view.this);
+            (view.session.clone(), status)
+        };
+        if let Some(session) = session {
+            report::add_session(&mut status, &session, &self.options.tun).await;
+        }
+        status
+    }
+
+    async fn ping(&self, options: PingOptions, replies: &mut Replies) -> Result<(), Failure> {
+        let in_bounds = (1..=PingOptions::MAX_COUNT).contains(&options.count)
+            && options.timeout_ms <= PingOptions::MAX_TIMEOUT_MS;
+        if !in_bounds {
+            return Err(Failure::new(
+                FailureKind::BadRequest,
+                format!(
+                    "a ping has 1 to {} requests and waits {} ms at most",
+                    PingOptions::MAX_COUNT,
+                    PingOptions::MAX_TIMEOUT_MS
+                ),
+            ));
+        }
+        let session = {
+            let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+            view.session.clone()
+        };
+        let Some(session) = session else {
+            return Err(Failure::new(FailureKind::NotRunning, TUNNEL_DOWN));
+        };
+        let (peer, address) = session.read_map(|map| peers::find(map, &options.peer))?;
+        let cannot =
+            |error: std::io::Error| failed(anyhow::anyhow!("cannot ping {address}: {error}"));
+        let mut pinger = Pinger::new(address).map_err(cannot)?;
+        let wait = Duration::from_millis(u64::from(options.timeout_ms));
+        for seq in 1..=options.count {
+            let begun = Instant::now();
+            let latency = pinger.ping(wait).await.map_err(cannot)?;
+            let engine = session.engine().status().await;
+            let path = engine
+                .peers
+                .get(&peer.id)
+                .map(|peer| peer.path.clone())
+                .unwrap_or_default();
+            let pong = Pong {
+                peer: peer.name.clone(),
+                address,
+                seq,
+                latency_ms: latency.map(|latency| latency.as_secs_f64() * 1000.0),
+                path: path.kind,
+                addr: path.addr,
+                region: path.region,
+                region_code: path
+                    .region
+                    .and_then(|region| session.read_map(|map| report::code(map, region))),
+            };
+            if replies.send(&Answer::Pong(pong)).await.is_err() {
+                // Whoever asked is gone.
+                return Ok(());
+            }
+            if seq < options.count {
+                sleep(PING_INTERVAL.saturating_sub(begun.elapsed())).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+const NOT_REGISTERED: &str = "this machine is not registered; run `sudo ztna up --server URL --auth-key KEY`, or sign in \
+     with `ztna login`";
+const TUNNEL_DOWN: &str = "the tunnel is down; bring it up with `sudo ztna up`";
+
+impl View {
+    fn describe(&self) -> (DaemonState, String) {
+        if let Some(session) = &self.session {
+            if session.read_map(|map| map.this().is_some()) {
+                return (DaemonState::Running, String::new());
+            }
+            let error = session.view().borrow().error.clone();
+            return (DaemonState::Starting, error.unwrap_or_default());
+        }
+        if let Some(problem) = &self.problem {
+            return problem.clone();
+        }
+        if self.this.is_none() {
+            return (DaemonState::NeedsLogin, NOT_REGISTERED.to_owned());
+        }
+        (DaemonState::Stopped, TUNNEL_DOWN.to_owned())
+    }
+}
+
+/// Why the registration is over, and what to do.
+pub(super) fn ended_message(error: &ErrorBody) -> String {
+    let message = error.message.trim_end_matches('.');
+    if message.contains(';') {
+        return message.to_owned();
+    }
+    format!(
+        "{message}; register this machine again with `sudo ztna up --auth-key KEY` or `ztna login`"
+    )
+}
+
+/// An error as a client is told of it: one line, the cause at the end.
+pub(super) fn failed(error: anyhow::Error) -> Failure {
+    Failure::new(FailureKind::Failed, format!("{error:#}"))
+}
+
+/// A step that has no answer of its own.
+fn done(result: Result<(), Failure>) -> Answer {
+    match result {
+        Ok(()) => Answer::Done,
+        Err(failure) => Answer::Failed(failure),
+    }
+}
+
+/// The supervisor as the socket sees it.
+pub struct Door(pub Arc<Supervisor>);
+
+impl Service for Door {
+    fn operator(&self) -> Option<u32> {
+        let view = self.0.view.read().unwrap_or_else(PoisonError::into_inner);
+        view.operator
+    }
+
+    async fn serve(&self, request: Request, caller: Caller, replies: &mut Replies) -> Answer {
+        let Self(supervisor) = self;
+        match request {
+            Request::Status => Answer::Status(Box::new(supervisor.status().await)),
+            Request::Version => Answer::Version(VersionAnswer {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                protocol: VERSION,
+                pid: std::process::id(),
+            }),
+            Request::Ping(options) => done(supervisor.ping(options, replies).await),
+            Request::Up(options) => {
+                tracing::info!(uid = caller.uid, "up");
+                match supervisor.up(options, caller, replies).await {
+                    Ok(()) => Answer::Status(Box::new(supervisor.status().await)),
+                    Err(failure) => Answer::Failed(failure),
+                }
+            }
+            Request::Down => {
+                tracing::info!(uid = caller.uid, "down");
+                done(supervisor.down().await)
+            }
+            Request::Forget => {
+                tracing::info!(uid = caller.uid, "forget the registration");
+                done(supervisor.forget().await)
+            }
+            Request::Shutdown => {
+                tracing::info!(uid = caller.uid, "end of the daemon");
+                supervisor.end().await;
+                Answer::Done
+            }
+        }
+    }
+}
