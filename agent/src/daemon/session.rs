@@ -123,9 +123,8 @@ impl Session {
             network,
             netmap: Arc::clone(&netmap),
         };
-        let engine = engine::start(config, from_control, to_control)
-            .await
-            .map_err(SessionError::Engine)?;
+        let engine =
+            engine::start(config, from_control, to_control).map_err(SessionError::Engine)?;
         let (view, seen) = watch::channel(LinkView::default());
         let stop = CancellationToken::new();
         let link = Link {

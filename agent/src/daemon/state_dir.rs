@@ -251,7 +251,7 @@ mod tests {
             });
             while !done.load(std::sync::atomic::Ordering::Acquire) {
                 let read = dir.read("state.json").unwrap().unwrap();
-                assert!(contents.iter().any(|whole| *whole == *read));
+                assert!(contents.contains(&read));
             }
         });
     }
