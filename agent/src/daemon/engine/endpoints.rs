@@ -25,7 +25,10 @@ pub struct Endpoints {
 impl Endpoints {
     /// The machine's own addresses changed. What was seen from outside may hold no more.
     pub fn set_local(&mut self, addresses: &[IpAddr], port: u16) {
-        self.local = addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+        self.local = addresses
+            .iter()
+            .map(|ip| SocketAddr::new(*ip, port))
+            .collect();
         self.seen.clear();
         self.latencies.clear();
     }
@@ -44,14 +47,26 @@ impl Endpoints {
 
     /// Every endpoint, own addresses first, without repetition.
     pub fn list(&mut self, now: Instant) -> Vec<Endpoint> {
-        self.seen.retain(|_, at| now.duration_since(*at) < STUN_MEMORY);
-        let local = self.local.iter().map(|addr| Endpoint { addr: *addr, kind: EndpointKind::Local });
+        self.seen
+            .retain(|_, at| now.duration_since(*at) < STUN_MEMORY);
+        let local = self.local.iter().map(|addr| Endpoint {
+            addr: *addr,
+            kind: EndpointKind::Local,
+        });
         let seen = self
             .seen
             .keys()
             .filter(|addr| !self.local.contains(addr))
-            .map(|addr| Endpoint { addr: *addr, kind: EndpointKind::Stun });
+            .map(|addr| Endpoint {
+                addr: *addr,
+                kind: EndpointKind::Stun,
+            });
         local.chain(seen).take(MAX_ENDPOINTS).collect()
+    }
+
+    /// Whether any region's distance is known.
+    pub fn is_measured(&self) -> bool {
+        !self.latencies.is_empty()
     }
 
     /// The region to call home: the nearest, and the present one unless another is clearly nearer.
@@ -95,19 +110,37 @@ mod tests {
         let now = Instant::now();
         let mut endpoints = Endpoints::default();
         endpoints.set_local(&["10.0.0.2".parse().unwrap()], 41641);
-        endpoints.stun_answer(RegionId(1), addr("192.0.2.1:5000"), Duration::from_millis(3), now);
-        endpoints.stun_answer(RegionId(2), addr("10.0.0.2:41641"), Duration::from_millis(9), now);
+        endpoints.stun_answer(
+            RegionId(1),
+            addr("192.0.2.1:5000"),
+            Duration::from_millis(3),
+            now,
+        );
+        endpoints.stun_answer(
+            RegionId(2),
+            addr("10.0.0.2:41641"),
+            Duration::from_millis(9),
+            now,
+        );
         let list = endpoints.list(now);
         assert_eq!(list.len(), 2, "an address is told once: {list:?}");
         assert_eq!(list[0].kind, EndpointKind::Local);
         assert_eq!(endpoints.list(now + STUN_MEMORY).len(), 1);
 
-        endpoints.stun_answer(RegionId(1), addr("192.0.2.1:5000"), Duration::from_millis(3), now);
+        endpoints.stun_answer(
+            RegionId(1),
+            addr("192.0.2.1:5000"),
+            Duration::from_millis(3),
+            now,
+        );
         endpoints.set_local(&["10.9.0.2".parse().unwrap()], 41641);
-        assert_eq!(endpoints.list(now), [Endpoint {
-            addr: addr("10.9.0.2:41641"),
-            kind: EndpointKind::Local
-        }]);
+        assert_eq!(
+            endpoints.list(now),
+            [Endpoint {
+                addr: addr("10.9.0.2:41641"),
+                kind: EndpointKind::Local
+            }]
+        );
     }
 
     #[tokio::test]
@@ -116,8 +149,14 @@ mod tests {
         let regions = || [RegionId(1), RegionId(2)].into_iter();
         let mut endpoints = Endpoints::default();
         assert_eq!(endpoints.home(None, &mut regions()), Some(RegionId(1)));
-        assert_eq!(endpoints.home(Some(RegionId(2)), &mut regions()), Some(RegionId(2)));
-        assert_eq!(endpoints.home(Some(RegionId(7)), &mut regions()), Some(RegionId(1)));
+        assert_eq!(
+            endpoints.home(Some(RegionId(2)), &mut regions()),
+            Some(RegionId(2))
+        );
+        assert_eq!(
+            endpoints.home(Some(RegionId(7)), &mut regions()),
+            Some(RegionId(1))
+        );
 
         let mut measure = |region, ms| {
             let seen = addr("192.0.2.1:1");
@@ -125,8 +164,16 @@ mod tests {
             endpoints.home(Some(RegionId(1)), &mut regions())
         };
         measure(1, 40);
-        assert_eq!(measure(2, 35), Some(RegionId(1)), "5 ms are not worth a move");
-        assert_eq!(measure(2, 28), Some(RegionId(1)), "nor is less than a third");
+        assert_eq!(
+            measure(2, 35),
+            Some(RegionId(1)),
+            "5 ms are not worth a move"
+        );
+        assert_eq!(
+            measure(2, 28),
+            Some(RegionId(1)),
+            "nor is less than a third"
+        );
         assert_eq!(measure(2, 20), Some(RegionId(2)));
         assert_eq!(endpoints.home(None, &mut regions()), Some(RegionId(2)));
         assert_eq!(endpoints.home(None, &mut std::iter::empty()), None);

@@ -22,7 +22,15 @@ use ztna_proto::keys::KemPublicKey;
 use ztna_proto::netmap::VolatileReport;
 use ztna_proto::{KemKeyHash, MachineId, RegionId, WgPrivateKey};
 
+use self::run::Engine;
 use crate::platform::{NetworkMonitor, Tun};
+
+mod endpoints;
+mod relays;
+mod run;
+mod status;
+mod stun;
+mod udp;
 
 /// Events that may wait in either direction before the sender has to.
 pub const CHANNEL_CAPACITY: usize = 256;
@@ -153,15 +161,16 @@ impl Drop for EngineHandle {
 ///
 /// # Errors
 /// No UDP socket can be opened.
-pub async fn start(
+pub fn start(
     config: EngineConfig,
     control: mpsc::Receiver<ControlEvent>,
     events: mpsc::Sender<EngineEvent>,
 ) -> std::io::Result<EngineHandle> {
     let (requests, inbox) = mpsc::channel(CHANNEL_CAPACITY);
     let (alive, ended) = watch::channel(());
+    let (engine, inputs) = Engine::new(config, events)?;
     let task = tokio::spawn(async move {
-        run(config, control, events, inbox).await;
+        engine.run(inputs, control, inbox).await;
         drop(alive);
     });
     Ok(EngineHandle {
@@ -169,25 +178,4 @@ pub async fn start(
         ended,
         task: task.abort_handle(),
     })
-}
-
-async fn run(
-    config: EngineConfig,
-    mut control: mpsc::Receiver<ControlEvent>,
-    events: mpsc::Sender<EngineEvent>,
-    mut inbox: mpsc::Receiver<Request>,
-) {
-    let (mut reader, _writer) = config.tun.split();
-    let _ = events.send(EngineEvent::Report(VolatileReport::default())).await;
-    loop {
-        tokio::select! {
-            packets = reader.recv() => if packets.is_err() { return },
-            event = control.recv() => if event.is_none() { return },
-            request = inbox.recv() => match request {
-                // The asker may have gone.
-                Some(Request::Status(answer)) => drop(answer.send(EngineStatus::default())),
-                Some(Request::Shutdown) | None => return,
-            },
-        }
-    }
 }

@@ -9,7 +9,7 @@ use rand::RngExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use ztna_derp::client::{self, ClientConfig, Event, Receiver, Sender};
+use ztna_derp::client::{self, ClientConfig, ConnectError, Event, Receiver, Sender};
 use ztna_proto::relay::{RelayMap, RelayRegion};
 use ztna_proto::{RegionId, WgPrivateKey, WgPublicKey};
 
@@ -29,7 +29,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// What comes from the relays.
 pub enum RelayEvent {
     /// A packet of a peer.
-    Packet { region: RegionId, from: WgPublicKey, packet: Bytes },
+    Packet {
+        region: RegionId,
+        from: WgPublicKey,
+        packet: Bytes,
+    },
     /// A connection came or went; see [`Relays::home_state`].
     Changed,
     /// A relay refused the ticket.
@@ -85,12 +89,36 @@ impl Relays {
         self.ticket.send_replace(Some(ticket));
     }
 
-    /// The relay map. Connections to regions that changed or are gone end.
-    pub fn set_map(&mut self, map: RelayMap) {
-        let old = std::mem::replace(&mut self.map, map);
+    /// The relay map. Connections to regions that changed or are gone end. Says whether it is
+    /// another than before.
+    pub fn set_map(&mut self, map: &RelayMap) -> bool {
+        if self.map == *map {
+            return false;
+        }
+        let old = std::mem::replace(&mut self.map, map.clone());
         let new = &self.map.regions;
-        self.connections.retain(|region, _| old.regions.get(region) == new.get(region));
+        self.connections
+            .retain(|region, _| old.regions.get(region) == new.get(region));
         self.connect_home();
+        true
+    }
+
+    /// The regions that have a relay.
+    pub fn regions(&self) -> impl Iterator<Item = RegionId> {
+        let relays = |region: &&RelayRegion| region.nodes.iter().any(|n| n.derp_port.is_some());
+        self.map
+            .regions
+            .values()
+            .filter(relays)
+            .map(|region| region.id)
+    }
+
+    /// A region's short code.
+    pub fn code(&self, region: RegionId) -> Option<String> {
+        self.map
+            .regions
+            .get(&region)
+            .map(|region| region.code.clone())
     }
 
     /// The region to stay connected to.
@@ -118,7 +146,11 @@ impl Relays {
     }
 
     fn connection(&mut self, region: RegionId) -> Option<&Connection> {
-        if self.connections.get(&region).is_some_and(|connection| connection.task.is_finished()) {
+        if self
+            .connections
+            .get(&region)
+            .is_some_and(|connection| connection.task.is_finished())
+        {
             self.connections.remove(&region);
         }
         if !self.connections.contains_key(&region) {
@@ -143,14 +175,23 @@ impl Relays {
             state: Arc::clone(&state),
             events: self.events.clone(),
         };
-        Connection { outbox, home, state, task: tokio::spawn(runner.run()) }
+        Connection {
+            outbox,
+            home,
+            state,
+            task: tokio::spawn(runner.run()),
+        }
     }
 
     /// How the connection to the home region stands.
     pub fn home_state(&self) -> ConnectionState {
         let connection = self.home.and_then(|home| self.connections.get(&home));
         connection.map_or_else(ConnectionState::default, |connection| {
-            connection.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+            connection
+                .state
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
         })
     }
 }
@@ -215,12 +256,17 @@ impl Runner {
             }
         };
         let mut failure = format!("region {} has no relay", self.region.code);
-        let nodes: Vec<_> =
-            self.region.nodes.iter().filter(|node| node.derp_port.is_some()).cloned().collect();
+        let nodes: Vec<_> = self
+            .region
+            .nodes
+            .iter()
+            .filter(|node| node.derp_port.is_some())
+            .cloned()
+            .collect();
         for node in nodes {
             let name = node.host.clone();
-            let config = ClientConfig::new(node, self.key.clone(), ticket.clone());
-            let connecting = client::connect(config);
+            let (key, ticket) = (self.key.clone(), ticket.clone());
+            let connecting = client::connect(ClientConfig { node, key, ticket });
             tokio::pin!(connecting);
             let result = loop {
                 tokio::select! {
@@ -231,7 +277,7 @@ impl Runner {
             match result {
                 Ok(connection) => return Ok(connection),
                 Err(error) => {
-                    if error.is_ticket_refused() {
+                    if matches!(error, ConnectError::Refused(_)) {
                         // The engine asks for another; nothing is lost if it is busy.
                         let _ = self.events.try_send(RelayEvent::TicketRefused);
                     }
@@ -243,22 +289,25 @@ impl Runner {
     }
 
     async fn serve(&mut self, sender: &Sender, mut receiver: Receiver) -> End {
-        sender.note_preferred(*self.home.borrow_and_update());
+        let is_home = *self.home.borrow_and_update();
         let now = Instant::now();
-        for (since, to, packet) in self.waiting.drain(..) {
-            if now.duration_since(since) < MAX_WAIT {
-                sender.try_send(to, packet);
-            }
+        let fresh = |(since, ..): &(Instant, _, _)| now.duration_since(*since) < MAX_WAIT;
+        let mut sent = sender.note_preferred(is_home);
+        for (_, to, packet) in self.waiting.drain(..).filter(fresh) {
+            sent = sent.and(sender.try_send(to, packet));
         }
         let mut last_packet = now;
         loop {
+            if let Err(error) = sent {
+                return End::Lost(error.to_string());
+            }
             let idle_at = last_packet + IDLE;
             let is_home = *self.home.borrow();
             tokio::select! {
                 message = self.inbox.recv() => {
                     let Some((to, packet)) = message else { return End::Idle };
                     last_packet = Instant::now();
-                    sender.try_send(to, packet);
+                    sent = sender.try_send(to, packet);
                 }
                 event = receiver.next() => match event {
                     Ok(Event::Packet { from, packet }) => {
@@ -279,11 +328,12 @@ impl Runner {
                     Ok(_) => {}
                     Err(error) => return End::Lost(error.to_string()),
                 },
-                changed = self.home.changed() => {
-                    if changed.is_err() {
-                        return End::Idle;
-                    }
-                    sender.note_preferred(*self.home.borrow());
+                Ok(()) = self.home.changed() => {
+                    sent = sender.note_preferred(*self.home.borrow_and_update());
+                }
+                Ok(()) = self.ticket.changed() => {
+                    let ticket = self.ticket.borrow_and_update().clone();
+                    sent = ticket.map_or(Ok(()), |ticket| sender.renew_ticket(ticket));
                 }
                 () = sleep_until(idle_at), if !is_home => return End::Idle,
             }

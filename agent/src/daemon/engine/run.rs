@@ -24,6 +24,8 @@ use crate::platform::{NetworkMonitor, TunReader, TunWriter};
 
 /// Packets from relays on their way to the loop.
 const RELAY_CHANNEL: usize = 1024;
+/// Endpoints and home region are looked at anew this often at least, if anything happens at all.
+const REFRESH: Duration = Duration::from_secs(1);
 /// A fresh ticket is asked for this often at most.
 const TICKET_PAUSE: Duration = Duration::from_secs(5);
 
@@ -40,6 +42,8 @@ pub struct Engine {
     events: mpsc::Sender<EngineEvent>,
     reported: Option<VolatileReport>,
     ticket_asked: Option<Instant>,
+    /// When endpoints and home region are looked at anew.
+    refresh_at: Instant,
     /// Datagrams that are to leave, in bursts.
     bursts: Vec<Burst>,
     /// Packets that are to reach the TUN device.
@@ -77,18 +81,25 @@ impl Engine {
             }
             result => result?,
         };
-        let mut mesh_config = MeshConfig::default();
-        if let Some(interval) = config.psk_interval {
-            mesh_config.handshake = mesh_config.handshake.with_rotation(interval);
-        }
+        let handshake = config
+            .psk_interval
+            .map(ztna_handshake::Config::with_rotation);
+        let mesh_config = MeshConfig {
+            handshake: handshake.unwrap_or_default(),
+            ..MeshConfig::default()
+        };
         let handshakes = Handshakes::new(
-            Identity { wg: config.wg_key.clone(), kem: config.kem },
+            Identity {
+                wg: config.wg_key.clone(),
+                kem: config.kem,
+            },
             mesh_config.handshake.clone(),
             Box::new(rand::make_rng::<rand::rngs::StdRng>()),
             std::time::Instant::now(),
         );
         let mesh = Mesh::new(
             &mesh_config,
+            config.wg_key.public(),
             Box::new(Gotatun::new(&config.wg_key)),
             handshakes,
             DiscoPrivateKey::generate(&mut rand::rng()),
@@ -102,16 +113,28 @@ impl Engine {
             endpoints: Endpoints::default(),
             warnings,
             home: None,
-            config: Shared { netmap: config.netmap, port: udp.port()? },
+            config: Shared {
+                netmap: config.netmap,
+                port: udp.port()?,
+            },
             stun: Stun::new(),
             tun: writer,
             events,
             reported: None,
             ticket_asked: None,
+            refresh_at: Instant::now(),
             bursts: Vec::new(),
             packets: Vec::with_capacity(CHANNEL_CAPACITY),
         };
-        Ok((engine, Inputs { tun: reader, udp, network: config.network, relays }))
+        Ok((
+            engine,
+            Inputs {
+                tun: reader,
+                udp,
+                network: config.network,
+                relays,
+            },
+        ))
     }
 
     /// Moves packets until it is told to stop, or cannot go on.
@@ -126,7 +149,9 @@ impl Engine {
         let mut received: Vec<(SocketAddr, BytesMut)> = Vec::new();
         loop {
             self.flush(&inputs.udp).await;
-            self.update_report();
+            if Instant::now() >= self.refresh_at {
+                self.refresh();
+            }
             let wake = self.wake_at();
             tokio::select! {
                 batch = inputs.tun.recv() => match batch {
@@ -136,7 +161,12 @@ impl Engine {
                             self.mesh.handle_tun(BytesMut::from(&*packet), now);
                         }
                     }
-                    Err(error) => return self.fail(format!("the TUN device is gone: {error}")).await,
+                    Err(error) => {
+                        let why = format!("the TUN device is gone: {error}");
+                        // Fails only if the supervisor is gone, and with it whoever to tell.
+                        let _ = self.events.clone().send(EngineEvent::Failed(why)).await;
+                        return;
+                    },
                 },
                 result = inputs.udp.receive(&mut received) => {
                     if let Err(error) = result {
@@ -174,15 +204,16 @@ impl Engine {
         }
     }
 
-    async fn fail(&self, why: String) {
-        // Fails only if the supervisor is gone, and with it whoever could be told.
-        let _ = self.events.send(EngineEvent::Failed(why)).await;
-    }
-
     fn wake_at(&self) -> Instant {
         let mesh = self.mesh.poll_timeout().map(Instant::from_std);
+        // Until there is a home region, something is to be done without an event.
+        let refresh = self.home.is_none().then_some(self.refresh_at);
         let idle = Instant::now() + Duration::from_secs(3600);
-        [mesh, self.stun.poll_timeout()].into_iter().flatten().min().unwrap_or(idle)
+        [mesh, self.stun.poll_timeout(), refresh]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(idle)
     }
 
     async fn handle_timeout(&mut self, udp: &UdpPort) {
@@ -205,13 +236,19 @@ impl Engine {
         if let Some((region, seen, latency)) = self.stun.handle(from, &datagram, at) {
             tracing::debug!(%region, %seen, ?latency, "seen by STUN");
             self.endpoints.stun_answer(region, seen, latency, at);
+            self.refresh_at = at;
         }
     }
 
     fn handle_relay_event(&mut self, event: RelayEvent) {
         match event {
-            RelayEvent::Packet { region, from, packet } => {
-                self.mesh.handle_relay(region, from, BytesMut::from(&packet[..]), now());
+            RelayEvent::Packet {
+                region,
+                from,
+                packet,
+            } => {
+                self.mesh
+                    .handle_relay(region, from, BytesMut::from(&packet[..]), now());
             }
             RelayEvent::Changed => {}
             RelayEvent::TicketRefused => {
@@ -248,8 +285,11 @@ impl Engine {
                 if let Some(this) = netmap.this() {
                     self.mesh.set_self(this);
                 }
-                let gone: Vec<MachineId> =
-                    self.mesh.peer_ids().filter(|id| !netmap.peers().contains_key(id)).collect();
+                let gone: Vec<MachineId> = self
+                    .mesh
+                    .peer_ids()
+                    .filter(|id| !netmap.peers().contains_key(id))
+                    .collect();
                 for id in gone {
                     self.mesh.remove_peer(id);
                 }
@@ -263,6 +303,7 @@ impl Engine {
                 self.mesh.set_filter(netmap.filter());
                 if self.relays.set_map(netmap.relays()) {
                     self.stun.set_map(netmap.relays());
+                    self.refresh_at = Instant::from_std(now);
                 }
             }
             Update::Ticket(_) | Update::InSync | Update::Ended(_) | Update::Ignored => {}
@@ -270,12 +311,15 @@ impl Engine {
     }
 
     fn set_addresses(&mut self, network: &NetworkMonitor) {
-        self.endpoints.set_local(&network.addresses(), self.config.port);
-        self.stun.start_round(Instant::now());
+        self.endpoints
+            .set_local(&network.addresses(), self.config.port);
+        self.refresh_at = Instant::now();
+        self.stun.start_round(self.refresh_at);
     }
 
     /// Tells the control plane and the mesh where this machine is, if that changed.
-    fn update_report(&mut self) {
+    fn refresh(&mut self) {
+        self.refresh_at = Instant::now() + REFRESH;
         let endpoints = self.endpoints.list(Instant::now());
         if self.stun.is_settled() || self.endpoints.is_measured() {
             self.home = self.endpoints.home(self.home, &mut self.relays.regions());
@@ -289,7 +333,13 @@ impl Engine {
         if self.reported.as_ref() == Some(&report) {
             return;
         }
-        self.mesh.set_endpoints(report.endpoints.iter().map(|endpoint| endpoint.addr).collect());
+        self.mesh.set_endpoints(
+            report
+                .endpoints
+                .iter()
+                .map(|endpoint| endpoint.addr)
+                .collect(),
+        );
         if self.emit(EngineEvent::Report(report.clone())) {
             self.reported = Some(report);
         }
@@ -306,7 +356,11 @@ impl Engine {
             match output {
                 Output::Udp { to, datagram } => self.enqueue(to, datagram, udp.max_segments()),
                 Output::Tun(packet) => self.packets.push(packet),
-                Output::Relay { region, peer, datagram } => {
+                Output::Relay {
+                    region,
+                    peer,
+                    datagram,
+                } => {
                     self.relays.send(region, peer, datagram.freeze());
                 }
                 Output::NeedKemKey(hash) => {
@@ -316,7 +370,7 @@ impl Engine {
             }
         }
         if !self.packets.is_empty() {
-            let packets = self.packets.iter().map(|packet| &packet[..]);
+            let packets = self.packets.iter().map(AsRef::as_ref);
             if let Err(error) = self.tun.send(packets).await {
                 tracing::debug!(%error, "the TUN device refused packets");
             }

@@ -57,7 +57,8 @@ impl Stun {
             for node in &region.nodes {
                 let Some(port) = node.stun_port else { continue };
                 let (region, node) = (region.id, node.clone());
-                self.lookups.spawn(async move { look_up(region, &node, port).await });
+                self.lookups
+                    .spawn(async move { look_up(region, &node, port).await });
             }
         }
     }
@@ -104,7 +105,14 @@ impl Stun {
                 .iter()
                 .map(|(region, target)| {
                     let transaction = TransactionId(rng.random());
-                    (*target, Pending { region: *region, transaction, first_sent: now })
+                    (
+                        *target,
+                        Pending {
+                            region: *region,
+                            transaction,
+                            first_sent: now,
+                        },
+                    )
                 })
                 .collect();
         }
@@ -116,7 +124,9 @@ impl Stun {
         }
         self.next = Some(now + RETRY);
         let asked = self.pending.iter();
-        asked.map(|(target, pending)| (*target, request(pending.transaction))).collect()
+        asked
+            .map(|(target, pending)| (*target, request(pending.transaction)))
+            .collect()
     }
 
     /// A STUN datagram: the region that answered, where it saw us, and how long it took.
@@ -127,7 +137,10 @@ impl Stun {
         now: Instant,
     ) -> Option<(RegionId, SocketAddr, Duration)> {
         let (transaction, seen) = parse_response(datagram)?;
-        let pending = self.pending.get(&from).filter(|asked| asked.transaction == transaction)?;
+        let pending = self
+            .pending
+            .get(&from)
+            .filter(|asked| asked.transaction == transaction)?;
         let (region, latency) = (pending.region, now.duration_since(pending.first_sent));
         self.pending.remove(&from);
         Some((region, seen, latency))
@@ -135,7 +148,11 @@ impl Stun {
 }
 
 async fn look_up(region: RegionId, node: &RelayNode, port: u16) -> Vec<(RegionId, SocketAddr)> {
-    let known = node.addresses.iter().copied().chain(node.host.parse::<IpAddr>());
+    let known = node
+        .addresses
+        .iter()
+        .copied()
+        .chain(node.host.parse::<IpAddr>());
     let mut addresses: Vec<SocketAddr> = known.map(|ip| SocketAddr::new(ip, port)).collect();
     if addresses.is_empty() {
         match tokio::net::lookup_host((node.host.as_str(), port)).await {
@@ -146,5 +163,8 @@ async fn look_up(region: RegionId, node: &RelayNode, port: u16) -> Vec<(RegionId
     // One of each family tells all there is to know.
     let v4 = addresses.iter().find(|addr| addr.is_ipv4());
     let v6 = addresses.iter().find(|addr| addr.is_ipv6());
-    v4.into_iter().chain(v6).map(|addr| (region, *addr)).collect()
+    v4.into_iter()
+        .chain(v6)
+        .map(|addr| (region, *addr))
+        .collect()
 }

@@ -39,11 +39,14 @@ impl Family {
 
     async fn receive(&self, buffers: &mut Buffers) -> io::Result<usize> {
         let Buffers { memory, meta } = buffers;
-        let mut slices: Vec<IoSliceMut<'_>> =
-            memory.iter_mut().map(|buffer| IoSliceMut::new(buffer)).collect();
+        let mut slices: Vec<IoSliceMut<'_>> = memory
+            .iter_mut()
+            .map(|buffer| IoSliceMut::new(buffer))
+            .collect();
         self.io
             .async_io(Interest::READABLE, || {
-                self.state.recv(UdpSockRef::from(&self.io), &mut slices, meta)
+                self.state
+                    .recv(UdpSockRef::from(&self.io), &mut slices, meta)
             })
             .await
     }
@@ -66,17 +69,23 @@ struct Buffers {
 impl Buffers {
     fn new() -> Self {
         Self {
-            memory: (0..BATCH_SIZE).map(|_| vec![0; MAX_BURST].into_boxed_slice()).collect(),
+            memory: (0..BATCH_SIZE)
+                .map(|_| vec![0; MAX_BURST].into_boxed_slice())
+                .collect(),
             meta: vec![RecvMeta::default(); BATCH_SIZE],
         }
     }
 
     fn datagrams(&self, count: usize) -> impl Iterator<Item = (SocketAddr, BytesMut)> {
-        self.meta.iter().zip(&self.memory).take(count).flat_map(|(meta, memory)| {
-            memory[..meta.len]
-                .chunks(meta.stride.max(1))
-                .map(|datagram| (meta.addr, BytesMut::from(datagram)))
-        })
+        self.meta
+            .iter()
+            .zip(&self.memory)
+            .take(count)
+            .flat_map(|(meta, memory)| {
+                memory[..meta.len]
+                    .chunks(meta.stride.max(1))
+                    .map(|datagram| (meta.addr, BytesMut::from(datagram)))
+            })
     }
 }
 
@@ -104,7 +113,12 @@ impl UdpPort {
                 None
             }
         };
-        Ok(Self { v4, v6, v4_buffers: Buffers::new(), v6_buffers: Buffers::new() })
+        Ok(Self {
+            v4,
+            v6,
+            v4_buffers: Buffers::new(),
+            v6_buffers: Buffers::new(),
+        })
     }
 
     /// The port.
@@ -145,7 +159,9 @@ impl UdpPort {
             (SocketAddr::V6(_), Some(v6)) => v6,
             (SocketAddr::V6(_), None) => return Err(io::ErrorKind::AddrNotAvailable.into()),
         };
-        let result = family.send(&burst.transmit(&burst.contents, burst.count > 1)).await;
+        let result = family
+            .send(&burst.transmit(&burst.contents, burst.count > 1))
+            .await;
         match result {
             // Some kernels and devices refuse segmentation offload (EIO, EINVAL): one by one, then.
             Err(error)
@@ -178,7 +194,12 @@ pub struct Burst {
 impl Burst {
     /// A burst of one.
     pub fn new(to: SocketAddr, datagram: BytesMut) -> Self {
-        Self { to, segment: datagram.len(), contents: datagram, count: 1 }
+        Self {
+            to,
+            segment: datagram.len(),
+            contents: datagram,
+            count: 1,
+        }
     }
 
     /// Adds a datagram, or gives it back if it does not fit this burst.
@@ -221,14 +242,23 @@ mod tests {
         let to: SocketAddr = "192.0.2.1:1".parse().unwrap();
         let mut burst = Burst::new(to, bytes(100));
         assert!(burst.push(to, bytes(100), 64).is_none());
-        assert!(burst.push("192.0.2.2:1".parse().unwrap(), bytes(100), 64).is_some());
+        assert!(
+            burst
+                .push("192.0.2.2:1".parse().unwrap(), bytes(100), 64)
+                .is_some()
+        );
         assert!(burst.push(to, bytes(101), 64).is_some());
         assert!(burst.push(to, bytes(40), 64).is_none());
-        assert!(burst.push(to, bytes(40), 64).is_some(), "nothing follows a shorter one");
+        assert!(
+            burst.push(to, bytes(40), 64).is_some(),
+            "nothing follows a shorter one"
+        );
         assert_eq!(burst.contents.len(), 240);
 
         let mut burst = Burst::new(to, bytes(1400));
-        let taken = (1..100).filter(|_| burst.push(to, bytes(1400), 64).is_none()).count();
+        let taken = (1..100)
+            .filter(|_| burst.push(to, bytes(1400), 64).is_none())
+            .count();
         assert!(taken < 64 && burst.contents.len() <= MAX_BURST);
     }
 
@@ -239,7 +269,11 @@ mod tests {
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, receiver.port().unwrap()));
         let mut burst = Burst::new(to, bytes(1000));
         for _ in 0..9 {
-            assert!(burst.push(to, bytes(1000), sender.max_segments().max(10)).is_none());
+            assert!(
+                burst
+                    .push(to, bytes(1000), sender.max_segments().max(10))
+                    .is_none()
+            );
         }
         assert!(burst.push(to, bytes(7), 64).is_none());
         sender.send(&burst).await.unwrap();
@@ -247,7 +281,10 @@ mod tests {
         while received.len() < 11 {
             receiver.receive(&mut received).await.unwrap();
         }
-        let sizes: Vec<usize> = received.iter().map(|(_, datagram)| datagram.len()).collect();
+        let sizes: Vec<usize> = received
+            .iter()
+            .map(|(_, datagram)| datagram.len())
+            .collect();
         assert_eq!(sizes, [[1000; 10].as_slice(), &[7]].concat());
     }
 }

@@ -1,0 +1,79 @@
+//! What the engine tells of itself.
+
+use std::time::Instant;
+
+use ztna_local::{PathKind, PathStatus, PskState, PskStatus};
+use ztna_path::Selected;
+use ztna_proto::keys::hex;
+
+use super::run::Engine;
+use super::{EnginePeer, EngineStatus};
+
+/// How things stand right now.
+pub fn of(engine: &mut Engine) -> EngineStatus {
+    let relay = engine.relays.home_state();
+    let now = Instant::now();
+    let endpoints = engine.endpoints.list(now.into());
+    let peers = engine.mesh.status();
+    EngineStatus {
+        endpoints: endpoints
+            .into_iter()
+            .map(|endpoint| endpoint.addr)
+            .collect(),
+        home_region: engine.home,
+        relay_connected: relay.connected,
+        relay_error: relay.error,
+        peers: peers
+            .into_iter()
+            .map(|peer| (peer.id, peer_status(engine, peer, now)))
+            .collect(),
+        drops: counts(engine.mesh.drops()),
+        warnings: engine.warnings.clone(),
+    }
+}
+
+fn peer_status(engine: &Engine, peer: ztna_mesh::PeerStatus, now: Instant) -> EnginePeer {
+    let mut path = PathStatus::default();
+    match peer.selected {
+        Selected::None => {}
+        Selected::Relay(region) => {
+            path.kind = PathKind::Relay;
+            path.region = Some(region);
+            path.region_code = engine.relays.code(region);
+        }
+        Selected::Direct { addr, latency } => {
+            path.kind = PathKind::Direct;
+            path.addr = Some(addr);
+            path.latency_ms = Some(latency.as_secs_f64() * 1000.0);
+        }
+    }
+    let psk = match peer.psk {
+        Some(psk) => PskStatus {
+            state: PskState::Established,
+            epoch: psk.epoch,
+            fingerprint: Some(hex(&psk.fingerprint)),
+            age_seconds: Some(now.duration_since(psk.since).as_secs()),
+            full: psk.full,
+        },
+        None if peer.waiting => PskStatus {
+            state: PskState::Pending,
+            ..PskStatus::default()
+        },
+        None => PskStatus::default(),
+    };
+    EnginePeer {
+        path,
+        psk,
+        tx_bytes: peer.tx_bytes,
+        rx_bytes: peer.rx_bytes,
+        last_handshake_seconds: peer.session_age.map(|age| age.as_secs()),
+        drops: counts(&peer.drops),
+    }
+}
+
+fn counts(drops: &ztna_mesh::DropCounts) -> std::collections::BTreeMap<String, u64> {
+    drops
+        .iter()
+        .map(|(reason, count)| (reason.to_owned(), count))
+        .collect()
+}
