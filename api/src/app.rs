@@ -138,7 +138,6 @@ impl App {
     }
 
     /// Answers everything that the control plane serves.
-    #[must_use]
     pub fn router(&self) -> Router {
         self.router.clone()
     }

@@ -1,5 +1,7 @@
 //! The machine stream: full map, deltas, volatile state, ends.
 
+#![allow(clippy::unwrap_used)] // Clippy allows it in test functions, not in their helpers.
+
 mod common;
 
 use common::client::{Owner, code};

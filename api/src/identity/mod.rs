@@ -10,6 +10,7 @@ mod page;
 mod passwords;
 mod routes;
 mod sessions;
+mod view;
 
 pub(crate) use accounts::normalise_email;
 pub(crate) use passwords::Passwords;

@@ -1,8 +1,8 @@
 //! The account that PostgreSQL runs as: ours, or an unprivileged one when we are root.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use nix::unistd::{Gid, Uid, User, chown, geteuid};
@@ -71,29 +71,5 @@ impl Account {
         chown(path, Some(*uid), Some(*gid))
             .map_err(std::io::Error::from)
             .context("cannot give away", path)
-    }
-
-    /// Checks that the account can enter every folder above `path`.
-    pub(crate) fn check_reach(&self, path: &Path) -> Result<(), PgError> {
-        let Some((uid, gid, name)) = &self.switch else {
-            return Ok(());
-        };
-        for folder in path.ancestors() {
-            let meta = std::fs::metadata(folder).context("cannot look at", folder)?;
-            let bit = if meta.uid() == uid.as_raw() {
-                0o100
-            } else if meta.gid() == gid.as_raw() {
-                0o010
-            } else {
-                0o001
-            };
-            if meta.mode() & bit == 0 {
-                return Err(PgError::Unreachable {
-                    account: name.clone(),
-                    folder: PathBuf::from(folder),
-                });
-            }
-        }
-        Ok(())
     }
 }

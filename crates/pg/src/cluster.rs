@@ -2,21 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::NoTls;
 
 use crate::account::Account;
 use crate::error::Context;
+use crate::folder::Folder;
 use crate::watch::{State, Watch};
 use crate::{Binaries, PgError, leftover};
 
 /// The cluster's superuser.
 pub const ADMIN_ROLE: &str = "ztna_admin";
 
-/// Longest path that fits into a Unix socket address (108 bytes with the closing zero, unix(7)).
-const MAX_SOCKET_PATH: usize = 107;
-const SOCKET_NAME: &str = ".s.PGSQL.5432";
 /// Recovery after a power cut reads the log since the last checkpoint: minutes at worst.
 const START_LIMIT: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(30);
@@ -43,7 +42,7 @@ pub struct Options {
 
 /// A running cluster. Dropping it stops the server; [`Cluster::stop`] waits for that.
 pub struct Cluster {
-    run: PathBuf,
+    folder: Arc<Folder>,
     watch: Watch,
     major: u32,
 }
@@ -60,18 +59,25 @@ impl Cluster {
                 log: error.to_string(),
             })??;
         let major = prepared.binaries.major();
-        let run = prepared.run.clone();
+        let folder = Arc::clone(&prepared.folder);
         let watch = Watch::begin(prepared)?;
-        let cluster = Self { run, watch, major };
+        let cluster = Self {
+            folder,
+            watch,
+            major,
+        };
         cluster.ready().await?;
         Ok(cluster)
     }
 
-    /// How to connect as `role` to `database`.
+    /// How to connect as `role` to `database`, from this process and while the cluster runs.
     #[must_use]
     pub fn config(&self, role: &str, database: &str) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();
-        config.host_path(&self.run).user(role).dbname(database);
+        config
+            .host_path(self.folder.inside("run"))
+            .user(role)
+            .dbname(database);
         config
     }
 
@@ -172,8 +178,8 @@ pub(crate) struct Prepared {
     binaries: Binaries,
     account: Account,
     durability: Durability,
+    pub(crate) folder: Arc<Folder>,
     pub(crate) data: PathBuf,
-    run: PathBuf,
     /// Where the server prints before its own log begins.
     pub(crate) start_log: PathBuf,
     log: PathBuf,
@@ -187,14 +193,8 @@ impl Prepared {
             .folder
             .canonicalize()
             .context("cannot resolve", &options.folder)?;
-        let run = folder.join("run");
-        let room = MAX_SOCKET_PATH - "/run/".len() - SOCKET_NAME.len();
-        if folder.as_os_str().len() > room {
-            return Err(PgError::PathTooLong { folder, max: room });
-        }
         account.make_folder(&folder, 0o711)?;
-        account.check_reach(&folder)?;
-        account.make_folder(&run, 0o711)?;
+        account.make_folder(&folder.join("run"), 0o711)?;
         let log = folder.join("log");
         account.make_folder(&log, 0o700)?;
 
@@ -205,8 +205,8 @@ impl Prepared {
             account,
             durability: options.durability,
             start_log: folder.join("start.log"),
+            folder: Arc::new(Folder::open(&folder)?),
             data,
-            run,
             log,
         };
         if prepared.data.join("PG_VERSION").is_file() {
@@ -229,16 +229,17 @@ impl Prepared {
         let mut command = Command::new(self.binaries.program("initdb"));
         command
             .arg("--pgdata")
-            .arg(&aside)
+            .arg(self.folder.inside("data.new"))
             .args(["--username", ADMIN_ROLE])
             .args(["--encoding", "UTF8", "--locale", "C"])
             .args(["--auth-local", "peer", "--auth-host", "reject"])
             .arg("--data-checksums")
-            .current_dir(&aside);
+            .current_dir("/");
         if self.durability == Durability::Scratch {
             command.arg("--no-sync");
         }
         self.account.apply(&mut command);
+        self.folder.pass_to(&mut command);
         forget_client_settings(&mut command);
         let output = command.output().context("cannot run initdb for", &aside)?;
         if !output.status.success() {
@@ -273,7 +274,10 @@ impl Prepared {
     /// The command that runs the server in the foreground.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(self.binaries.program("postgres"));
-        command.arg("-D").arg(&self.data).current_dir(&self.data);
+        command
+            .arg("-D")
+            .arg(self.folder.inside("data"))
+            .current_dir("/");
         let fsync = match self.durability {
             Durability::Safe => "on",
             Durability::Scratch => "off",
@@ -283,7 +287,7 @@ impl Prepared {
             ("port", "5432".to_owned()),
             (
                 "unix_socket_directories",
-                self.run.to_string_lossy().into_owned(),
+                self.folder.inside("run").to_string_lossy().into_owned(),
             ),
             // Who connects is decided by `peer`, not by the socket's mode.
             ("unix_socket_permissions", "0777".to_owned()),
@@ -291,7 +295,10 @@ impl Prepared {
             ("fsync", fsync.to_owned()),
             ("full_page_writes", fsync.to_owned()),
             ("logging_collector", "on".to_owned()),
-            ("log_directory", self.log.to_string_lossy().into_owned()),
+            (
+                "log_directory",
+                self.folder.inside("log").to_string_lossy().into_owned(),
+            ),
             // A file per weekday, overwritten a week later: the log stays bounded.
             ("log_filename", "postgres-%a.log".to_owned()),
             ("log_truncate_on_rotation", "on".to_owned()),
@@ -303,6 +310,7 @@ impl Prepared {
             command.arg("-c").arg(format!("{name}={value}"));
         }
         self.account.apply(&mut command);
+        self.folder.pass_to(&mut command);
         forget_client_settings(&mut command);
         command
     }

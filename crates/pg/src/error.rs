@@ -35,27 +35,6 @@ pub enum PgError {
         "PostgreSQL does not run as root, and there is no account `postgres` or `nobody` to run it as; create one"
     )]
     NoAccount,
-    /// The account cannot enter a folder above the data.
-    #[error(
-        "the account `{account}`, as which PostgreSQL runs, cannot enter {folder}; choose a data \
-         folder under one that everybody may enter, as in /var/lib/ztna-server"
-    )]
-    Unreachable {
-        /// The account.
-        account: String,
-        /// The folder that it cannot enter.
-        folder: PathBuf,
-    },
-    /// The path of the Unix socket would not fit into a socket address.
-    #[error(
-        "the data folder's path {folder} is too long for a Unix socket; choose one of at most {max} characters"
-    )]
-    PathTooLong {
-        /// The data folder.
-        folder: PathBuf,
-        /// Longest path, in bytes.
-        max: usize,
-    },
     /// An earlier server still works in the data folder.
     #[error(
         "another PostgreSQL (process {pid}) still works in {data} and does not end; stop it first"

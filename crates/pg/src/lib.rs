@@ -5,6 +5,8 @@
 //!
 //! * **Nobody else gets in.** No TCP; the Unix socket admits one account (ours), which the kernel
 //!   vouches for (`peer`). As root, the server runs as `postgres` or `nobody`.
+//! * **Any folder will do.** Server and clients reach the folder through an open descriptor, so its
+//!   path may be long, and may lead through folders that the server's account cannot enter.
 //! * **It ends with us.** The kernel interrupts the server when the watching thread dies
 //!   (`PR_SET_PDEATHSIG`), so a `kill -9` of ours shuts it down cleanly too.
 //! * **It starts after anything.** A half-made cluster is thrown away (`initdb` works aside and the
@@ -16,6 +18,7 @@ mod account;
 mod binaries;
 mod cluster;
 mod error;
+mod folder;
 mod leftover;
 mod watch;
 

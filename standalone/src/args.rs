@@ -1,0 +1,90 @@
+//! What `ztna-server` is told at start. Nothing has to be.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+const EXAMPLES: &str = "\
+Examples:
+  With everything at its default:
+    ztna-server
+
+  On another port, under a name that agents dial:
+    ztna-server --listen 0.0.0.0:8443 --public-host vpn.example.org
+
+  With a certificate of a public authority:
+    ztna-server --public-host vpn.example.org --tls-cert fullchain.pem --tls-key privkey.pem";
+
+/// A whole ztna deployment on one machine: control plane, relay, STUN, database.
+///
+/// Agents join with the URL and the pin that it logs when it is ready.
+#[derive(Parser)]
+#[command(name = "ztna-server", version, after_help = EXAMPLES)]
+pub struct Args {
+    /// Directory for database, keys and certificate; made if missing
+    #[arg(
+        long,
+        env = "ZTNA_DATA_DIR",
+        default_value = "/var/lib/ztna-server",
+        value_name = "DIR"
+    )]
+    pub data_dir: PathBuf,
+
+    /// Address and TCP port of control plane and relay [default: 0.0.0.0:443, or 0.0.0.0:8443 where
+    /// 443 is not permitted]
+    #[arg(long, env = "ZTNA_LISTEN", value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+
+    /// Address and UDP port of the STUN service
+    #[arg(
+        long,
+        env = "ZTNA_STUN_LISTEN",
+        default_value = "0.0.0.0:3478",
+        value_name = "ADDR:PORT"
+    )]
+    pub stun_listen: SocketAddr,
+
+    /// Name or address that agents dial [default: this machine's address on its default route]
+    #[arg(long, env = "ZTNA_PUBLIC_HOST", value_name = "NAME_OR_IP")]
+    pub public_host: Option<String>,
+
+    /// Certificate chain, PEM, leaf first, instead of a self-signed certificate
+    #[arg(long, env = "ZTNA_TLS_CERT", requires = "tls_key", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate, PEM
+    #[arg(long, env = "ZTNA_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
+    /// A running PostgreSQL (15 or newer) to use instead of an own one, postgres://user@host/name
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
+
+    /// What machine names end in, after the org's label
+    #[arg(
+        long,
+        env = "ZTNA_DNS_SUFFIX",
+        default_value = "ztna.internal",
+        value_name = "NAME"
+    )]
+    pub dns_suffix: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_flag_has_an_env_twin() {
+        let command = Args::command();
+        command.clone().debug_assert();
+        for arg in command.get_arguments() {
+            let id = arg.get_id().as_str();
+            let generated = ["help", "version"].contains(&id);
+            assert!(arg.get_env().is_some() || generated, "{id}");
+        }
+    }
+}

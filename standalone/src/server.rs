@@ -1,0 +1,296 @@
+//! The deployment, put together.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use ztna_api::{
+    APP_ROLE, App, Config, DatabaseConfig, ServerKeys, default_host, url, write_ready_file,
+};
+use ztna_derp::key::RelayPrivateKey;
+use ztna_derp::server::{Limits, Server, ServerConfig, TicketAdmission};
+use ztna_pg::{ADMIN_ROLE, Cluster, Durability, Options, PgError};
+use ztna_proto::RegionId;
+use ztna_proto::relay::{CertificatePin, RelayMap, RelayNode, RelayRegion};
+use ztna_tls::ServerIdentity;
+
+use crate::args::Args;
+use crate::lock::Lock;
+
+/// The region of this deployment's own relay.
+const REGION: RegionId = RegionId(1);
+const REGION_CODE: &str = "local";
+/// Tried in this order when no address is named.
+const PORTS: [u16; 2] = [443, 8443];
+/// The database, in an own cluster.
+const DATABASE: &str = "ztna";
+/// Written when everything serves. It stays behind, so that the next start can tell which port the
+/// machines know; `pid` tells whether it is current.
+const READY_FILE: &str = "server.json";
+
+#[derive(Serialize)]
+struct Ready {
+    url: String,
+    pin: String,
+    stun_port: u16,
+    pid: u32,
+    version: &'static str,
+}
+
+/// Runs the deployment until SIGINT or SIGTERM, or until the database is down for good.
+pub async fn run(args: Args) -> Result<()> {
+    let data_dir = make_dir(&args.data_dir)?;
+    let _lock = Lock::take(&data_dir)?;
+    let stop = stop_signal()?;
+
+    // Everything that a second server or a missing right would spoil, before the database starts.
+    let listener = listen(args.listen).await?;
+    let address = listener.local_addr()?;
+    let stun = ztna_stun::server::bind(args.stun_listen).with_context(|| {
+        let address = args.stun_listen;
+        format!(
+            "cannot listen on {address}/udp; stop what is there, or choose another --stun-listen"
+        )
+    })?;
+    let host = args
+        .public_host
+        .clone()
+        .unwrap_or_else(|| default_host().to_string());
+    let identity = identity(&args, &data_dir, &host)?;
+    let tls = identity.server_config()?;
+    let keys = ServerKeys::load_or_create(&data_dir)?;
+    let relay_key = RelayPrivateKey::load_or_create(&data_dir)
+        .with_context(|| format!("no relay key in {}", data_dir.display()))?;
+    let stun_port = stun.local_addr()?.port();
+
+    let database = Database::start(&args, &data_dir).await?;
+    // The relay comes after the control plane, which installs the recorder for figures, and the
+    // control plane has to know the relay.
+    let relay: Arc<OnceLock<Arc<Server>>> = Arc::default();
+    let cuts = Arc::clone(&relay);
+    let mut config = Config::new(database.config.clone(), keys);
+    config.dns_suffix.clone_from(&args.dns_suffix);
+    config.relays = relay_map(&args, &host, address, stun_port, &identity);
+    config.on_cut = Some(Arc::new(move |key| {
+        if let Some(relay) = cuts.get() {
+            relay.revoke(&key, Timestamp::now());
+        }
+    }));
+    let app = App::start(config).await?;
+    let server = relay.get_or_init(|| {
+        let verifier = app.ticket_verifier();
+        Server::new(ServerConfig {
+            key: relay_key,
+            admission: Arc::new(TicketAdmission::with_system_clock(verifier, REGION)),
+            limits: Limits::default(),
+        })
+    });
+
+    let serving = Serving::start(Arc::clone(server), &app, listener, tls, stun);
+    let ready = Ready {
+        url: url("https", &host, address),
+        pin: identity.pin(),
+        stun_port,
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let ready_file = data_dir.join(READY_FILE);
+    write_ready_file(&ready_file, &ready)
+        .with_context(|| format!("cannot write {}", ready_file.display()))?;
+    tracing::info!(url = ready.url, pin = ready.pin, "ready");
+
+    let failure = tokio::select! {
+        () = stop.cancelled() => None,
+        failure = database.failed() => Some(failure),
+    };
+    tracing::info!("stopping");
+    app.stop().await;
+    serving.stop().await;
+    database.stop().await;
+    match failure {
+        Some(failure) => Err(failure).context("the database is down"),
+        None => Ok(()),
+    }
+}
+
+/// What serves the network.
+struct Serving {
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Serving {
+    fn start(
+        relay: Arc<Server>,
+        app: &App,
+        listener: TcpListener,
+        tls: Arc<rustls::ServerConfig>,
+        stun: UdpSocket,
+    ) -> Self {
+        let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
+        let router = app.router();
+        tasks.spawn(ztna_derp::server::run(
+            relay,
+            listener,
+            tls,
+            router,
+            shutdown.clone(),
+        ));
+        tasks.spawn(ztna_stun::server::run(stun, shutdown.clone()));
+        tasks.close();
+        Self { tasks, shutdown }
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+/// The database: an own cluster, or one that somebody else runs.
+struct Database {
+    config: DatabaseConfig,
+    cluster: Option<Cluster>,
+}
+
+impl Database {
+    async fn start(args: &Args, data_dir: &Path) -> Result<Self> {
+        if let Some(url) = &args.database_url {
+            let setup = url
+                .parse()
+                .context("--database-url is not of the form postgres://user@host/name")?;
+            let config = DatabaseConfig { setup, app: None };
+            return Ok(Self {
+                config,
+                cluster: None,
+            });
+        }
+        let cluster = Cluster::start(Options {
+            folder: data_dir.join("postgres"),
+            durability: Durability::Safe,
+            roles: vec![APP_ROLE.to_owned()],
+        })
+        .await?;
+        cluster.create_database(DATABASE).await?;
+        let config = DatabaseConfig {
+            setup: cluster.config(ADMIN_ROLE, DATABASE),
+            app: Some(cluster.config(APP_ROLE, DATABASE)),
+        };
+        Ok(Self {
+            config,
+            cluster: Some(cluster),
+        })
+    }
+
+    /// Ends when an own cluster is down for good; else never.
+    async fn failed(&self) -> PgError {
+        match &self.cluster {
+            Some(cluster) => cluster.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn stop(self) {
+        if let Some(cluster) = self.cluster {
+            cluster.stop().await;
+        }
+    }
+}
+
+/// The data directory, whose path no later change of directory concerns.
+fn make_dir(dir: &Path) -> Result<std::path::PathBuf> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(dir)
+        .with_context(|| format!("cannot make the data directory {}", dir.display()))?;
+    dir.canonicalize()
+        .with_context(|| format!("cannot use the data directory {}", dir.display()))
+}
+
+async fn listen(wanted: Option<SocketAddr>) -> Result<TcpListener> {
+    let hint = "stop what is there, or choose another --listen; ports below 1024 need root";
+    if let Some(address) = wanted {
+        return TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address}; {hint}"));
+    }
+    let [first, second] = PORTS.map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+    match TcpListener::bind(first).await {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            let listener = TcpListener::bind(second).await;
+            listener.with_context(|| format!("cannot listen on {second}; {hint}"))
+        }
+        result => result.with_context(|| format!("cannot listen on {first}; {hint}")),
+    }
+}
+
+fn identity(args: &Args, data_dir: &Path, host: &str) -> Result<ServerIdentity> {
+    Ok(match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => ServerIdentity::from_pem_files(certificate, key)?,
+        _ => {
+            let mut names = vec![host.to_owned()];
+            for local in ["localhost", "127.0.0.1"] {
+                if host != local {
+                    names.push(local.to_owned());
+                }
+            }
+            ServerIdentity::load_or_create(data_dir, &names)?
+        }
+    })
+}
+
+/// This deployment's own region.
+fn relay_map(
+    args: &Args,
+    host: &str,
+    address: SocketAddr,
+    stun_port: u16,
+    identity: &ServerIdentity,
+) -> RelayMap {
+    let node = RelayNode {
+        name: REGION_CODE.to_owned(),
+        host: host.to_owned(),
+        addresses: host.parse::<IpAddr>().into_iter().collect(),
+        derp_port: Some(address.port()),
+        stun_port: Some(stun_port),
+        quic_port: None,
+        certificate: match args.tls_cert {
+            Some(_) => CertificatePin::WebPki,
+            None => identity.certificate_pin(),
+        },
+    };
+    let region = RelayRegion {
+        id: REGION,
+        code: REGION_CODE.to_owned(),
+        name: "This server".to_owned(),
+        nodes: vec![node],
+    };
+    RelayMap {
+        regions: [(REGION, region)].into(),
+    }
+}
+
+/// Cancelled by SIGINT or SIGTERM.
+fn stop_signal() -> Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let stop = token.clone();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(token)
+}

@@ -1,0 +1,244 @@
+//! The program as it runs: first start, one URL for everything, and starts after every kind of
+//! sudden end.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // Clippy allows them in test functions, not in their helpers.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::net::UdpSocket;
+use ztna_tls::KeyExchange;
+
+const LIMIT: Duration = Duration::from_secs(120);
+const EMAIL: &str = "owner@example.com";
+const PASSWORD: &str = "correct horse battery";
+
+struct Program {
+    child: Child,
+    data: PathBuf,
+}
+
+impl Program {
+    fn spawn(data: &Path) -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ztna-server"));
+        command
+            .env_remove("DATABASE_URL")
+            .arg("--data-dir")
+            .arg(data)
+            .args(["--listen", "127.0.0.1:0"])
+            .args(["--stun-listen", "127.0.0.1:0"])
+            .args(["--public-host", "127.0.0.1"])
+            .stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    /// Starts it and waits until it is ready.
+    fn start(data: &Path) -> Self {
+        let mut program = Self {
+            child: Self::spawn(data),
+            data: data.to_owned(),
+        };
+        // Its log must not fill the pipe.
+        let mut log = program.child.stderr.take().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::stderr()));
+        let deadline = Instant::now() + LIMIT;
+        while program.try_ready().is_none() {
+            if let Some(status) = program.child.try_wait().unwrap() {
+                panic!("it ended: {status}");
+            }
+            assert!(Instant::now() < deadline, "it is not ready");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        program
+    }
+
+    fn try_ready(&self) -> Option<Value> {
+        let text = std::fs::read(self.data.join("server.json")).ok()?;
+        let ready: Value = serde_json::from_slice(&text).unwrap();
+        (ready["pid"] == self.child.id()).then_some(ready)
+    }
+
+    fn ready(&self) -> Value {
+        self.try_ready().unwrap()
+    }
+
+    fn postmaster(&self) -> i32 {
+        let text = std::fs::read_to_string(self.data.join("postgres/data/postmaster.pid")).unwrap();
+        text.lines().next().unwrap().parse().unwrap()
+    }
+
+    /// Waits until it has ended, and says whether well.
+    fn wait(mut self) -> bool {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.success();
+            }
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        kill(name, self.child.id().cast_signed());
+    }
+
+    fn client(&self) -> reqwest::Client {
+        let pin = ztna_tls::parse_pin(self.ready()["pin"].as_str().unwrap()).unwrap();
+        let tls = ztna_tls::client_config(&pin, KeyExchange::RequirePostQuantum).unwrap();
+        reqwest::Client::builder()
+            .tls_backend_preconfigured(tls.as_ref().clone())
+            .no_proxy()
+            .build()
+            .unwrap()
+    }
+
+    async fn post(&self, path: &str, bearer: Option<&str>, body: Value) -> (u16, Value) {
+        let url = format!("{}{path}", self.ready()["url"].as_str().unwrap());
+        let mut request = self.client().post(url).json(&body);
+        if let Some(bearer) = bearer {
+            request = request.bearer_auth(bearer);
+        }
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    async fn login(&self) -> (u16, String) {
+        let body = json!({"email": EMAIL, "password": PASSWORD});
+        let (status, answer) = self.post("/api/auth/login", None, body).await;
+        let token = answer["data"]["access_token"].as_str().unwrap_or_default();
+        (status, token.to_owned())
+    }
+
+    /// Whether the account and its org are there; patient, for a database that just comes back.
+    async fn has_its_data(&self) -> bool {
+        for _ in 0..200 {
+            let (status, token) = self.login().await;
+            if status == 200 {
+                let url = format!("{}/api/auth/me", self.ready()["url"].as_str().unwrap());
+                let me = self
+                    .client()
+                    .get(url)
+                    .bearer_auth(token)
+                    .send()
+                    .await
+                    .unwrap();
+                let me: Value = me.json().await.unwrap();
+                return me["data"]["orgs"][0]["name"] == "acme";
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        false
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn kill(signal: &str, pid: i32) {
+    let status = Command::new("kill")
+        .args([signal, &pid.to_string()])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[tokio::test]
+async fn it_starts_from_nothing_and_after_every_sudden_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let program = Program::start(&data);
+    let first = program.ready();
+    let body = json!({"email": EMAIL, "password": PASSWORD});
+    assert_eq!(program.post("/api/auth/signup", None, body).await.0, 201);
+    let (_, token) = program.login().await;
+    let (status, _) = program
+        .post("/api/orgs", Some(&token), json!({"name": "acme"}))
+        .await;
+    assert_eq!(status, 201);
+
+    // A second one on the same data is told so.
+    let second = Program::spawn(&data).wait_with_output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(said.contains("another ztna-server (process"), "{said}");
+    assert_eq!(program.ready()["pid"], first["pid"]);
+
+    // The server is killed: its database ends by itself, or the next start sees to it.
+    program.signal("-KILL");
+    assert!(!program.wait());
+    let program = Program::start(&data);
+    assert!(program.has_its_data().await);
+    assert_eq!(program.ready()["pin"], first["pin"]);
+
+    // The database is killed: it comes back without the server's end.
+    kill("-KILL", program.postmaster());
+    assert!(program.has_its_data().await);
+
+    // Both are killed.
+    kill("-KILL", program.postmaster());
+    program.signal("-KILL");
+    assert!(!program.wait());
+    let program = Program::start(&data);
+    assert!(program.has_its_data().await);
+
+    // An orderly stop leaves no process behind.
+    let postmaster = program.postmaster();
+    program.signal("-TERM");
+    assert!(program.wait());
+    assert!(!Path::new(&format!("/proc/{postmaster}")).exists());
+    let program = Program::start(&data);
+    assert!(program.has_its_data().await);
+}
+
+#[tokio::test]
+async fn one_port_serves_control_plane_and_relay_and_stun_has_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::start(&folder.path().join("data"));
+    let ready = program.ready();
+    let url = ready["url"].as_str().unwrap();
+
+    let health = program
+        .client()
+        .get(format!("{url}/health"))
+        .send()
+        .await
+        .unwrap();
+    let health: Value = health.json().await.unwrap();
+    assert_eq!(health["status"], "ok");
+    let metrics = program
+        .client()
+        .get(format!("{url}/metrics"))
+        .send()
+        .await
+        .unwrap();
+    let metrics = metrics.text().await.unwrap();
+    assert!(metrics.contains("ztna_http_requests_total"), "{metrics}");
+
+    // RFC 9110 §7.8: the relay takes the connection over.
+    let derp = program
+        .client()
+        .get(format!("{url}/derp"))
+        .header("upgrade", "DERP")
+        .header("connection", "Upgrade")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(derp.status().as_u16(), 101);
+
+    let stun = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let port = u16::try_from(ready["stun_port"].as_u64().unwrap()).unwrap();
+    let transaction = ztna_stun::client::TransactionId([7; 12]);
+    let request = ztna_stun::client::request(transaction);
+    stun.send_to(&request, ("127.0.0.1", port)).await.unwrap();
+    let mut answer = [0; 256];
+    let received = tokio::time::timeout(LIMIT, stun.recv(&mut answer)).await;
+    let length = received.unwrap().unwrap();
+    let (id, seen) = ztna_stun::client::parse_response(&answer[..length]).unwrap();
+    assert_eq!((id, seen), (transaction, stun.local_addr().unwrap()));
+}
