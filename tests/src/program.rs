@@ -191,8 +191,9 @@ impl Tool {
     /// # Errors
     /// It cannot be started.
     pub fn start(netns: &Netns, args: &[&str]) -> Result<Self> {
-        let own = std::env::current_exe().context("cannot find this program")?;
-        let mut command = netns.command(&own.to_string_lossy());
+        // This very program, even if a build has replaced its file meanwhile.
+        let own = format!("/proc/{}/exe", std::process::id());
+        let mut command = netns.command(&own);
         let mut child = command
             .arg("tool")
             .args(args)

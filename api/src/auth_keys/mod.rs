@@ -68,7 +68,7 @@ async fn why_not(tx: &Tx<'_>, org: OrgId, key: Uuid) -> Result<ApiError, ApiErro
         ),
         Some((false, true)) => (
             ErrorCode::KeyExpired,
-            "the auth key's time is over; have a new one made",
+            "the auth key has expired; have a new one made",
         ),
         Some((false, false)) => (
             ErrorCode::KeyUsed,

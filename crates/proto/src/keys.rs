@@ -23,7 +23,7 @@ pub const KEM_PUBLIC_KEY_LEN: usize = 1184;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// The text is not of the key's form.
-    #[error("not a {kind}: expected {expected}")]
+    #[error("not a valid {kind}: expected {expected}")]
     Form {
         /// What was to be parsed.
         kind: &'static str,
@@ -311,7 +311,7 @@ mod tests {
         let error = "disco:xyz".parse::<DiscoPublicKey>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "not a discovery key: expected disco: and 64 hex digits"
+            "not a valid discovery key: expected disco: and 64 hex digits"
         );
         assert!("AAAA".parse::<WgPublicKey>().is_err());
         assert!(KemPublicKey::try_from([0u8; 3].as_slice()).is_err());

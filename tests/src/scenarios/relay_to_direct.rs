@@ -34,6 +34,8 @@ fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
     let pair = Pair::enrol(lab, figures, [&a, &b], &[])?;
     let gauge = pair.gauge(&one, &b);
 
+    pair.measure(lab, figures, std::slice::from_ref(&gauge), &[Path::Relay])?;
+
     gauge.reset()?;
     let stream = Stream::between(&pair.a, &pair.b)?;
     let_run(ON_EACH);
@@ -63,7 +65,6 @@ fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
         one.block_udp_with(two.public)?;
         two.block_udp_with(one.public)
     })?;
-    pair.measure(lab, figures, &[gauge], &[Path::Relay])?;
     pair.stop()
 }
 

@@ -21,7 +21,7 @@ pub const SCENARIO: Scenario = Scenario {
     name: "strangers",
     about: "another org's, unenrolled, deleted and expired machines get nothing and are told why",
     run,
-    expected_logs: &["deleted", "expired"],
+    expected_logs: &["deleted", "expired", "revoked by the control plane"],
 };
 
 /// A change reaches the machines within this time.
