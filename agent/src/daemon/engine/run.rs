@@ -403,6 +403,6 @@ fn tell(event: &Event) {
     match event {
         Event::Path { peer, selected } => tracing::info!(%peer, ?selected, "path"),
         Event::Psk { peer, epoch } => tracing::info!(%peer, epoch, "preshared key"),
-        Event::PskExpired { peer } => tracing::warn!(%peer, "preshared key expired"),
+        Event::PskExpired { peer } => tracing::info!(%peer, "preshared key expired"),
     }
 }
