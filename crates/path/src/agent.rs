@@ -217,8 +217,10 @@ impl PathAgent {
         if was_active {
             return;
         }
-        // After a silence nothing that was proved before it counts.
-        if let Some(direct) = &mut self.direct {
+        // What was proved before a silence counts only if it is fresh.
+        if !self.is_direct(now)
+            && let Some(direct) = &mut self.direct
+        {
             direct.doubted.get_or_insert(now);
         }
         self.start_rounds(now);
