@@ -9,6 +9,7 @@ use clap::builder::FalseyValueParser;
 use ztna_local::{
     Answer, Answers, Client, ClientError, Progress, Request, Secret, StepState, UpOptions,
 };
+use ztna_proto::keys::KeyError;
 use ztna_proto::tokens::AuthKey;
 
 use super::daemon::DaemonFlags;
@@ -197,7 +198,7 @@ async fn call(socket: &Path, request: Request) -> anyhow::Result<()> {
 /// The auth key, or what is in the file that is named instead.
 fn read_auth_key(text: &str) -> anyhow::Result<AuthKey> {
     let Some(path) = text.strip_prefix("file:").map(PathBuf::from) else {
-        return Ok(text.trim().parse()?);
+        return parse(text).context("the auth key is malformed");
     };
     let content = zeroize::Zeroizing::new({
         let mut content = String::new();
@@ -207,10 +208,15 @@ fn read_auth_key(text: &str) -> anyhow::Result<AuthKey> {
             .with_context(|| format!("cannot read the auth key's file {}", path.display()))?;
         content
     });
-    content
-        .trim()
-        .parse()
-        .with_context(|| format!("{} holds no auth key", path.display()))
+    parse(&content).with_context(|| format!("{} holds no auth key", path.display()))
+}
+
+/// The form that a key should have, without saying once more that this is none.
+fn parse(text: &str) -> anyhow::Result<AuthKey> {
+    text.trim().parse().map_err(|error| match error {
+        KeyError::Form { expected, .. } => anyhow::anyhow!("expected {expected}"),
+        other => other.into(),
+    })
 }
 
 #[cfg(test)]
@@ -238,7 +244,7 @@ mod tests {
         };
         assert_eq!(
             message("tskey-auth-x"),
-            "not a auth key: expected ztna-auth- and 43 characters; copy the whole key"
+            "the auth key is malformed: expected ztna-auth- and 43 characters; copy the whole key"
         );
         assert!(message("file:/nowhere/key").starts_with(
             "cannot read the auth key's file /nowhere/key: No such file or directory"

@@ -10,6 +10,8 @@ pub use api::Api;
 pub use server::{Server, ServerError};
 pub use stream::MachineStream;
 
+use std::error::Error;
+
 use ztna_proto::{ErrorBody, ErrorCode};
 
 /// Why a call to the control plane failed.
@@ -61,52 +63,96 @@ impl ControlError {
     }
 
     /// An error of the transport: untrusted if a certificate was the cause, else unreachable.
-    fn transport(url: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+    fn transport(url: &str, error: &(dyn Error + 'static)) -> Self {
         let url = url.to_owned();
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            // An `io::Error` hides what it wraps from `source`.
-            let inner = error
-                .downcast_ref::<std::io::Error>()
-                .and_then(std::io::Error::get_ref)
-                .map(|inner| inner as &(dyn std::error::Error + 'static));
-            let tls = [Some(error), inner]
-                .into_iter()
-                .flatten()
-                .find_map(|error| error.downcast_ref::<rustls::Error>());
-            if let Some(tls) = tls {
-                return match tls {
-                    rustls::Error::InvalidCertificate(why) => Self::Untrusted {
-                        url,
-                        why: format!(
-                            "its certificate is not valid ({why:?}); if it is self-signed, give \
-                             its pin with --server-pin"
-                        ),
-                    },
-                    rustls::Error::Other(why) => Self::Untrusted {
-                        url,
-                        why: why.to_string(),
-                    },
-                    other => Self::Unreachable {
-                        url,
-                        why: format!("TLS: {other}"),
-                    },
-                };
-            }
-            cause = error.source();
-        }
-        Self::Unreachable {
-            url,
-            why: root_cause(error),
+        match chain(error).find_map(|error| error.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidCertificate(why)) => Self::Untrusted {
+                url,
+                why: format!(
+                    "its certificate is not valid ({why:?}); if it is self-signed, give its pin \
+                     with --server-pin"
+                ),
+            },
+            Some(rustls::Error::Other(why)) => Self::Untrusted {
+                url,
+                why: why.to_string(),
+            },
+            Some(other) => Self::Unreachable {
+                url,
+                why: format!("TLS: {other}"),
+            },
+            None => Self::Unreachable {
+                url,
+                why: root_cause(error),
+            },
         }
     }
 }
 
+/// An error, its cause, that one's cause and so on.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        // An `io::Error` hides what it wraps from `source`.
+        match error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+        {
+            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
+            None => error.source(),
+        }
+    })
+}
+
 /// The innermost message, which is the one that says something.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
+fn root_cause(error: &(dyn Error + 'static)) -> String {
+    chain(error)
+        .last()
+        .map(ToString::to_string)
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_wrong_certificate_is_told_however_deep_it_is_wrapped() {
+        let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let wrapped = io::Error::other(io::Error::other(tls));
+        let error = ControlError::transport("https://z.example", &wrapped);
+        assert_eq!(
+            error.to_string(),
+            "https://z.example cannot be trusted: its certificate is not valid (UnknownIssuer); if \
+             it is self-signed, give its pin with --server-pin"
+        );
     }
-    error.to_string()
+
+    #[test]
+    fn other_trouble_tells_its_root() {
+        let wrapped = io::Error::other(io::Error::from_raw_os_error(libc::ECONNREFUSED));
+        let error = ControlError::transport("https://z.example", &wrapped);
+        assert_eq!(
+            error.to_string(),
+            "cannot reach https://z.example: Connection refused (os error 111); check the address \
+             and this machine's network"
+        );
+    }
+
+    #[test]
+    fn only_some_refusals_end_a_registration() {
+        for (code, ends) in [
+            (ErrorCode::Unauthorized, true),
+            (ErrorCode::KeyExpired, true),
+            (ErrorCode::MachineDeleted, true),
+            (ErrorCode::Unavailable, false),
+            (ErrorCode::InternalError, false),
+            (ErrorCode::RateLimited, false),
+            (ErrorCode::UpgradeRequired, false),
+        ] {
+            let error = ControlError::from(ErrorBody::new(code, ""));
+            assert_eq!(error.ends_registration(), ends, "{code:?}");
+        }
+    }
 }

@@ -20,20 +20,20 @@ use crate::platform::{Addresses, Interface, NetworkMonitor, Tun};
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// The device could not be made.
-    #[error("cannot make the tunnel device {name}: {}", hint(.source))]
+    #[error("cannot make the tunnel device {name}: {}", hint(.error))]
     Tun {
         /// Its name.
         name: String,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The device could not be set up.
-    #[error("cannot set the addresses and routes of {name}: {source}")]
+    #[error("cannot set the addresses and routes of {name}: {error}")]
     Interface {
         /// Its name.
         name: String,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The machine's addresses cannot be watched.
     #[error("cannot read this machine's network addresses: {0}")]
@@ -85,13 +85,13 @@ impl Session {
     ) -> Result<Self, SessionError> {
         let mut warnings = Vec::new();
         let name = options.tun.clone();
-        let tun = Tun::create(&name).map_err(|source| SessionError::Tun {
+        let tun = Tun::create(&name).map_err(|error| SessionError::Tun {
             name: name.clone(),
-            source,
+            error,
         })?;
-        let setup = |source| SessionError::Interface {
+        let setup = |error| SessionError::Interface {
             name: name.clone(),
-            source,
+            error,
         };
         let index = tun.index().map_err(setup)?;
         let mut interface = Interface::of(&tun, &name).map_err(setup)?;

@@ -18,12 +18,12 @@ pub enum ClientError {
     #[error("no ztna daemon is running (nobody answers at {}); start it with `sudo ztna up`", .0.display())]
     NotRunning(PathBuf),
     /// The socket cannot be reached.
-    #[error("cannot reach the ztna daemon at {}: {source}", .path.display())]
+    #[error("cannot reach the ztna daemon at {}: {error}", .path.display())]
     Unreachable {
         /// The socket.
         path: PathBuf,
         /// What happened.
-        source: io::Error,
+        error: io::Error,
     },
     /// The daemon went away in the middle.
     #[error("the ztna daemon ended before it answered; see its log, then run the command again")]
@@ -60,9 +60,9 @@ impl Client {
             {
                 Err(ClientError::NotRunning(socket.to_owned()))
             }
-            Err(source) => Err(ClientError::Unreachable {
+            Err(error) => Err(ClientError::Unreachable {
                 path: socket.to_owned(),
-                source,
+                error,
             }),
         }
     }

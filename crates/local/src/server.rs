@@ -39,12 +39,12 @@ pub enum ListenerError {
     #[error("a ztna daemon is already running at {}; use it (`ztna status`), or choose another socket with --socket", .0.display())]
     InUse(PathBuf),
     /// The system refused.
-    #[error("cannot listen at {}: {source}", .path.display())]
+    #[error("cannot listen at {}: {error}", .path.display())]
     Io {
         /// The socket.
         path: PathBuf,
         /// What happened.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -107,9 +107,9 @@ impl Listener {
     /// # Errors
     /// Another daemon listens there, or the system refused.
     pub async fn bind(path: &Path) -> Result<Self, ListenerError> {
-        let io = |source| ListenerError::Io {
+        let io = |error| ListenerError::Io {
             path: path.to_owned(),
-            source,
+            error,
         };
         if let Some(folder) = path.parent() {
             std::fs::DirBuilder::new()
