@@ -1,133 +1,155 @@
 //! One peer's path.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use ztna_disco::TxId;
+use ztna_disco::{MAX_CALL_ENDPOINTS, TxId};
 use ztna_proto::RegionId;
-use ztna_proto::netmap::Endpoint;
+use ztna_proto::netmap::{Endpoint, MAX_ENDPOINTS};
 
 use crate::budget::Budget;
-use crate::candidate::{Candidate, Candidates, Origin};
-use crate::score::is_better;
-use crate::times::{
-    ACTIVE_FOR, CALL_SPACING, DOUBT_BUSY, DOUBT_QUIET, DROP_AFTER, GOOD_ENOUGH, PING_SPACING,
-    PING_TIMEOUT, PROBE_AGAIN, PROBE_BUSY, PROBE_QUIET, ROUND_PAUSES, TRUST_FOR, UPGRADE,
-};
+use crate::candidate::{Candidate, Candidates, FAILED_HOLD, Origin, normal};
+use crate::chosen::Chosen;
+use crate::score::{better, points};
+use crate::search::Search;
 use crate::types::{Output, Route, Selected, Via};
 
-/// Pings that wait for their pongs.
-const MAX_PENDING: usize = 512;
+/// Without data for this long, in either direction, nothing is sent for a peer.
+pub const IDLE_AFTER: Duration = Duration::from_secs(45);
+
+/// Round-trip times below this count as the same.
+pub const GOOD_ENOUGH: Duration = Duration::from_millis(5);
+
+/// Shortest time between two pings to one address, other than the path in use.
+pub const PING_SPACING: Duration = Duration::from_millis(100);
+
+/// Pings per second in the long run, to all of a peer's addresses. Those of the path in use do not
+/// wait for it.
+pub const PINGS_PER_SECOND: u32 = 40;
+
+/// Pings that may go out at once: every candidate of a full list.
+pub const PING_BURST: u32 = 100;
+
+/// Pongs per second in the long run: more than a well-behaved peer pings.
+pub const PONGS_PER_SECOND: u32 = 80;
+
+/// Pongs that may go out at once.
+pub const PONG_BURST: u32 = 200;
+
+/// Shortest time between two calls. A change of our own network does not wait for it.
+pub const CALL_SPACING: Duration = Duration::from_secs(2);
+
+/// After a call by the peer all candidates are pinged at once, and again after this, since the first
+/// pings may have come before the peer's opened its NAT.
+pub const ECHO_GAP: Duration = Duration::from_millis(300);
+
+/// Shortest time between two such rounds.
+pub const ECHO_SPACING: Duration = Duration::from_millis(300);
+
+/// The source of a peer's ping is pinged back unless it has answered this recently.
+pub const ANSWER_FRESH: Duration = Duration::from_secs(5);
+
+/// Data from an address that has not answered for this long means that the peer has moved.
+pub const SOURCE_FRESH: Duration = Duration::from_secs(60);
+
+/// Shortest time between two such conclusions.
+pub const SUSPICION_SPACING: Duration = Duration::from_secs(5);
+
+/// Rounds of pings after a call by the peer.
+const ECHO_ROUNDS: u8 = 2;
 
 /// Chooses the way to one peer. See the [crate's page](crate).
+///
+/// After every input the caller drains [`PathAgent::poll_output`] and asks
+/// [`PathAgent::poll_timeout`] anew.
 pub struct PathAgent {
     candidates: Candidates,
-    pending: BTreeMap<TxId, (SocketAddr, Instant)>,
-    relay: Option<RegionId>,
-    direct: Option<Direct>,
-    last_sent: Option<Instant>,
-    last_data: Option<Instant>,
-    /// When the next round of pings is due, and how many there were since it last started over.
-    next_round: Option<Instant>,
-    rounds: usize,
-    last_call: Option<Instant>,
-    /// What was last told by [`Output::Changed`].
-    selected: Selected,
-    budget: Budget,
-    rng: StdRng,
+    chosen: Option<Chosen>,
+    /// The region that the peer reports, and the one it was heard at.
+    home: Option<RegionId>,
+    heard_at: Option<RegionId>,
+    /// Until when there is traffic; `None`: idle.
+    awake_until: Option<Instant>,
+    data_sent_at: Option<Instant>,
+    search: Option<Search>,
+    /// Rounds that the peer's calls ask for: how many are left, and when the next one is due.
+    echo: Option<(u8, Instant)>,
+    echoed_at: Option<Instant>,
+    wants_call: bool,
+    called_at: Option<Instant>,
+    suspected_at: Option<Instant>,
+    pings: Budget,
+    pongs: Budget,
+    /// What was told last by [`Output::Changed`].
+    told: Selected,
     outputs: VecDeque<Output>,
-}
-
-/// The address that packets go to.
-struct Direct {
-    addr: SocketAddr,
-    latency: Duration,
-    last_ping: Instant,
-    last_pong: Instant,
-    /// The first ping since the last pong.
-    unanswered: Option<Instant>,
-    /// Since when it is not trusted.
-    doubted: Option<Instant>,
-}
-
-impl Direct {
-    /// When the path is to be doubted if nothing is heard. A pong is due sooner while data is sent.
-    fn doubt_at(&self, last_sent: Option<Instant>) -> Option<Instant> {
-        let since = self.unanswered?;
-        let busy = last_sent.is_some_and(|sent| sent >= since);
-        Some(since + if busy { DOUBT_BUSY } else { DOUBT_QUIET })
-    }
-
-    fn is_trusted(&self, last_sent: Option<Instant>, now: Instant) -> bool {
-        self.doubted.is_none()
-            && now.duration_since(self.last_pong) < TRUST_FOR
-            && self.doubt_at(last_sent).is_none_or(|at| now < at)
-    }
-
-    fn probe_at(&self, last_sent: Option<Instant>) -> Instant {
-        let busy = last_sent.is_some_and(|sent| sent >= self.last_ping);
-        let pause = match (busy, self.unanswered) {
-            (true, Some(_)) => PROBE_AGAIN,
-            (true, None) => PROBE_BUSY,
-            (false, _) => PROBE_QUIET,
-        };
-        self.last_ping + pause
-    }
+    rng: StdRng,
 }
 
 impl PathAgent {
-    /// A path to a peer of which nothing is known. The seed makes the pings' names.
+    /// A path to a peer of which nothing is known. The seed makes the pings' transactions.
     #[must_use]
     pub fn new(seed: u64, now: Instant) -> Self {
         Self {
             candidates: Candidates::default(),
-            pending: BTreeMap::new(),
-            relay: None,
-            direct: None,
-            last_sent: None,
-            last_data: None,
-            next_round: None,
-            rounds: 0,
-            last_call: None,
-            selected: Selected::None,
-            budget: Budget::new(now),
-            rng: StdRng::seed_from_u64(seed),
+            chosen: None,
+            home: None,
+            heard_at: None,
+            awake_until: None,
+            data_sent_at: None,
+            search: None,
+            echo: None,
+            echoed_at: None,
+            wants_call: false,
+            called_at: None,
+            suspected_at: None,
+            pings: Budget::new(PINGS_PER_SECOND, PING_BURST, now),
+            pongs: Budget::new(PONGS_PER_SECOND, PONG_BURST, now),
+            told: Selected::None,
             outputs: VecDeque::new(),
+            rng: StdRng::seed_from_u64(seed),
         }
     }
 
-    /// Where the peer says that it may be.
+    /// Where the peer reports that it may be: all of it.
     pub fn set_candidates(&mut self, endpoints: &[Endpoint], now: Instant) {
-        let named: Vec<SocketAddr> = endpoints.iter().map(|endpoint| endpoint.addr).collect();
-        self.candidates.retain_netmap(&named);
-        let mut new = false;
-        for addr in named {
-            new |= self.candidates.add(addr, Origin::Netmap, now);
+        let reported = endpoints
+            .iter()
+            .take(MAX_ENDPOINTS)
+            .map(|at| (at.addr, at.kind));
+        let any_new = self.candidates.report(reported, self.in_use(), now);
+        if any_new && self.is_awake() {
+            self.search = Some(Search::start(now));
         }
-        if new && self.is_active(now) && !self.is_direct(now) {
-            self.start_rounds(now);
-        }
+        self.handle_timeout(now);
     }
 
-    /// The region at whose relay the peer is reached.
+    /// The region at whose relay the peer says that it listens.
     pub fn set_relay(&mut self, region: Option<RegionId>, now: Instant) {
-        self.relay = region;
-        self.tell(now);
+        let had_none = self.relay().is_none();
+        self.home = region;
+        if had_none && region.is_some() && self.is_awake() {
+            self.search = Some(Search::start(now));
+        }
+        self.handle_timeout(now);
     }
 
     /// The region at whose relay the peer is reached, whether packets go there or not.
     #[must_use]
     pub fn relay(&self) -> Option<RegionId> {
-        self.relay
+        self.home.or(self.heard_at)
     }
 
     /// A ping of the peer.
     pub fn handle_ping(&mut self, tx: TxId, from: Via, now: Instant) {
+        if !self.pongs.take(now) {
+            return;
+        }
         let observed = match from {
-            Via::Direct(addr) => addr,
+            Via::Direct(addr) => normal(addr),
             Via::Relay(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         };
         self.outputs.push_back(Output::Pong {
@@ -136,163 +158,126 @@ impl PathAgent {
             observed,
         });
         if let Via::Direct(addr) = from {
-            self.candidates.add(addr, Origin::Ping, now);
-            if !self.is_direct(now) || self.is_unmeasured(&addr) {
-                self.ping(addr, PING_SPACING, now);
-            }
+            self.learn(addr, Origin::Ping, ANSWER_FRESH, now);
         }
+        self.handle_timeout(now);
     }
 
-    /// A pong of the peer. It counts only from the address that its ping went to.
+    /// A pong of the peer.
     pub fn handle_pong(&mut self, tx: TxId, from: Via, now: Instant) {
-        let Via::Direct(from) = from else { return };
-        let Some((addr, sent)) = self.pending.get(&tx).copied() else {
-            return;
-        };
-        if addr != from {
-            self.candidates.add(from, Origin::Ping, now);
-            self.ping(from, PING_SPACING, now);
-            return;
+        let Via::Direct(addr) = from else { return };
+        let addr = normal(addr);
+        let counts = self
+            .candidates
+            .get_mut(&addr)
+            .is_some_and(|known| known.pong(tx, now));
+        if counts {
+            self.answered(addr, now);
+        } else if self.candidates.is_any_waiting_for(tx, now) {
+            self.learn(addr, Origin::Pong, ANSWER_FRESH, now);
         }
-        self.pending.remove(&tx);
-        let latency = now.duration_since(sent);
-        let Some(candidate) = self.candidates.get_mut(&addr) else {
-            return;
-        };
-        candidate.answered = Some(now);
-        candidate.latency = Some(latency);
-        let trusted = self.is_direct(now);
-        match &mut self.direct {
-            Some(direct) if direct.addr == addr => {
-                direct.latency = latency;
-                direct.last_pong = now;
-                direct.doubted = None;
-                // A later ping may still be on its way; only its silence counts.
-                direct.unanswered = (direct.last_ping > sent).then_some(direct.last_ping);
-            }
-            Some(direct)
-                if trusted && !is_better((addr, latency), (direct.addr, direct.latency)) => {}
-            direct => {
-                *direct = Some(Direct {
-                    addr,
-                    latency,
-                    last_ping: sent,
-                    last_pong: now,
-                    unanswered: None,
-                    doubted: None,
-                });
-                self.next_round = None;
-            }
-        }
-        self.tell(now);
+        self.handle_timeout(now);
     }
 
-    /// The peer asks to be pinged at these addresses. It came by relay.
+    /// The peer asks to be pinged at these addresses. Only by relay.
     pub fn handle_call_me_maybe(&mut self, endpoints: &[SocketAddr], now: Instant) {
-        for addr in endpoints {
-            self.candidates.add(*addr, Origin::Call, now);
+        let in_use = self.in_use();
+        for addr in endpoints.iter().take(MAX_CALL_ENDPOINTS) {
+            self.candidates.learn(*addr, Origin::Call, in_use, now);
         }
-        self.ping_all(now);
+        let earliest = self.echoed_at.map_or(now, |at| at + ECHO_SPACING).max(now);
+        self.echo = Some((ECHO_ROUNDS, earliest));
+        self.handle_timeout(now);
     }
 
-    /// Data leaves for the peer.
+    /// Data leaves for the peer. Once for a batch will do.
     pub fn data_sent(&mut self, now: Instant) {
-        self.last_sent = Some(now);
-        self.data_seen(now);
+        self.data_sent_at = Some(now);
+        self.wake(now);
+        self.handle_timeout(now);
     }
 
-    /// Authentic data of the peer came.
+    /// Authenticated WireGuard data of the peer came.
     pub fn data_received(&mut self, from: Via, now: Instant) {
-        if let Via::Relay(region) = from
-            && self.relay.is_none()
-        {
-            self.set_relay(Some(region), now);
+        match from {
+            Via::Relay(region) => self.heard_at = Some(region),
+            Via::Direct(addr) => self.heard_from(normal(addr), now),
         }
-        self.data_seen(now);
+        self.wake(now);
+        self.handle_timeout(now);
     }
 
-    fn data_seen(&mut self, now: Instant) {
-        let was_active = self.is_active(now);
-        self.last_data = Some(now);
-        if was_active {
-            return;
-        }
-        // What was proved before a silence counts only if it is fresh.
-        if !self.is_direct(now)
-            && let Some(direct) = &mut self.direct
-        {
-            direct.doubted.get_or_insert(now);
-        }
-        self.start_rounds(now);
-        self.tell(now);
-    }
-
-    /// A datagram to this address could not be sent.
+    /// The host refused to send to this address: no route, no such network.
     pub fn send_failed(&mut self, addr: SocketAddr, now: Instant) {
-        let Some(direct) = &mut self.direct else {
-            return;
-        };
-        if direct.addr != addr || direct.doubted.is_some() {
-            return;
+        let addr = normal(addr);
+        if let Some(candidate) = self.candidates.get_mut(&addr) {
+            candidate.held_until = Some(now + FAILED_HOLD);
         }
-        direct.doubted = Some(now);
-        self.start_rounds(now);
-        self.tell(now);
+        if let Some(chosen) = self.chosen.as_mut().filter(|chosen| chosen.addr == addr)
+            && !chosen.is_doubted()
+        {
+            chosen.doubt(now);
+            if self.is_awake() {
+                self.search = Some(Search::start(now));
+            }
+        }
+        self.handle_timeout(now);
     }
 
-    /// Our own addresses or routes changed.
+    /// Our own addresses, routes or endpoints changed: every path has to answer again.
     pub fn network_changed(&mut self, now: Instant) {
-        self.candidates.forget_answers();
-        self.pending.clear();
-        if let Some(direct) = &mut self.direct {
-            direct.doubted.get_or_insert(now);
+        self.candidates.forget_probes();
+        if let Some(chosen) = &mut self.chosen {
+            chosen.distrust(now);
         }
-        if self.is_active(now) {
-            self.last_call = None;
-            self.start_rounds(now);
+        if self.is_awake() {
+            self.called_at = None;
+            self.search = Some(Search::start(now));
         }
-        self.tell(now);
+        self.handle_timeout(now);
     }
 
-    /// The peer's process is a new one.
+    /// The peer's process is a new one: nothing that its paths proved holds.
     pub fn reset(&mut self, now: Instant) {
-        self.candidates.clear();
-        self.pending.clear();
-        self.direct = None;
-        self.last_call = None;
-        if self.is_active(now) {
-            self.start_rounds(now);
+        self.candidates.reset();
+        self.chosen = None;
+        self.echo = None;
+        if self.is_awake() {
+            self.search = Some(Search::start(now));
         }
-        self.tell(now);
+        self.handle_timeout(now);
     }
 
     /// Where a packet goes now.
     #[must_use]
     pub fn route(&self, now: Instant) -> Route {
-        let relay = self.relay;
-        match &self.direct {
-            Some(direct) if direct.is_trusted(self.last_sent, now) => Route {
-                direct: Some(direct.addr),
+        match &self.chosen {
+            Some(chosen) if chosen.is_trusted(now) => Route {
+                direct: Some(chosen.addr),
                 relay: None,
             },
-            direct => Route {
-                direct: direct.as_ref().map(|direct| direct.addr),
-                relay,
+            Some(chosen) => Route {
+                direct: Some(chosen.addr),
+                relay: self.relay(),
+            },
+            None => Route {
+                direct: None,
+                relay: self.relay(),
             },
         }
     }
 
-    /// The way that traffic goes, as last told.
+    /// What carries the peer's traffic. A path that rests without traffic is still the one; a doubted
+    /// one is not, unless there is no relay.
     #[must_use]
     pub fn selected(&self) -> Selected {
-        match (self.selected, &self.direct) {
-            (Selected::Direct { addr, .. }, Some(direct)) if direct.addr == addr => {
-                Selected::Direct {
-                    addr,
-                    latency: direct.latency,
-                }
-            }
-            (selected, _) => selected,
+        match (&self.chosen, self.relay()) {
+            (Some(chosen), relay) if !chosen.is_doubted() || relay.is_none() => Selected::Direct {
+                addr: chosen.addr,
+                latency: self.latency(&chosen.addr),
+            },
+            (_, Some(region)) => Selected::Relay(region),
+            (_, None) => Selected::None,
         }
     }
 
@@ -301,190 +286,271 @@ impl PathAgent {
         self.candidates.iter()
     }
 
-    /// When [`PathAgent::handle_timeout`] wants to be called.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let active_until = self.last_data? + ACTIVE_FOR;
-        let of_direct = self.direct.as_ref().map(|direct| match direct.doubted {
-            Some(since) => (since + DROP_AFTER).min(direct.probe_at(self.last_sent)),
-            None => {
-                let probe = direct.probe_at(self.last_sent);
-                direct
-                    .doubt_at(self.last_sent)
-                    .map_or(probe, |doubt| doubt.min(probe))
-            }
-        });
-        [of_direct, self.next_round]
-            .into_iter()
-            .flatten()
-            .min()
-            .filter(|at| *at < active_until)
-    }
-
-    /// Does what is due.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        if !self.is_active(now) {
-            self.next_round = None;
-            return;
-        }
-        self.pending
-            .retain(|_, (_, sent)| now.duration_since(*sent) < PING_TIMEOUT);
-        self.doubt(now);
-        let probe = self
-            .direct
-            .as_ref()
-            .filter(|d| d.probe_at(self.last_sent) <= now);
-        if let Some(addr) = probe.map(|direct| direct.addr) {
-            self.ping(addr, Duration::ZERO, now);
-        }
-        if self.next_round.is_some_and(|at| at <= now) {
-            self.round(now);
-        }
-        self.tell(now);
-    }
-
-    /// Doubts a path that owes a pong, drops one that was doubted long enough.
-    fn doubt(&mut self, now: Instant) {
-        let Some(direct) = &mut self.direct else {
-            return;
-        };
-        match direct.doubted {
-            None if !direct.is_trusted(self.last_sent, now) => {
-                direct.doubted = Some(now);
-                self.start_rounds(now);
-            }
-            Some(since) if now.duration_since(since) >= DROP_AFTER => {
-                self.direct = None;
-                if self.next_round.is_none() {
-                    self.start_rounds(now);
-                }
-            }
-            _ => {}
-        }
-    }
-
     /// The next thing to carry out.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    fn is_active(&self, now: Instant) -> bool {
-        self.last_data
-            .is_some_and(|at| now.duration_since(at) < ACTIVE_FOR)
+    /// When [`PathAgent::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let echo = self.echo.map(|(_, at)| at);
+        let Some(awake_until) = self.awake_until else {
+            return echo;
+        };
+        let chosen = self.chosen.as_ref();
+        let ping = chosen.map(|chosen| chosen.ping_at(self.data_sent_at));
+        let doubt = chosen.and_then(Chosen::doubt_at);
+        let give_up = chosen
+            .filter(|_| self.relay().is_some())
+            .and_then(Chosen::give_up_at);
+        let search = self.search.map(|search| search.next());
+        [
+            echo,
+            Some(awake_until),
+            ping,
+            doubt,
+            give_up,
+            search,
+            self.call_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
-    fn is_direct(&self, now: Instant) -> bool {
-        self.direct
-            .as_ref()
-            .is_some_and(|direct| direct.is_trusted(self.last_sent, now))
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.awake_until.is_some_and(|until| until <= now) {
+            self.rest();
+        }
+        if self.is_awake() {
+            self.watch_path(now);
+            self.run_search(now);
+        }
+        self.run_echo(now);
+        self.call(now);
+        self.tell();
     }
 
-    fn is_unmeasured(&mut self, addr: &SocketAddr) -> bool {
+    fn is_awake(&self) -> bool {
+        self.awake_until.is_some()
+    }
+
+    fn in_use(&self) -> Option<SocketAddr> {
+        self.chosen.map(|chosen| chosen.addr)
+    }
+
+    fn is_trusted(&self, now: Instant) -> bool {
+        self.chosen.is_some_and(|chosen| chosen.is_trusted(now))
+    }
+
+    fn latency(&self, addr: &SocketAddr) -> Duration {
         self.candidates
-            .get_mut(addr)
-            .is_some_and(|candidate| candidate.answered.is_none())
+            .get(addr)
+            .and_then(|known| known.latency)
+            .unwrap_or_default()
     }
 
-    fn start_rounds(&mut self, now: Instant) {
-        self.rounds = 0;
-        self.round(now);
+    fn wake(&mut self, now: Instant) {
+        let was_awake = self.awake_until.is_some_and(|until| now < until);
+        self.awake_until = Some(now + IDLE_AFTER);
+        if was_awake {
+            return;
+        }
+        let trusted = self.is_trusted(now);
+        self.search = Some(if trusted {
+            Search::settled(now)
+        } else {
+            Search::start(now)
+        });
     }
 
-    /// One round: calls the peer and pings all its candidates. While there is a good path, rounds only
-    /// look for a better one, and rarely.
-    fn round(&mut self, now: Instant) {
-        if self.relay.is_some()
-            && self
-                .last_call
-                .is_none_or(|at| now.duration_since(at) >= CALL_SPACING)
+    fn rest(&mut self) {
+        self.awake_until = None;
+        self.search = None;
+        self.wants_call = false;
+        if let Some(chosen) = &mut self.chosen {
+            chosen.rest();
+        }
+    }
+
+    /// The peer may be at this address: asks it, unless it has answered lately.
+    fn learn(&mut self, addr: SocketAddr, origin: Origin, fresh: Duration, now: Instant) {
+        let addr = normal(addr);
+        self.candidates.learn(addr, origin, self.in_use(), now);
+        let Some(known) = self.candidates.get(&addr) else {
+            return;
+        };
+        if !known.has_answered_within(fresh, now) && self.may_ping(&addr, now) {
+            self.ping(addr, now);
+        }
+    }
+
+    /// Data came from this address. If it is news to us, the peer has moved, and what we send to its
+    /// old address may be lost: both are asked, and the relay helps out until one answers.
+    fn heard_from(&mut self, addr: SocketAddr, now: Instant) {
+        let Some(chosen) = self.chosen.filter(|chosen| chosen.addr != addr) else {
+            if self.chosen.is_none() {
+                self.learn(addr, Origin::Data, SOURCE_FRESH, now);
+            }
+            return;
+        };
+        let known = self.candidates.get(&addr);
+        if known.is_some_and(|known| known.has_answered_within(SOURCE_FRESH, now)) {
+            return;
+        }
+        self.learn(addr, Origin::Data, SOURCE_FRESH, now);
+        let is_too_soon = self
+            .suspected_at
+            .is_some_and(|at| now.duration_since(at) < SUSPICION_SPACING);
+        if !is_too_soon && chosen.is_trusted(now) {
+            self.suspected_at = Some(now);
+            if let Some(chosen) = &mut self.chosen {
+                chosen.distrust(now);
+            }
+            self.ping(chosen.addr, now);
+        }
+    }
+
+    /// An address has answered a ping.
+    fn answered(&mut self, addr: SocketAddr, now: Instant) {
+        let latency = self.latency(&addr);
+        match self.chosen {
+            Some(chosen) if chosen.addr != addr && chosen.is_trusted(now) => {
+                if !better((addr, latency), (chosen.addr, self.latency(&chosen.addr))) {
+                    return;
+                }
+            }
+            _ => self.wants_call = false,
+        }
+        self.chosen = Some(Chosen::new(addr, now));
+        if let Some(search) = self.search.as_mut().filter(|search| search.is_settled()) {
+            *search = Search::settled(now);
+        }
+    }
+
+    /// Pings the path in use, doubts it, gives it up: whatever is due.
+    fn watch_path(&mut self, now: Instant) {
+        let has_relay = self.relay().is_some();
+        let Some(chosen) = &mut self.chosen else {
+            return;
+        };
+        if chosen.doubt_at().is_some_and(|at| at <= now) {
+            chosen.doubt(now);
+            self.search = Some(Search::start(now));
+        }
+        if has_relay && chosen.give_up_at().is_some_and(|at| at <= now) {
+            self.chosen = None;
+            return;
+        }
+        let addr = chosen.addr;
+        if chosen.ping_at(self.data_sent_at) <= now {
+            self.ping(addr, now);
+        }
+    }
+
+    fn run_search(&mut self, now: Instant) {
+        let Some(mut search) = self.search.filter(|search| search.next() <= now) else {
+            return;
+        };
+        let found = self.is_trusted(now);
+        if !found || self.could_do_better() {
+            // While a path settles, the peer runs rounds of its own.
+            self.wants_call |= !found || search.is_settled();
+            self.ping_all(now);
+        }
+        search.ran(found, self.rng.random_range(-1.0..=1.0), now);
+        self.search = Some(search);
+    }
+
+    fn run_echo(&mut self, now: Instant) {
+        let Some((left, _)) = self.echo.filter(|(_, at)| *at <= now) else {
+            return;
+        };
+        self.echoed_at = Some(now);
+        self.ping_all(now);
+        self.echo = left
+            .checked_sub(1)
+            .filter(|left| *left > 0)
+            .map(|left| (left, now + ECHO_GAP));
+    }
+
+    /// Whether some candidate may be better than the path in use, as far as one can tell without
+    /// asking it.
+    fn could_do_better(&self) -> bool {
+        let Some(chosen) = self.chosen else {
+            return true;
+        };
+        let kind = points(chosen.addr.ip());
+        self.latency(&chosen.addr) > GOOD_ENOUGH
+            || self
+                .candidates
+                .iter()
+                .any(|(addr, _)| points(addr.ip()) > kind)
+    }
+
+    fn call_at(&self) -> Option<Instant> {
+        if !self.wants_call || self.relay().is_none() {
+            return None;
+        }
+        // A call that is wanted and not sent waits for the one before.
+        self.called_at.map(|at| at + CALL_SPACING)
+    }
+
+    fn call(&mut self, now: Instant) {
+        if !self.wants_call || self.relay().is_none() {
+            return;
+        }
+        if self
+            .called_at
+            .is_none_or(|at| now.duration_since(at) >= CALL_SPACING)
         {
-            self.last_call = Some(now);
+            self.called_at = Some(now);
+            self.wants_call = false;
             self.outputs.push_back(Output::CallMeMaybe);
         }
-        self.ping_all(now);
-        let pause = match &self.direct {
-            Some(direct) if direct.doubted.is_none() => {
-                (direct.latency > GOOD_ENOUGH).then_some(UPGRADE)
-            }
-            _ => ROUND_PAUSES
-                .get(self.rounds)
-                .or(ROUND_PAUSES.last())
-                .copied(),
-        };
-        self.rounds += 1;
-        self.next_round = pause.map(|pause| now + pause);
     }
 
     fn ping_all(&mut self, now: Instant) {
-        let all: Vec<SocketAddr> = self.candidates.iter().map(|(addr, _)| *addr).collect();
-        for addr in all {
-            self.ping(addr, PING_SPACING, now);
+        self.candidates.expire(self.in_use(), now);
+        for addr in self.candidates.by_last_ping() {
+            if self.may_ping(&addr, now) {
+                self.ping(addr, now);
+            }
         }
     }
 
-    /// Pings an address, unless it was pinged just now or the budget is spent.
-    fn ping(&mut self, addr: SocketAddr, spacing: Duration, now: Instant) {
+    fn may_ping(&mut self, addr: &SocketAddr, now: Instant) -> bool {
+        let Some(candidate) = self.candidates.get(addr) else {
+            return false;
+        };
+        !candidate.is_held(now)
+            && !candidate.was_pinged_within(PING_SPACING, now)
+            && self.pings.take(now)
+    }
+
+    fn ping(&mut self, addr: SocketAddr, now: Instant) {
+        if let Some(chosen) = self.chosen.as_mut().filter(|chosen| chosen.addr == addr) {
+            chosen.pinged(now);
+        }
+        // The path in use is always a candidate.
         let Some(candidate) = self.candidates.get_mut(&addr) else {
             return;
         };
-        let recent = |at: Instant| now.duration_since(at) < spacing;
-        if candidate.pinged.is_some_and(recent) || self.pending.len() >= MAX_PENDING {
-            return;
-        }
-        if let Some(direct) = self.direct.as_mut().filter(|direct| direct.addr == addr) {
-            // Even without budget: a path that cannot be probed must not look alive.
-            direct.last_ping = now;
-            direct.unanswered.get_or_insert(now);
-        }
-        if !self.budget.take(now) {
-            return;
-        }
-        candidate.pinged = Some(now);
         let tx = TxId(self.rng.random());
-        self.pending.insert(tx, (addr, now));
+        candidate.ping(tx, now);
         self.outputs.push_back(Output::Ping {
             to: Via::Direct(addr),
             tx,
         });
     }
 
-    /// Tells of a change of the way that traffic goes.
-    fn tell(&mut self, now: Instant) {
-        let route = self.route(now);
-        let selected = match (route, &self.direct) {
-            (
-                Route {
-                    direct: Some(addr),
-                    relay: None,
-                },
-                Some(direct),
-            ) => Selected::Direct {
-                addr,
-                latency: direct.latency,
-            },
-            (
-                Route {
-                    relay: Some(region),
-                    ..
-                },
-                _,
-            ) => Selected::Relay(region),
-            _ => Selected::None,
-        };
-        let same = match (selected, self.selected) {
-            (Selected::Direct { addr: a, .. }, Selected::Direct { addr: b, .. }) => a == b,
-            (a, b) => a == b,
-        };
-        if !same {
-            self.selected = selected;
+    fn tell(&mut self) {
+        let selected = self.selected();
+        if !selected.is_same_way(&self.told) {
             self.outputs.push_back(Output::Changed(selected));
         }
-        if self.direct.is_some() && self.next_round.is_none() && self.is_active(now) {
-            let slow = self
-                .direct
-                .as_ref()
-                .is_some_and(|direct| direct.latency > GOOD_ENOUGH);
-            self.next_round = slow.then_some(now + UPGRADE);
-        }
+        self.told = selected;
     }
 }

@@ -1,75 +1,73 @@
-//! Which way packets for a peer go: directly, or through a relay.
+//! Which way packets to a peer go.
 //!
-//! **What is selected.** A direct path is an address of the peer, as we see it, that has answered a
-//! ping of ours: only a pong shows that packets pass in both directions. Until there is one, and
-//! whenever there is doubt, the relay carries the traffic, so that no packet waits for a path.
+//! # What it selects
 //!
-//! **How it starts.** The control plane, the peer's call-me-maybe and the sources of its pings bring
-//! *candidates*. When data begins to flow, the agent asks the peer by relay to ping us
-//! (call-me-maybe) and pings every candidate itself: each ping opens our own NAT towards that
-//! candidate, and the peer's, sent at the same time, finds it open. It does so in rounds, quick at
-//! first, then rarer. The first pong makes its address the path.
+//! One [`PathAgent`] stands for one peer. It knows the peer's *candidates* (UDP addresses where the
+//! peer may be) and the relay region where the peer listens, and answers one question for every
+//! packet: directly, by relay, or both ([`PathAgent::route`]). It has no socket and no clock. It is
+//! told what arrives and what time it is, and says which pings, pongs and calls to send.
 //!
-//! **When it changes its mind.** A better address takes over when it answers: noticeably faster, or
-//! on the same network ([`score`]). A path in use is pinged once a second while data is sent
-//! over it, else every three seconds; a ping that stays unanswered makes it *doubtful*, and packets go
-//! both ways until one answers. The same happens at once when our own network changes or the socket
-//! refuses to send.
+//! # How it starts
 //!
-//! **When it gives up.** A path that stays doubtful is dropped and the relay is alone again; the rounds
-//! begin anew. Without data for 45 seconds everything falls silent, and the next packet starts over.
+//! Nothing is sent for a peer without traffic. The first packet, in either direction, goes by relay
+//! and wakes the agent: it pings every candidate, which also opens our NAT towards the peer, and asks
+//! the peer by relay to do the same (*call-me-maybe*). It repeats this quickly at first and then ever
+//! more slowly ([`ROUND_GAPS`], [`SLOW_GAP`]). Whoever is called pings all candidates at once and
+//! does not call back. A ping is always answered; its source is a candidate too, and is pinged back.
+//!
+//! # When it trusts
+//!
+//! A path is trusted when a ping to it was answered: by a pong with that ping's transaction, from the
+//! very address that was pinged. It proves both directions. Nothing else does; data that arrives by
+//! a path says nothing of what we send on it. A pong from elsewhere makes that address a candidate,
+//! to be pinged itself. So traffic moves from the relay only to an address that answered, and loses
+//! nothing by the move.
+//!
+//! # When it changes its mind
+//!
+//! While a direct path is trusted, another one takes over only if it is clearly better ([`score`]):
+//! faster by a share, or on the same network, or IPv6. Below [`GOOD_ENOUGH`] speed does not count, so
+//! two machines on one LAN settle on the LAN's address even where a trip through their router
+//! measures the same. Every [`UPGRADE_GAP`] all candidates are tried again if there is something to
+//! gain.
+//!
+//! The path in use is pinged every [`HEARTBEAT`], and under load [`LOADED_HEARTBEAT`] after its last
+//! answer. If a ping and its repetitions stay unanswered for [`DOUBT_AFTER`], the path is doubted:
+//! packets go both ways, the search starts over, and the first candidate that answers is trusted.
+//! Authenticated data from an address that has not answered lately means that the peer has moved:
+//! packets go both ways until either address answers. If our own network changes, every path has to
+//! answer again.
+//!
+//! # When it gives up
+//!
+//! A path that was doubted for [`GIVE_UP_AFTER`] is dropped, and the relay carries alone (without a
+//! relay the last path is kept; there is nothing better). The search goes on, slowly, as long as there
+//! is traffic. [`IDLE_AFTER`] the last packet everything stops: no pings, no calls, no timers. The
+//! last path is remembered; the next packet goes on it and by relay, until it answers.
+//!
+//! # What it cannot be made to do
+//!
+//! Candidates, pings, pongs and calls are bounded ([`MAX_CANDIDATES`], [`PINGS_PER_SECOND`],
+//! [`PONGS_PER_SECOND`], [`CALL_SPACING`]), whatever the peer or the network sends.
 
 mod agent;
 mod budget;
 mod candidate;
+mod chosen;
 pub mod score;
+mod search;
 mod types;
 
-pub use agent::PathAgent;
-pub use candidate::{Candidate, Origin};
+pub use agent::{
+    ANSWER_FRESH, CALL_SPACING, ECHO_GAP, ECHO_SPACING, GOOD_ENOUGH, IDLE_AFTER, PING_BURST,
+    PING_SPACING, PINGS_PER_SECOND, PONG_BURST, PONGS_PER_SECOND, PathAgent, SOURCE_FRESH,
+    SUSPICION_SPACING,
+};
+pub use candidate::{
+    Candidate, FAILED_HOLD, LEARNED_LIFETIME, MAX_CANDIDATES, MAX_PENDING, Origin, PING_TIMEOUT,
+};
+pub use chosen::{
+    DOUBT_AFTER, GIVE_UP_AFTER, HEARTBEAT, LOAD_WINDOW, LOADED_HEARTBEAT, PROBE_RETRY, TRUST,
+};
+pub use search::{ROUND_GAPS, SETTLE_ROUNDS, SLOW_GAP, UPGRADE_GAP};
 pub use types::{Output, Route, Selected, Via};
-
-/// The times that rule a path. Sources: the constants that Tailscale's client has proved in the
-/// field, and faster ones where traffic is flowing.
-pub mod times {
-    use std::time::Duration;
-
-    /// Without data for this long a peer counts as idle: no probes.
-    pub const ACTIVE_FOR: Duration = Duration::from_secs(45);
-    /// Between two pings of a path that data is sent over.
-    pub const PROBE_BUSY: Duration = Duration::from_secs(1);
-    /// Between two pings of a path that is quiet.
-    pub const PROBE_QUIET: Duration = Duration::from_secs(3);
-    /// Between two pings of a path that owes a pong, while data is sent.
-    pub const PROBE_AGAIN: Duration = Duration::from_millis(500);
-    /// A busy path is doubted when a pong is due for this long: 2.5 s after the last one.
-    pub const DOUBT_BUSY: Duration = Duration::from_millis(1500);
-    /// A quiet path is doubted when a pong is due for this long: 6.5 s after the last one.
-    pub const DOUBT_QUIET: Duration = Duration::from_millis(3500);
-    /// A pong older than this proves nothing.
-    pub const TRUST_FOR: Duration = Duration::from_millis(6500);
-    /// A path that is doubted for this long is dropped.
-    pub const DROP_AFTER: Duration = Duration::from_secs(5);
-    /// Pauses between the rounds of pings while there is no direct path; the last one repeats.
-    pub const ROUND_PAUSES: [Duration; 9] = [
-        Duration::from_millis(200),
-        Duration::from_millis(300),
-        Duration::from_millis(500),
-        Duration::from_secs(1),
-        Duration::from_secs(2),
-        Duration::from_secs(4),
-        Duration::from_secs(8),
-        Duration::from_secs(15),
-        Duration::from_secs(30),
-    ];
-    /// Between two calls-me-maybe.
-    pub const CALL_SPACING: Duration = Duration::from_millis(900);
-    /// Between two pings of one candidate that is not the path.
-    pub const PING_SPACING: Duration = Duration::from_millis(150);
-    /// A direct path slower than [`GOOD_ENOUGH`] is compared with the candidates this often.
-    pub const UPGRADE: Duration = Duration::from_secs(60);
-    /// Not worth improving.
-    pub const GOOD_ENOUGH: Duration = Duration::from_millis(5);
-    /// A pong later than this is not waited for.
-    pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
-}

@@ -1,72 +1,177 @@
-//! Which of two addresses is better.
+//! Which of two addresses that answered is better.
 //!
-//! Each address gets points: up to 100 for being faster (per cent of the slower one's round trip),
-//! and a bonus for what it is: 50 for loopback, 30 for link-local, 20 for a private network, 10 more
-//! for IPv6. More points win. A difference of a point or less does not move traffic.
+//! Points for being faster, in per cent of the slower one, plus points for the kind of address: the
+//! rules of Tailscale's magicsock (`betterAddr`), with speed below [`GOOD_ENOUGH`] levelled, so that
+//! measuring noise on a fast network does not outweigh the kind.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-const LOOPBACK: u32 = 50;
-const LINK_LOCAL: u32 = 30;
-const PRIVATE: u32 = 20;
-const IPV6: u32 = 10;
-/// An advantage that is not worth a move.
-const STICKY: u32 = 1;
+use crate::GOOD_ENOUGH;
 
-/// Whether traffic should move from `present` to `other`. Each is an address and its round trip.
+/// Points of a loopback address: nothing is nearer.
+pub const LOOPBACK_POINTS: u32 = 50;
+/// Points of a link-local address: surely on the same link.
+pub const LINK_LOCAL_POINTS: u32 = 30;
+/// Points of a private address (RFC 1918, RFC 4193): the same site, and nobody bills for its traffic.
+pub const PRIVATE_POINTS: u32 = 20;
+/// Points of IPv6: mostly no NAT whose mapping may go.
+pub const IPV6_POINTS: u32 = 10;
+/// Points by which a newcomer has to lead, so that two equal paths do not take turns.
+pub const STICKY_POINTS: u32 = 5;
+
+/// Whether to move from `current` to `new`; each an address and its round-trip time.
 #[must_use]
-pub fn is_better(other: (SocketAddr, Duration), present: (SocketAddr, Duration)) -> bool {
-    let points = |a: (SocketAddr, Duration), b: (SocketAddr, Duration)| {
-        let faster = if a.1 < b.1 {
-            let (a, b) = (a.1.as_nanos(), b.1.as_nanos());
-            u32::try_from((b - a) * 100 / b).unwrap_or(0)
-        } else {
-            0
-        };
-        faster + bonus(a.0.ip())
-    };
-    points(other, present) > points(present, other) + STICKY
+pub fn better(new: (SocketAddr, Duration), current: (SocketAddr, Duration)) -> bool {
+    let (new_latency, current_latency) = (level(new.1), level(current.1));
+    let new_points = points(new.0.ip()) + lead(new_latency, current_latency);
+    let current_points = points(current.0.ip()) + lead(current_latency, new_latency);
+    new_points > current_points + STICKY_POINTS
 }
 
-fn bonus(ip: IpAddr) -> u32 {
-    match ip {
-        IpAddr::V4(v4) if v4.is_loopback() => LOOPBACK,
-        IpAddr::V4(v4) if v4.is_link_local() => LINK_LOCAL,
-        IpAddr::V4(v4) if v4.is_private() => PRIVATE,
-        IpAddr::V4(_) => 0,
-        IpAddr::V6(v6) if v6.is_loopback() => LOOPBACK + IPV6,
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => LINK_LOCAL + IPV6,
-        IpAddr::V6(v6) if v6.is_unique_local() => PRIVATE + IPV6,
-        IpAddr::V6(_) => IPV6,
+/// Points that an address has for its kind.
+#[must_use]
+pub fn points(ip: IpAddr) -> u32 {
+    let (link_local, private, family) = match ip {
+        IpAddr::V4(v4) => (v4.is_link_local(), v4.is_private(), 0),
+        IpAddr::V6(v6) => (
+            v6.is_unicast_link_local(),
+            v6.is_unique_local(),
+            IPV6_POINTS,
+        ),
+    };
+    let near = if ip.is_loopback() {
+        LOOPBACK_POINTS
+    } else if link_local {
+        LINK_LOCAL_POINTS
+    } else if private {
+        PRIVATE_POINTS
+    } else {
+        0
+    };
+    near + family
+}
+
+fn level(latency: Duration) -> u128 {
+    latency.max(GOOD_ENOUGH).as_micros()
+}
+
+/// By how many per cent of `slow` is `fast` the faster.
+fn lead(fast: u128, slow: u128) -> u32 {
+    if fast >= slow {
+        return 0;
     }
+    u32::try_from(100 - fast * 100 / slow).unwrap_or(100)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn path(addr: &str, millis: u64) -> (SocketAddr, Duration) {
+        (addr.parse().unwrap(), Duration::from_millis(millis))
+    }
+
     #[test]
-    fn faster_nearer_and_newer_addresses_win() {
-        let at = |addr: &str, ms| (addr.parse().unwrap(), Duration::from_millis(ms));
+    fn rules() {
+        let public = "192.0.2.1:1";
+        let other = "198.51.100.1:1";
+        let lan = "192.168.1.2:1";
+        let link = "169.254.1.1:1";
+        let v6 = "[2001:db8::1]:1";
         let table = [
-            // other, present, better?
-            (at("192.168.1.2:1", 10), at("198.51.100.2:1", 10), true),
-            (at("198.51.100.2:1", 10), at("192.168.1.2:1", 10), false),
-            (at("198.51.100.2:1", 5), at("192.168.1.2:1", 10), true),
-            (at("198.51.100.2:1", 9), at("192.168.1.2:1", 10), false),
-            (at("[2001:db8::1]:1", 10), at("198.51.100.2:1", 10), true),
-            (at("198.51.100.3:1", 100), at("198.51.100.2:1", 101), false),
-            (at("198.51.100.3:1", 80), at("198.51.100.2:1", 100), true),
-            (at("127.0.0.1:1", 1), at("192.168.1.2:1", 1), true),
-            (at("10.0.0.1:1", 0), at("10.0.0.2:1", 0), false),
+            // new, current, better, why
+            (path(public, 50), path(other, 100), true, "half the latency"),
+            (
+                path(public, 100),
+                path(other, 50),
+                false,
+                "twice the latency",
+            ),
+            (
+                path(public, 97),
+                path(other, 100),
+                false,
+                "3 per cent are noise",
+            ),
+            (
+                path(public, 100),
+                path(other, 97),
+                false,
+                "and the other way round",
+            ),
+            (
+                path(lan, 4),
+                path(public, 1),
+                true,
+                "below 5 ms speed does not count",
+            ),
+            (
+                path(public, 1),
+                path(lan, 4),
+                false,
+                "nor for the other one",
+            ),
+            (
+                path(lan, 40),
+                path(public, 20),
+                false,
+                "a slow private address is another site",
+            ),
+            (
+                path(link, 1),
+                path(lan, 1),
+                true,
+                "link-local before private",
+            ),
+            (
+                path("[::1]:1", 1),
+                path(link, 1),
+                true,
+                "loopback before link-local",
+            ),
+            (
+                path(v6, 20),
+                path(public, 20),
+                true,
+                "IPv6 at the same speed",
+            ),
+            (
+                path(v6, 30),
+                path(public, 20),
+                false,
+                "but not a third slower",
+            ),
+            (
+                path(public, 20),
+                path(v6, 20),
+                false,
+                "no way back at the same speed",
+            ),
         ];
-        for (other, present, expected) in table {
+        for (new, current, expected, why) in table {
             assert_eq!(
-                is_better(other, present),
+                better(new, current),
                 expected,
-                "{other:?} over {present:?}"
+                "{why}: {new:?} for {current:?}"
             );
+        }
+    }
+
+    #[test]
+    fn no_two_paths_take_turns() {
+        let addrs = [
+            "192.0.2.1:1",
+            "10.0.0.1:1",
+            "[2001:db8::1]:1",
+            "[fd00::1]:1",
+            "169.254.1.1:1",
+        ];
+        for (a, b) in addrs.iter().flat_map(|a| addrs.iter().map(move |b| (a, b))) {
+            for (x, y) in [(0, 0), (1, 4), (20, 21), (20, 25), (20, 30), (10, 200)] {
+                let (a, b) = (path(a, x), path(b, y));
+                assert!(!(better(a, b) && better(b, a)), "{a:?} and {b:?}");
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use ztna_disco::TxId;
 use ztna_proto::RegionId;
 
 /// Where a datagram came from, or goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Via {
     /// By UDP.
     Direct(SocketAddr),
@@ -36,9 +36,20 @@ pub enum Selected {
     Direct {
         /// The peer's address.
         addr: SocketAddr,
-        /// Round trip, as last measured.
+        /// Round-trip time, smoothed.
         latency: Duration,
     },
+}
+
+impl Selected {
+    /// Whether both are the same way; latency does not count.
+    #[must_use]
+    pub fn is_same_way(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Direct { addr: a, .. }, Self::Direct { addr: b, .. }) => a == b,
+            _ => self == other,
+        }
+    }
 }
 
 /// What an agent wants done.
