@@ -114,7 +114,8 @@ impl Agent {
     /// The program is not built, or its directories cannot be made.
     pub fn new(lab: &Lab, host: &Host, extra: &[&str]) -> Result<Self> {
         let (state, log) = (lab.state_dir(&host.name)?, lab.log(&host.name));
-        let socket = state.join("sock");
+        // Not in the state directory, which is for root only: everybody may ask for the status.
+        let socket = lab.state.path().join(format!("{}.sock", host.name));
         Ok(Self::at(
             lab.program("ztna")?,
             host,

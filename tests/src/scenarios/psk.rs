@@ -39,6 +39,7 @@ fn scenario(lab: &Lab, figures: &mut Figures) -> Result<()> {
     let mut pair = Pair::enrol(lab, figures, [&a, &b], &["--psk-interval", INTERVAL])?;
     pair.wait_for_path(figures, "direct")?;
     let gauge = pair.gauge(&one, &b);
+    pair.measure(lab, figures, std::slice::from_ref(&gauge), &[Path::Direct])?;
 
     gauge.reset()?;
     let stream = Stream::between(&pair.a, &pair.b)?;
@@ -46,6 +47,7 @@ fn scenario(lab: &Lab, figures: &mut Figures) -> Result<()> {
     let loss = stream.finish()?;
     loss.note(figures);
     figures.set("path", gauge.path(loss.ends[0].received)?.name());
+    figures.set("psk_epoch", epochs.keys().next_back().copied());
     figures.set("psk_epochs", epochs.keys().copied().collect::<Vec<_>>());
     loss.demand_none()?;
 

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use ztna_proto::api::UpdateMachineRequest;
 
-use super::Scenario;
 use super::pair::{EMAIL, FIRST_PING_LIMIT, PASSWORD, PATH_LIMIT};
+use super::{Scenario, demand_eq};
 use crate::agent::Agent;
 use crate::api::Owner;
 use crate::deploy::Apart;
 use crate::lab::Lab;
-use crate::measure::{Loss, Stream, let_run};
+use crate::measure::{Gauge, Loss, Path, Stream, let_run};
 use crate::net::Nat;
 use crate::net::cmd::poll;
 use crate::record::Figures;
@@ -39,7 +39,7 @@ fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
     let owner = api.sign_up(EMAIL, PASSWORD, "lab")?;
     let key = owner.auth_key(true, None)?;
 
-    let mut machines = Vec::new();
+    let (mut machines, mut routers) = (Vec::new(), Vec::new());
     for (name, kind) in [
         ("a", Nat::Cone),
         ("b", Nat::Cone),
@@ -50,13 +50,24 @@ fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
         let mut machine = Agent::new(lab, &router.host(name)?, &[])?;
         machine.enrol(&servers.server, key.key.expose())?;
         machines.push(machine);
+        routers.push(router);
     }
     let [a, b, c, d] = &machines[..] else {
         bail!("four machines were made");
     };
+    let relay = servers.relay();
     wait_for_kind(a, b, "direct")?;
     wait_for_kind(c, d, "relay")?;
 
+    let gauge = |at: usize, peer: &Agent| Gauge {
+        at: routers[at].netns.clone(),
+        peer: peer.host.public,
+        relay,
+    };
+    let gauges = [gauge(0, b), gauge(2, d)];
+    for gauge in &gauges {
+        gauge.reset()?;
+    }
     let losses = under_streams([(a, b), (c, d)], || {
         servers.kill_api()?;
         let_run(DEAD_FOR);
@@ -66,6 +77,11 @@ fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
         figures.seconds("api_recovered_s", back.elapsed());
         change_arrives(&owner, a)
     })?;
+    let paths = [0, 1].map(|n| gauges[n].path(losses[n].ends[0].received));
+    for (path, must) in paths.into_iter().zip([Path::Direct, Path::Relay]) {
+        demand_eq("path of the stream", &path?, &must)?;
+    }
+    figures.set("path", "direct and relay");
     figures.set("api_direct_lost", lost(&losses[0]));
     figures.set("api_relayed_lost", lost(&losses[1]));
     losses[0].demand_none()?;
