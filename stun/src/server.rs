@@ -1,15 +1,25 @@
 //! STUN on UDP sockets.
+//!
+//! An answer leaves from the very address that its request came to: a machine with several addresses
+//! would else answer from another one, and no NAT lets that through.
 
-use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
+use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::limit::RateLimit;
-use crate::respond::{Answer, MAX_REQUEST, respond};
+use crate::respond::{Answer, respond};
+
+/// Reads at once: each may hold several datagrams that the kernel joined.
+const READS: usize = 8;
+/// Largest such read.
+const READ_LEN: usize = 65_535;
 
 /// Opens a socket to serve at. An unspecified IPv6 address serves IPv4 as well.
 ///
@@ -28,48 +38,89 @@ pub fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
 /// Answers binding requests until it is told to stop. Counts what it does in
 /// `stun_requests{disposition}`.
 pub async fn run(socket: UdpSocket, stop: CancellationToken) {
+    let service = match Service::new(socket) {
+        Ok(service) => service,
+        Err(error) => {
+            tracing::error!(%error, "the STUN socket cannot be used");
+            return;
+        }
+    };
     let mut limit = RateLimit::new(Instant::now());
-    let mut buffer = [0; MAX_REQUEST + 1];
+    let mut memory = vec![0; READS * READ_LEN];
+    let mut meta = [RecvMeta::default(); READS];
     loop {
         let received = tokio::select! {
             () = stop.cancelled() => return,
-            received = socket.recv_from(&mut buffer) => received,
+            received = service.receive(&mut memory, &mut meta) => received,
         };
-        let (length, from) = match received {
-            Ok(received) => received,
-            Err(error) => {
-                // ICMP errors of earlier answers show up here.
-                tracing::debug!(%error, "STUN receive");
-                continue;
+        match received {
+            Ok(count) => {
+                for (meta, read) in meta.iter().zip(memory.chunks(READ_LEN)).take(count) {
+                    for datagram in read[..meta.len].chunks(meta.stride.max(1)) {
+                        count_one(service.serve(&mut limit, datagram, meta));
+                    }
+                }
             }
+            // ICMP errors of earlier answers show up here.
+            Err(error) => tracing::debug!(%error, "STUN receive"),
+        }
+    }
+}
+
+struct Service {
+    socket: UdpSocket,
+    state: UdpSocketState,
+}
+
+impl Service {
+    fn new(socket: UdpSocket) -> io::Result<Self> {
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        Ok(Self { socket, state })
+    }
+
+    async fn receive(&self, memory: &mut [u8], meta: &mut [RecvMeta]) -> io::Result<usize> {
+        let mut slices: Vec<_> = memory.chunks_mut(READ_LEN).map(IoSliceMut::new).collect();
+        self.socket
+            .async_io(Interest::READABLE, || {
+                self.state
+                    .recv(UdpSockRef::from(&self.socket), &mut slices, meta)
+            })
+            .await
+    }
+
+    /// Answers one datagram; tells what became of it.
+    fn serve(&self, limit: &mut RateLimit, datagram: &[u8], meta: &RecvMeta) -> &'static str {
+        let (answer, disposition) = match respond(datagram, meta.addr) {
+            Answer::Success(answer) => (answer, "success"),
+            Answer::UnknownAttribute(answer) => (answer, "unknown_attribute"),
+            Answer::Silence => return "not_stun",
         };
-        count(serve(&socket, &mut limit, &buffer[..length], from));
+        if !limit.admit(meta.addr.ip(), Instant::now()) {
+            return "rate_limited";
+        }
+        // A full send buffer drops the answer, as the network might; the client asks again.
+        match self.send(meta.addr, meta.dst_ip, &answer) {
+            Ok(()) => disposition,
+            Err(_) => "write_error",
+        }
+    }
+
+    fn send(&self, to: SocketAddr, from: Option<IpAddr>, answer: &[u8]) -> io::Result<()> {
+        let transmit = Transmit {
+            destination: to,
+            ecn: None,
+            contents: answer,
+            segment_size: None,
+            src_ip: from,
+        };
+        self.socket.try_io(Interest::WRITABLE, || {
+            self.state
+                .try_send(UdpSockRef::from(&self.socket), &transmit)
+        })
     }
 }
 
-/// Answers one datagram; tells what became of it.
-fn serve(
-    socket: &UdpSocket,
-    limit: &mut RateLimit,
-    datagram: &[u8],
-    from: SocketAddr,
-) -> &'static str {
-    let (answer, disposition) = match respond(datagram, from) {
-        Answer::Success(answer) => (answer, "success"),
-        Answer::UnknownAttribute(answer) => (answer, "unknown_attribute"),
-        Answer::Silence => return "not_stun",
-    };
-    if !limit.admit(from.ip(), Instant::now()) {
-        return "rate_limited";
-    }
-    // A full send buffer drops the answer, as the network might; the client asks again.
-    match socket.try_send_to(&answer, from) {
-        Ok(_) => disposition,
-        Err(_) => "write_error",
-    }
-}
-
-fn count(disposition: &'static str) {
+fn count_one(disposition: &'static str) {
     metrics::counter!("stun_requests", "disposition" => disposition).increment(1);
 }
 
@@ -79,6 +130,26 @@ mod tests {
 
     use super::*;
     use crate::client::{TransactionId, parse_response, request};
+
+    #[tokio::test]
+    async fn the_answer_comes_from_where_the_request_went() {
+        let socket = bind("0.0.0.0:0".parse().unwrap()).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let stop = CancellationToken::new();
+        tokio::spawn(run(socket, stop.clone()));
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        for asked in [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 9, 8, 7)] {
+            let server = SocketAddr::from((asked, port));
+            client
+                .send_to(&request(TransactionId([4; 12])), server)
+                .await
+                .unwrap();
+            let mut answer = [0; 200];
+            let (_, from) = client.recv_from(&mut answer).await.unwrap();
+            assert_eq!(from, server);
+        }
+        stop.cancel();
+    }
 
     #[tokio::test]
     async fn a_client_learns_its_address() {
