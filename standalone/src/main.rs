@@ -10,10 +10,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
+/// Libraries speak up only when something is wrong.
+const DEFAULT_LOG: &str = "info,refinery_core=warn,tokio_postgres=warn";
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = args::Args::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

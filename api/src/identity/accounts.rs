@@ -89,6 +89,8 @@ pub(crate) async fn check_credentials(
     if state.kv.get(&lock).await?.is_some() {
         return Err(locked(state));
     }
+    // A database that does not answer is nobody's failed try.
+    let account = account_by_email(state, &email).await?;
     // Counted before the check, so that many at once do not all get their try.
     let limit = state.limits.account;
     if state.kv.increment(&tries, limit.window).await? > limit.count {
@@ -100,7 +102,6 @@ pub(crate) async fn check_credentials(
         return Err(locked(state));
     }
 
-    let account = account_by_email(state, &email).await?;
     let stored = account.as_ref().map(|(_, hash)| hash.clone());
     let right = state.passwords.verify(password, stored).await?;
     let Some((user, _)) = account.filter(|_| right) else {

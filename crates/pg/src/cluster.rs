@@ -210,12 +210,17 @@ impl Prepared {
             log,
         };
         if prepared.data.join("PG_VERSION").is_file() {
-            leftover::clear(&prepared.data)?;
+            prepared.clear()?;
         } else {
             prepared.initdb()?;
         }
         prepared.admit(&options.roles)?;
         Ok(prepared)
+    }
+
+    /// Waits for what an earlier server left behind, and removes it.
+    pub(crate) fn clear(&self) -> Result<(), PgError> {
+        leftover::clear(&self.data, &self.folder.inside("run"))
     }
 
     /// Makes the cluster aside and renames it, so that a half-made one never has the final name.

@@ -15,9 +15,12 @@ const WAIT_ALONE: Duration = Duration::from_secs(20);
 const WAIT_INTERRUPTED: Duration = Duration::from_secs(30);
 /// … then it is told to drop everything (the next start recovers).
 const WAIT_QUIT: Duration = Duration::from_secs(10);
+/// Beside the server's socket.
+const SOCKET_LOCK: &str = ".s.PGSQL.5432.lock";
 const POLL: Duration = Duration::from_millis(50);
 
-/// Waits until no process works in `data` and removes the lock file that a crash left there.
+/// Waits until no process works in `data` and removes the lock files that a crash left there and in
+/// `run`, the socket's folder.
 ///
 /// The lock file alone proves nothing: after a reboot its number may be a stranger's, and backends
 /// outlive a killed postmaster. Every server process has the data folder as its working directory,
@@ -25,7 +28,7 @@ const POLL: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// A process stays.
-pub(crate) fn clear(data: &Path) -> Result<(), PgError> {
+pub(crate) fn clear(data: &Path, run: &Path) -> Result<(), PgError> {
     let stages = [
         (None, WAIT_ALONE),
         (Some(Signal::SIGINT), WAIT_INTERRUPTED),
@@ -56,14 +59,22 @@ pub(crate) fn clear(data: &Path) -> Result<(), PgError> {
             pid,
         });
     }
-    let lock = data.join("postmaster.pid");
-    match std::fs::remove_file(&lock) {
-        Ok(()) => {
-            tracing::info!("the database server did not end cleanly last time; it recovers now");
-            Ok(())
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).context("cannot remove", &lock),
+    // The lock files name a process by number only: a zombie's, or a stranger's after a reboot, would
+    // keep the next server from starting.
+    let crashed = remove(&data.join("postmaster.pid"))?;
+    remove(&run.join(SOCKET_LOCK))?;
+    if crashed {
+        tracing::info!("the database server did not end cleanly last time; it recovers now");
+    }
+    Ok(())
+}
+
+/// Whether the file was there.
+fn remove(path: &Path) -> Result<bool, PgError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).context("cannot remove", path),
     }
 }
 

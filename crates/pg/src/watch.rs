@@ -13,9 +13,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::watch;
 
+use crate::PgError;
 use crate::cluster::Prepared;
 use crate::error::Context;
-use crate::{PgError, leftover};
 
 /// How often the thread looks after the process when nothing is asked of it.
 const IDLE_POLL: Duration = Duration::from_millis(200);
@@ -113,9 +113,9 @@ fn watch_over(
             return State::Failed(prepared.last_words());
         }
         restarts.push(now);
-        tracing::warn!(%status, "the database server ended by itself; starting it again");
+        tracing::warn!(%status, log = prepared.last_words(), "the database server ended by itself; starting it again");
         std::thread::sleep(RESTART_PAUSE);
-        child = match leftover::clear(&prepared.data).and_then(|()| spawn(prepared)) {
+        child = match prepared.clear().and_then(|()| spawn(prepared)) {
             Ok(child) => child,
             Err(error) => return State::Failed(error.to_string()),
         };

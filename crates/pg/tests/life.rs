@@ -88,10 +88,12 @@ async fn data_outlives_stops_and_kills() {
     }
     assert_eq!(rows.len(), 2);
 
-    // A lock file of a crash whose process number is somebody else's now.
+    // Lock files of a crash whose process number is somebody else's now.
     cluster.stop().await;
-    let lock = folder.path().join("postgres/data/postmaster.pid");
-    std::fs::write(&lock, format!("{}\n", std::process::id())).unwrap();
+    for lock in ["data/postmaster.pid", "run/.s.PGSQL.5432.lock"] {
+        let lock = folder.path().join("postgres").join(lock);
+        std::fs::write(&lock, format!("{}\n", std::process::id())).unwrap();
+    }
     let cluster = Cluster::start(options(folder.path())).await.unwrap();
     assert_eq!(run(&cluster, "SELECT count(*) FROM t").await, ["2"]);
     cluster.stop().await;
