@@ -68,9 +68,6 @@ pub struct PeerPath {
     /// The peer's endpoint on a direct path.
     #[serde(default)]
     pub addr: Option<SocketAddr>,
-    /// Round-trip time.
-    #[serde(default)]
-    pub latency_ms: Option<f64>,
 }
 
 /// The preshared key with a peer.
@@ -357,6 +354,17 @@ impl Agent {
         Ok(finish(command, COMMAND_LIMIT)?.status.success())
     }
 
+    /// Round trip through the tailnet in milliseconds, the shortest of a few.
+    ///
+    /// # Errors
+    /// None is answered.
+    pub fn round_trip_ms(&self, address: Ipv4Addr) -> Result<f64> {
+        let mut command = self.host.netns.command("ping");
+        command.args(["-n", "-q", "-c", "5", "-i", "0.2", &address.to_string()]);
+        let said = succeed("ping", finish(command, COMMAND_LIMIT)?)?;
+        shortest_round_trip(&said).with_context(|| format!("ping names no time: {said}"))
+    }
+
     /// Pings until an answer comes; returns how long that took.
     ///
     /// # Errors
@@ -367,6 +375,15 @@ impl Agent {
         poll(limit, &what, || Ok(self.pings(address)?.then_some(())))?;
         Ok(start.elapsed())
     }
+}
+
+/// The first figure of ping's last line, `rtt min/avg/max/mdev = 0.1/…`.
+fn shortest_round_trip(said: &str) -> Option<f64> {
+    let (_, figures) = said
+        .lines()
+        .rfind(|line| line.starts_with("rtt"))?
+        .split_once('=')?;
+    figures.split('/').next()?.trim().parse().ok()
 }
 
 /// Demands that a command ended well, and returns its output.
@@ -406,6 +423,17 @@ pub fn refusal(what: &str, finished: &Finished) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ping_tells_the_round_trip() {
+        let said = "5 packets transmitted, 5 received, 0% packet loss, time 811ms\n\
+                    rtt min/avg/max/mdev = 0.045/0.051/0.060/0.006 ms\n";
+        assert_eq!(shortest_round_trip(said), Some(0.045));
+        assert_eq!(
+            shortest_round_trip("5 packets transmitted, 0 received"),
+            None
+        );
+    }
 
     #[test]
     fn a_status_reads_with_and_without_what_is_optional() {

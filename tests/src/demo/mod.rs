@@ -113,6 +113,8 @@ pub struct Pair {
     pub peer: crate::agent::Peer,
     /// The kinds of their NATs.
     pub nats: (Nat, Nat),
+    /// Round trip, in milliseconds.
+    pub latency_ms: f64,
 }
 
 impl Demo {
@@ -179,12 +181,14 @@ impl Demo {
                 if from.name() == to.name() {
                     continue;
                 }
+                let latency_ms = from.round_trip_ms(to.ipv4()?)?;
                 let peer = from.peer(to.name())?;
                 pairs.push(Pair {
                     from: from.name().to_owned(),
                     peer: peer
                         .with_context(|| format!("{} does not know {}", from.name(), to.name()))?,
                     nats: (nat, peer_nat),
+                    latency_ms,
                 });
             }
         }
@@ -243,6 +247,7 @@ mod tests {
             from: from.to_owned(),
             peer: serde_json::from_value(peer).unwrap(),
             nats: (Nat::Cone, Nat::Cone),
+            latency_ms: 1.0,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the demo prints.
 
 use anyhow::Result;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 
 use super::{Account, Pair};
@@ -38,7 +38,7 @@ pub fn stays() {
 pub fn table(pairs: &[Pair]) {
     let mut table = Table::new();
     table
-        .load_preset(UTF8_HORIZONTAL_ONLY)
+        .load_preset(NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(["Pair", "NATs", "Path", "Latency", "PSK"]);
     for pair in pairs {
@@ -46,7 +46,7 @@ pub fn table(pairs: &[Pair]) {
             format!("{} → {}", pair.from, pair.peer.name),
             format!("{} – {}", pair.nats.0.name(), pair.nats.1.name()),
             path(&pair.peer),
-            latency(&pair.peer),
+            format!("{:.1} ms", pair.latency_ms),
             psk(&pair.peer),
         ]);
     }
@@ -78,12 +78,6 @@ fn path(peer: &Peer) -> String {
         Some(addr) => format!("{} {addr}", peer.path.kind),
         None => peer.path.kind.clone(),
     }
-}
-
-fn latency(peer: &Peer) -> String {
-    peer.path
-        .latency_ms
-        .map_or_else(|| "–".to_owned(), |ms| format!("{ms:.1} ms"))
 }
 
 fn psk(peer: &Peer) -> String {

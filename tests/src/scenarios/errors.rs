@@ -167,7 +167,7 @@ fn not_root(lab: &Lab, machine: &Agent, figures: &mut Figures) -> Result<()> {
 fn second_daemon(a: &Agent, b: &Agent, figures: &mut Figures) -> Result<()> {
     let finished = finish(b.daemon_command(), END_LIMIT)?;
     let said = refusal("a second daemon", &finished)?;
-    note(figures, "second_daemon", &said, "already")?;
+    note(figures, "second_daemon", &said, "another ztna daemon")?;
     b.ping_until(a.ipv4()?, FIRST_PING_LIMIT)?;
     Ok(())
 }

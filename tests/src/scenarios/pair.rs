@@ -159,10 +159,7 @@ impl Pair {
                 self.views()?.map(|view| view.path)
             );
         }
-        let latency = self.views()?[1].path.latency_ms;
-        if let Some(latency) = latency {
-            figures.set("latency_ms", latency);
-        }
+        figures.set("round_trip_ms", self.b.round_trip_ms(self.a.ipv4()?)?);
         self.check_psk(figures)?;
         let mbits = throughput(&self.b, &self.a, &lab.log("iperf3"))?;
         figures.set("throughput_mbit_s", mbits);
