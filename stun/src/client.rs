@@ -3,10 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use webrtc_stun::addr::MappedAddress;
-use webrtc_stun::attributes::ATTR_FINGERPRINT;
+use webrtc_stun::attributes::{
+    ATTR_FINGERPRINT, ATTR_MAPPED_ADDRESS, ATTR_XORMAPPED_ADDRESS, AttrType,
+};
 use webrtc_stun::fingerprint::FINGERPRINT;
 use webrtc_stun::message::{
-    BINDING_REQUEST, BINDING_SUCCESS, Getter, Message, Setter, TransactionId as WireId,
+    BINDING_REQUEST, BINDING_SUCCESS, Getter, MAGIC_COOKIE, MESSAGE_HEADER_SIZE, Message, Setter,
+    TransactionId as WireId,
 };
 use webrtc_stun::xoraddr::XorMappedAddress;
 
@@ -14,6 +17,17 @@ use webrtc_stun::xoraddr::XorMappedAddress;
 /// from answering in the server's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransactionId(pub [u8; 12]);
+
+/// Value of an IPv4 and an IPv6 address attribute, families 1 and 2 (RFC 8489 §14.1).
+const ADDRESS_LENGTHS: [usize; 2] = [8, 20];
+
+/// Whether a datagram is STUN by its first bytes: two zero bits and the magic cookie (RFC 8489 §5).
+#[must_use]
+pub fn is_stun(datagram: &[u8]) -> bool {
+    datagram.len() >= MESSAGE_HEADER_SIZE
+        && datagram[0] < 0x40
+        && datagram[4..8] == MAGIC_COOKIE.to_be_bytes()
+}
 
 /// A binding request: 28 bytes, with nothing but a FINGERPRINT.
 #[must_use]
@@ -31,6 +45,9 @@ pub fn request(transaction: TransactionId) -> Vec<u8> {
 /// something else, or damaged.
 #[must_use]
 pub fn parse_response(datagram: &[u8]) -> Option<(TransactionId, SocketAddr)> {
+    if !is_stun(datagram) {
+        return None;
+    }
     let mut message = Message::new();
     message.unmarshal_binary(datagram).ok()?;
     if message.typ != BINDING_SUCCESS {
@@ -39,17 +56,32 @@ pub fn parse_response(datagram: &[u8]) -> Option<(TransactionId, SocketAddr)> {
     if message.contains(ATTR_FINGERPRINT) && FINGERPRINT.check(&message).is_err() {
         return None;
     }
-    let mut xor = XorMappedAddress::default();
-    let mut plain = MappedAddress::default();
-    let (ip, port): (IpAddr, u16) = if xor.get_from(&message).is_ok() {
-        (xor.ip, xor.port)
-    } else if plain.get_from(&message).is_ok() {
-        (plain.ip, plain.port)
-    } else {
-        return None;
-    };
+    let (ip, port) = xor_mapped(&message).or_else(|| mapped(&message))?;
     let transaction = TransactionId(message.transaction_id.0);
     Some((transaction, SocketAddr::new(ip.to_canonical(), port)))
+}
+
+fn xor_mapped(message: &Message) -> Option<(IpAddr, u16)> {
+    whole_address(message, ATTR_XORMAPPED_ADDRESS)?;
+    let mut address = XorMappedAddress::default();
+    address.get_from(message).ok()?;
+    Some((address.ip, address.port))
+}
+
+/// What servers of RFC 3489 say.
+fn mapped(message: &Message) -> Option<(IpAddr, u16)> {
+    whole_address(message, ATTR_MAPPED_ADDRESS)?;
+    let mut address = MappedAddress::default();
+    address.get_from(message).ok()?;
+    Some((address.ip, address.port))
+}
+
+/// The codec fills a short address up with zeros; here it is none.
+fn whole_address(message: &Message, kind: AttrType) -> Option<()> {
+    let value = message.get(kind).ok()?;
+    let family = usize::from(*value.get(1)?);
+    let expected = ADDRESS_LENGTHS.get(family.checked_sub(1)?)?;
+    (value.len() == *expected).then_some(())
 }
 
 #[cfg(test)]
@@ -109,6 +141,54 @@ mod tests {
             damaged[at] ^= 1;
             assert_eq!(parse_response(&damaged), None, "byte {at}");
         }
+    }
+
+    fn response(attribute: u16, value: &[u8]) -> Vec<u8> {
+        let mut message = Message::new();
+        message.set_type(BINDING_SUCCESS);
+        message.transaction_id.0 = TRANSACTION.0;
+        message.write_header();
+        message.add(AttrType(attribute), value);
+        message.raw
+    }
+
+    #[test]
+    fn addresses_are_read_in_every_form() {
+        let expected = "192.0.2.1:32853".parse().unwrap();
+        let plain = [0, 1, 0x80, 0x55, 192, 0, 2, 1];
+        let xored = [0, 1, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43];
+        let mut mapped_into_v6 = vec![0, 2, 0x80, 0x55];
+        mapped_into_v6.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1]);
+        let table: [(&str, u16, &[u8]); 4] = [
+            ("XOR-MAPPED-ADDRESS", 0x0020, &xored),
+            ("its number in old drafts", 0x8020, &xored),
+            ("MAPPED-ADDRESS", 0x0001, &plain),
+            ("IPv4 mapped into IPv6", 0x0001, &mapped_into_v6),
+        ];
+        for (name, attribute, value) in table {
+            let read = parse_response(&response(attribute, value));
+            assert_eq!(read, Some((TRANSACTION, expected)), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_holds_no_whole_address_is_refused() {
+        let table: [(&str, u16, &[u8]); 4] = [
+            ("a cut address", 0x0020, &[0, 1, 0xa1, 0x47, 0xe1]),
+            (
+                "IPv6 of four bytes",
+                0x0001,
+                &[0, 2, 0xa1, 0x47, 1, 2, 3, 4],
+            ),
+            ("an unknown family", 0x0020, &[0, 3, 0xa1, 0x47, 1, 2, 3, 4]),
+            ("no address", 0x8022, b"name"),
+        ];
+        for (name, attribute, value) in table {
+            assert_eq!(parse_response(&response(attribute, value)), None, "{name}");
+        }
+        let mut not_stun = IPV4_RESPONSE;
+        not_stun[0] |= 0x80;
+        assert_eq!(parse_response(&not_stun), None);
     }
 
     #[test]

@@ -1,55 +1,76 @@
-//! A bound on answers per source, so that a forged source address is not worth forging.
+//! A bound on answers per source network.
+//!
+//! Each network (IPv4 address, IPv6 /56) has a rate and a burst, kept as a single instant (the generic
+//! cell rate algorithm, ITU-T I.371). The instants stand in a table of fixed size, found by a hash
+//! with a random key: a flood from many forged addresses costs no memory, and an attacker cannot know
+//! which addresses share a place with a victim's.
 
-use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-/// Answers per second to one IPv4 address, or one IPv6 /56.
-const PER_SECOND: u32 = 200;
-/// Sources that are counted in a second. More than that share one count.
-const MAX_SOURCES: usize = 65_536;
-const WINDOW: Duration = Duration::from_secs(1);
+/// Places in the table: 1 MiB.
+const PLACES: usize = 65_536;
 
-/// Counts the answers of the present second.
+/// Answers per second to one source network in the long run. Agents ask a few times in 20 s; many may
+/// stand behind one address.
+const ANSWERS_PER_SECOND: u32 = 100;
+
+/// Answers at once to one source network.
+const ANSWER_BURST: u32 = 200;
+
+/// Bits of an IPv6 address that name a network: what a site gets (RFC 6177).
+const IPV6_PREFIX: u32 = 56;
+
+/// The table.
 pub struct RateLimit {
-    since: Instant,
-    counts: BTreeMap<IpAddr, u32>,
-    /// What sources beyond the table's end have had.
-    overflow: u32,
+    hasher: RandomState,
+    /// When each place's budget is whole again, after `start`.
+    whole_at: Vec<Duration>,
+    start: Instant,
+    interval: Duration,
+    tolerance: Duration,
 }
 
 impl RateLimit {
+    /// Every budget whole.
     pub fn new(now: Instant) -> Self {
+        let interval = Duration::from_secs(1) / ANSWERS_PER_SECOND;
         Self {
-            since: now,
-            counts: BTreeMap::new(),
-            overflow: 0,
+            hasher: RandomState::new(),
+            whole_at: vec![Duration::ZERO; PLACES],
+            start: now,
+            interval,
+            tolerance: interval * (ANSWER_BURST - 1),
         }
     }
 
-    /// Whether the source may have another answer.
+    /// Whether this source may be answered now; if so, the answer is counted.
     pub fn admit(&mut self, source: IpAddr, now: Instant) -> bool {
-        if now.duration_since(self.since) >= WINDOW {
-            self.since = now;
-            self.counts.clear();
-            self.overflow = 0;
-        }
-        let prefix = prefix(source.to_canonical());
-        let is_full = self.counts.len() >= MAX_SOURCES && !self.counts.contains_key(&prefix);
-        let count = if is_full {
-            &mut self.overflow
-        } else {
-            self.counts.entry(prefix).or_default()
+        let place = self.hasher.hash_one(network(source)) % PLACES as u64;
+        let Some(whole_at) = usize::try_from(place)
+            .ok()
+            .and_then(|at| self.whole_at.get_mut(at))
+        else {
+            return false;
         };
-        *count = count.saturating_add(1);
-        *count <= PER_SECOND
+        let now = now.saturating_duration_since(self.start);
+        let from = (*whole_at).max(now);
+        if from - now > self.tolerance {
+            return false;
+        }
+        *whole_at = from + self.interval;
+        true
     }
 }
 
-fn prefix(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 72)).into(),
+fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX << (128 - IPV6_PREFIX);
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask))
+        }
+        v4 => v4,
     }
 }
 
@@ -57,39 +78,59 @@ fn prefix(ip: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_source_has_its_share_each_second() {
-        let now = Instant::now();
-        let mut limit = RateLimit::new(now);
-        let source: IpAddr = "192.0.2.1".parse().unwrap();
-        let admitted = (0..1000).filter(|_| limit.admit(source, now)).count();
-        assert_eq!(admitted, PER_SECOND as usize);
-        assert!(limit.admit("192.0.2.2".parse().unwrap(), now));
-        assert!(limit.admit(source, now + WINDOW));
+    fn admitted(limit: &mut RateLimit, source: &str, tries: u32, now: Instant) -> u32 {
+        let source: IpAddr = source.parse().unwrap();
+        (0..tries)
+            .map(|_| u32::from(limit.admit(source, now)))
+            .sum()
     }
 
     #[test]
-    fn an_ipv6_site_is_one_source() {
-        let now = Instant::now();
-        let mut limit = RateLimit::new(now);
-        let admitted = (0..1000_u128)
-            .filter(|host| {
-                let ip = Ipv6Addr::from_bits(0x2001_0db8 << 96 | host << 64);
-                // 256 /64s make up a /56.
-                *host < 256 && limit.admit(ip.into(), now)
-            })
-            .count();
-        assert_eq!(admitted, PER_SECOND as usize);
+    fn burst_then_rate() {
+        let start = Instant::now();
+        let mut limit = RateLimit::new(start);
+        assert_eq!(
+            admitted(&mut limit, "192.0.2.1", 1_000, start),
+            ANSWER_BURST
+        );
+        let later = start + Duration::from_secs(1);
+        assert_eq!(
+            admitted(&mut limit, "192.0.2.1", 1_000, later),
+            ANSWERS_PER_SECOND
+        );
+        let much_later = start + Duration::from_secs(1_000);
+        assert_eq!(
+            admitted(&mut limit, "192.0.2.1", 1_000, much_later),
+            ANSWER_BURST
+        );
     }
 
     #[test]
-    fn the_table_is_bounded() {
-        let now = Instant::now();
-        let mut limit = RateLimit::new(now);
-        let admitted = (0..100_000_u32)
-            .filter(|host| limit.admit(std::net::Ipv4Addr::from_bits(*host).into(), now))
-            .count();
-        assert_eq!(admitted, MAX_SOURCES + PER_SECOND as usize);
-        assert_eq!(limit.counts.len(), MAX_SOURCES);
+    fn a_network_shares_its_budget() {
+        let start = Instant::now();
+        for (one, same) in [
+            ("2001:db8:0:1200::1", "2001:db8:0:12ff::2"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+        ] {
+            let mut limit = RateLimit::new(start);
+            admitted(&mut limit, one, 1_000, start);
+            assert_eq!(admitted(&mut limit, same, 10, start), 0, "{same}");
+        }
+    }
+
+    /// A place is shared by chance in one of 65,536 cases: of ten other networks some have their own.
+    #[test]
+    fn others_have_their_own() {
+        let start = Instant::now();
+        let mut limit = RateLimit::new(start);
+        admitted(&mut limit, "192.0.2.1", 1_000, start);
+        admitted(&mut limit, "2001:db8:0:1200::1", 1_000, start);
+        let v4 = (0..10).map(|n| format!("198.51.100.{n}"));
+        let v6 = (0..10).map(|n| format!("2001:db8:1:{n}00::"));
+        let others: u32 = v4
+            .chain(v6)
+            .map(|source| admitted(&mut limit, &source, 1, start))
+            .sum();
+        assert!(others >= 15, "{others} of 20");
     }
 }

@@ -21,7 +21,7 @@ struct Args {
         long,
         env = "ZTNA_STUN_LISTEN",
         value_delimiter = ',',
-        default_value = "[::]:3478"
+        default_value = "0.0.0.0:3478"
     )]
     listen: Vec<SocketAddr>,
 }
