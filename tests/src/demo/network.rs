@@ -1,16 +1,19 @@
 //! The demo's internet: a bridge that reaches this machine's server, and nothing else of it.
 
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::net::Net;
+use crate::net::cmd::run;
 
-/// The demo's internet: from the range for tests between networks (RFC 2544), which no network
-/// routes. `./dev` names its first address as the server's where there is no other.
-const NETWORK: [u8; 3] = [198, 18, 77];
-/// This machine's address on it.
-const HOST: Ipv4Addr = Ipv4Addr::new(198, 18, 77, 1);
+/// The demo's internet is a /24 of the range for tests between networks (RFC 2544), which nobody
+/// routes: this one, or the next that no other demo on this machine has. `./dev` names the first
+/// address of the first as the server's where the machine has no other.
+const FIRST: u8 = 77;
+/// So many demos run side by side at most.
+const DEMOS: u8 = 16;
 
 /// Makes the bridge, with this machine on it.
 ///
@@ -22,7 +25,9 @@ const HOST: Ipv4Addr = Ipv4Addr::new(198, 18, 77, 1);
 /// Not root, or the server's name does not resolve.
 pub fn make(url: &str, stun_port: u16) -> Result<Net> {
     let (host, port) = authority(url).with_context(|| format!("{url} names no host and port"))?;
-    let mut addresses = vec![HOST];
+    let network = free_network()?;
+    let here = Ipv4Addr::new(network[0], network[1], network[2], 1);
+    let mut addresses = vec![here];
     for address in (host, port)
         .to_socket_addrs()
         .with_context(|| format!("cannot resolve {host}"))?
@@ -36,7 +41,7 @@ pub fn make(url: &str, stun_port: u16) -> Result<Net> {
     addresses.sort_unstable();
     addresses.dedup();
 
-    let net = Net::with_network(NETWORK, None)?;
+    let net = Net::with_network(network, None)?;
     let link = format!("zt{}", std::process::id());
     let internet = net.internet();
     // The far end is made in the namespace of this process, and goes with the near one.
@@ -46,12 +51,23 @@ pub fn make(url: &str, stun_port: u16) -> Result<Net> {
     ))?;
     internet.nft(&rules(&addresses, port, stun_port))?;
     internet.ip("link set dev host master br0 up")?;
-    let here = |args: &str| {
-        crate::net::cmd::run(std::process::Command::new("ip").args(args.split_whitespace()))
-    };
-    here(&format!("addr add {HOST}/24 dev {link}"))?;
-    here(&format!("link set dev {link} up"))?;
+    ip(&format!("addr add {here}/24 dev {link}"))?;
+    ip(&format!("link set dev {link} up"))?;
     Ok(net)
+}
+
+/// `ip` on this machine.
+fn ip(args: &str) -> Result<String> {
+    run(Command::new("ip").args(args.split_whitespace()))
+}
+
+/// The first network that this machine has no address in.
+fn free_network() -> Result<[u8; 3]> {
+    let used = ip("-4 -oneline address show")?;
+    (FIRST..FIRST + DEMOS)
+        .map(|third| [198, 18, third])
+        .find(|[a, b, c]| !used.contains(&format!(" {a}.{b}.{c}.")))
+        .context("too many demos run on this machine; stop one")
 }
 
 /// Host and port of `https://HOST:PORT`.
