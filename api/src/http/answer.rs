@@ -1,7 +1,7 @@
 //! The envelope, and the one place where errors become answers.
 
 use axum::extract::rejection::{JsonRejection, PathRejection};
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
@@ -141,16 +141,32 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        match axum::Json::from_request(request, state).await {
-            Ok(axum::Json(body)) => Ok(Self(body)),
-            Err(JsonRejection::JsonDataError(error)) => Err(refuse(
+        let body = <axum::Json<T> as FromRequest<S>>::from_request(request, state).await;
+        body.map(|axum::Json(body)| Self(body)).map_err(Into::into)
+    }
+}
+
+/// A body that may be missing.
+impl<S: Send + Sync, T: DeserializeOwned> OptionalFromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, ApiError> {
+        let body = <axum::Json<T> as OptionalFromRequest<S>>::from_request(request, state).await?;
+        Ok(body.map(|axum::Json(body)| Self(body)))
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        match rejection {
+            JsonRejection::JsonDataError(error) => refuse(
                 ErrorCode::ValidationError,
                 format!("the body is not what this call takes: {}", reason(&error)),
-            )),
-            Err(rejection) => Err(refuse(
+            ),
+            rejection => refuse(
                 ErrorCode::InvalidJson,
                 format!("the body cannot be read: {}", rejection.body_text()),
-            )),
+            ),
         }
     }
 }

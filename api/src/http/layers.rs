@@ -11,7 +11,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 use ztna_proto::error::ErrorCode;
 
-use super::answer::refuse;
+use super::answer::{ApiError, refuse};
 
 /// Largest body of a call, in bytes. A registration, the largest there is, has 2 KiB; a policy of
 /// a thousand rules some 200 KiB.
@@ -42,9 +42,13 @@ pub(crate) fn wrap(router: Router) -> Router {
         .layer(from_fn(observe))
 }
 
+/// Runs a call to its end even if the client hangs up or the time is over: what it has committed, it
+/// must pass on to the machines too.
 async fn bound(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(TIMEOUT, next.run(request)).await {
-        Ok(response) => response,
+    let call = tokio::spawn(next.run(request).in_current_span());
+    match tokio::time::timeout(TIMEOUT, call).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => ApiError::Internal(panic.to_string()).into_response(),
         Err(_) => refuse(
             ErrorCode::Unavailable,
             "the control plane is too busy to answer; try again in a moment",

@@ -4,6 +4,7 @@
 //! up, confirms, and is sent back to the CLI with a one-time code. Each step is a form that goes to
 //! the same path; the session between the steps is the refresh token's cookie.
 
+use axum::extract::rejection::FormRejection;
 use axum::extract::{self, Form};
 use axum::response::{IntoResponse, Redirect, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -146,8 +147,14 @@ async fn submit(
     extract::State(state): extract::State<State>,
     ClientIp(ip): ClientIp,
     headers: HeaderMap,
-    Form(form): Form<Submission>,
+    form: Result<Form<Submission>, FormRejection>,
 ) -> Response {
+    let Ok(Form(form)) = form else {
+        return error_page(refuse(
+            ErrorCode::ValidationError,
+            "The form is incomplete. Run `ztna login` again and let it open the browser.",
+        ));
+    };
     let request = match same_origin(&headers).and_then(|()| form.request.check()) {
         Ok(request) => request,
         Err(error) => return error_page(error),

@@ -8,11 +8,11 @@ use utoipa_axum::routes;
 use ztna_proto::api::{
     AuthAction, CliCode, LoginRequest, Me, RefreshRequest, Session, SignupRequest,
 };
-use ztna_proto::error::{Envelope, ErrorBody};
+use ztna_proto::error::{Envelope, ErrorBody, ErrorCode};
 
 use super::{accounts, cli, sessions};
 use crate::app::State;
-use crate::http::{Answer, ApiError, ClientIp, Empty, Json, User, created, ok};
+use crate::http::{Answer, ApiError, ClientIp, Empty, Json, User, created, ok, refuse};
 
 pub(super) fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
@@ -60,9 +60,9 @@ async fn login(
 async fn refresh(
     extract::State(state): extract::State<State>,
     headers: HeaderMap,
-    body: Option<axum::Json<RefreshRequest>>,
+    body: Option<Json<RefreshRequest>>,
 ) -> Result<Response, ApiError> {
-    let body = body.and_then(|axum::Json(body)| body.refresh_token);
+    let body = body.and_then(|Json(body)| body.refresh_token);
     let token = sessions::token_of(&headers, body)?;
     let session = sessions::refresh(&state, &token).await?;
     Ok(with_cookie(sessions::hand_over(&headers, session)))
@@ -75,9 +75,9 @@ async fn refresh(
 async fn logout(
     extract::State(state): extract::State<State>,
     headers: HeaderMap,
-    body: Option<axum::Json<RefreshRequest>>,
+    body: Option<Json<RefreshRequest>>,
 ) -> Result<Response, ApiError> {
-    let body = body.and_then(|axum::Json(body)| body.refresh_token);
+    let body = body.and_then(|Json(body)| body.refresh_token);
     let token = sessions::token_of(&headers, body)?;
     sessions::end(&state, &token).await?;
     Ok(with_cookie((sessions::cookie_header("", 0), Empty {})))
@@ -107,8 +107,8 @@ async fn action(
             let code = cli::complete(&state, user, challenge).await?;
             Ok(axum::Json(Envelope::ok(code)).into_response())
         }
-        (AuthAction::CliComplete { .. }, None) => Err(crate::http::refuse(
-            ztna_proto::error::ErrorCode::Unauthorized,
+        (AuthAction::CliComplete { .. }, None) => Err(refuse(
+            ErrorCode::Unauthorized,
             "`cli_complete` needs an access token; sign in first",
         )),
         (AuthAction::CliExchange { code, verifier }, _) => {

@@ -8,7 +8,7 @@ mod upkeep;
 
 pub(crate) use authenticate::{authenticate, unknown_token};
 pub(crate) use routes::routes;
-pub(crate) use upkeep::expire_due;
+pub(crate) use upkeep::{expire_due, set_agent_version};
 
 use ztna_proto::api::MAX_MACHINE_NAME;
 use ztna_proto::error::ErrorCode;
@@ -32,6 +32,20 @@ fn normalise_name(text: &str) -> Result<String, ApiError> {
         format!(
             "`name` is not a machine name: 1 to {MAX_MACHINE_NAME} letters, digits and dashes, no dash at either end; choose another"
         ),
+    ))
+}
+
+/// Longest text that a machine tells of itself, in characters.
+const MAX_TEXT: usize = 64;
+
+/// Checks a text that a machine tells of itself, for display.
+fn check_text(field: &str, text: &str) -> Result<(), ApiError> {
+    if text.chars().count() <= MAX_TEXT && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(refuse(
+        ErrorCode::ValidationError,
+        format!("`{field}` may have {MAX_TEXT} characters, none of them invisible; shorten it"),
     ))
 }
 

@@ -1,7 +1,7 @@
 //! `POST /api/register-machine`: a machine joins, or joins again.
 //!
-//! One transaction: take the org's next `seq` (which locks the org's row, so that registrations of
-//! one org take turns), use the auth key, allocate addresses, write the machine, append the change.
+//! One transaction: lock the org's row (so that registrations of one org take turns), use the auth
+//! key, allocate addresses, write the machine, append the change under the org's next `seq`.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,16 +14,13 @@ use ztna_proto::ids::{AuthKeyId, MachineId, OrgId, UserId};
 use ztna_proto::keys::KemKeyHash;
 use ztna_proto::tokens::{AuthKey, MachineToken, TokenHash};
 
-use super::{address, normalise_name};
+use super::{address, check_text, normalise_name};
 use crate::app::State;
 use crate::auth_keys;
 use crate::db::Tx;
 use crate::http::{ApiError, refuse};
 use crate::netmap::{self, Changed};
 use crate::orgs::{Right, authorise};
-
-/// Longest `os` and `agent_version`, in characters.
-const MAX_TEXT: usize = 64;
 
 /// On whose word a machine joins.
 enum Sponsor {
@@ -118,17 +115,8 @@ pub(super) async fn register(
     request: RegisterRequest,
 ) -> Result<Registered, ApiError> {
     let name = normalise_name(&request.name)?;
-    for (field, text) in [
-        ("os", &request.os),
-        ("agent_version", &request.agent_version),
-    ] {
-        if text.chars().count() > MAX_TEXT || text.chars().any(char::is_control) {
-            return Err(refuse(
-                ErrorCode::ValidationError,
-                format!("`{field}` may have {MAX_TEXT} characters; shorten it"),
-            ));
-        }
-    }
+    check_text("os", &request.os)?;
+    check_text("agent_version", &request.agent_version)?;
     let sponsor = Sponsor::read(state, bearer)?;
     let token = MachineToken::generate(&mut rand::rng());
 

@@ -86,6 +86,7 @@ async fn heartbeat(
     Json(request): Json<HeartbeatRequest>,
 ) -> Answer<HeartbeatAnswer> {
     netmap::check_report(&request.report)?;
+    upkeep::set_agent_version(&state, &machine, &request.agent_version).await?;
     state.hub.report(&machine, request.report).await?;
     ok(HeartbeatAnswer {
         server_time: Timestamp::now(),
@@ -185,10 +186,10 @@ async fn update(
     let ended: bool = row.get(1);
     let machine = read_machines(&state, &tx, org, Some(id), None).await?.pop();
     tx.commit().await?;
-    state.hub.notify(org).await;
     if ended {
         state.cut(wg_key);
     }
+    state.hub.notify(org).await;
     machine.map_or_else(|| Err(no_machine()), ok)
 }
 
@@ -214,8 +215,8 @@ async fn delete(
         return Err(no_machine());
     };
     tx.commit().await?;
-    state.hub.notify(org).await;
     state.cut(wg_key);
+    state.hub.notify(org).await;
     tracing::info!(%org, machine = %id, by = %user, "a machine was deleted");
     ok(Empty {})
 }

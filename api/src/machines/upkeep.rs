@@ -4,10 +4,30 @@ use ztna_proto::ids::{MachineId, OrgId, UserId};
 use ztna_proto::keys::WgPublicKey;
 
 use super::authenticate::wg_key;
+use super::check_text;
 use crate::app::State;
 use crate::db::Tx;
-use crate::http::ApiError;
+use crate::http::{ApiError, Machine};
 use crate::netmap::{self, Changed};
+
+/// Writes down which version of the agent a machine runs, if that is another than before. Peers are
+/// not told: they do not see it.
+pub(crate) async fn set_agent_version(
+    state: &State,
+    machine: &Machine,
+    version: &str,
+) -> Result<(), ApiError> {
+    check_text("agent_version", version)?;
+    let mut connection = state.db.connect().await?;
+    let tx = connection.org(machine.org).await?;
+    tx.execute(
+        "UPDATE machines SET agent_version = $3
+         WHERE org_id = $1 AND id = $2 AND agent_version <> $3",
+        &[&machine.org.0, &machine.id.0, &version],
+    )
+    .await?;
+    tx.commit().await
+}
 
 /// Deletes a machine of the org, `of` one person if named, and keeps its token's hash so that it can
 /// be told. `None`: there is no such machine.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::extract;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
@@ -15,7 +16,7 @@ use ztna_proto::{CAPABILITY, MIN_CAPABILITY};
 use super::check_report;
 use super::hub::Subscription;
 use crate::app::State;
-use crate::http::{ApiError, Machine};
+use crate::http::{ApiError, Machine, refuse};
 use crate::machines;
 use crate::relays;
 
@@ -50,9 +51,18 @@ pub(crate) fn routes() -> OpenApiRouter<State> {
 async fn machine_stream(
     extract::State(state): extract::State<State>,
     machine: Machine,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    upgrade
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    let upgrade = upgrade.map_err(|rejection| {
+        refuse(
+            ErrorCode::ValidationError,
+            format!(
+                "the machine stream is a WebSocket: {}",
+                rejection.body_text()
+            ),
+        )
+    })?;
+    let response = upgrade
         .max_message_size(MAX_CLIENT_MESSAGE)
         .max_frame_size(MAX_CLIENT_MESSAGE)
         .on_upgrade(async move |socket| {
@@ -64,7 +74,8 @@ async fn machine_stream(
             if let End::Refused(error) = stream.run().await {
                 stream.say_error(error).await;
             }
-        })
+        });
+    Ok(response)
 }
 
 /// Why a stream ends.
@@ -122,7 +133,12 @@ impl Stream {
         let Ok(Some(Ok(Message::Text(text)))) = first else {
             return Err(End::Broken);
         };
-        let Ok(ClientMessage::Hello { capability, .. }) = serde_json::from_str(&text) else {
+        let Ok(ClientMessage::Hello {
+            capability,
+            agent_version,
+            ..
+        }) = serde_json::from_str(&text)
+        else {
             return Err(End::Refused(ErrorBody::new(
                 ErrorCode::ValidationError,
                 "the first message of a stream is `hello`",
@@ -137,6 +153,7 @@ impl Stream {
                 ),
             )));
         }
+        machines::set_agent_version(&self.state, &self.machine, &agent_version).await?;
         Ok(())
     }
 

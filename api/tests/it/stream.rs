@@ -1,12 +1,8 @@
 //! The machine stream: full map, deltas, volatile state, ends.
 
-#![allow(clippy::unwrap_used)] // Clippy allows it in test functions, not in their helpers.
-
-mod common;
-
-use common::client::{Owner, code};
-use common::stream::{self, Stream};
-use common::{Client, Server};
+use crate::common::client::{Owner, code};
+use crate::common::stream::{self, Stream};
+use crate::common::{Client, Server};
 use reqwest::Method;
 use serde_json::json;
 use ztna_proto::CAPABILITY;
@@ -339,7 +335,7 @@ async fn heartbeats_carry_reports_and_tickets() {
         .post(
             "/api/machine-heartbeat",
             HeartbeatRequest {
-                agent_version: "0.1.0".to_owned(),
+                agent_version: "0.2.0".to_owned(),
                 report: report(2),
             },
         )
@@ -364,4 +360,5 @@ async fn heartbeats_carry_reports_and_tickets() {
     let list: Vec<Machine> = owner.client.get(&owner.path("/machines")).await.unwrap();
     let online: Vec<_> = list.iter().map(|m| (m.name.as_str(), m.online)).collect();
     assert_eq!(online, [("alice", true), ("bob", true)]);
+    assert_eq!(list[1].agent_version, "0.2.0");
 }

@@ -1,8 +1,6 @@
 //! A control plane on a real PostgreSQL, spoken to over HTTP.
 //!
 //! One private cluster per test process, a fresh database per test.
-// Not every test needs all of it. Clippy allows unwrapping in test functions, not in their helpers.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod client;
 pub mod stream;
@@ -138,10 +136,6 @@ impl Server {
         self.shutdown.cancel();
         self.app.stop().await;
         Self::start_on(self.database, self.keys, |_| {}).await
-    }
-
-    pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
     }
 
     pub fn ticket_verifier(&self) -> ztna_proto::ticket::TicketVerifier {

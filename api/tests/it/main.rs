@@ -1,0 +1,12 @@
+//! The control plane over HTTP, on a real PostgreSQL.
+
+// Clippy allows these in test functions, not in their helpers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+mod identity;
+mod machines;
+mod operation;
+mod pages;
+mod stream;
+mod tenancy;

@@ -1,0 +1,291 @@
+//! No org reaches another's rows: not through the API, and not through a query that forgets whom it
+//! works for.
+
+use crate::common::client::{Owner, code};
+use crate::common::{Server, connect};
+use reqwest::Method;
+use serde_json::{Value, json};
+use ztna_proto::error::ErrorCode;
+
+/// Tables that row-level security does not guard, and why that is right.
+const UNGUARDED: [(&str, &str); 3] = [
+    ("refinery_schema_history", "the list of migrations"),
+    ("relay_nodes", "the deployment's relays are every org's"),
+    ("relay_regions", "the deployment's relays are every org's"),
+];
+
+/// Functions that look across orgs. Another one needs a reason and a line here.
+const ACROSS_ORGS: [&str; 7] = [
+    "lookup_account",
+    "lookup_auth_key",
+    "lookup_machine_token",
+    "lookup_orgs_to_expire",
+    "lookup_refresh_token",
+    "rotate_refresh_token",
+    "sweep_leftovers",
+];
+
+#[tokio::test]
+async fn every_table_is_guarded() {
+    let server = Server::start().await;
+    let admin = connect(&server.database.setup).await;
+    let rows = admin
+        .query(
+            "SELECT relname::text FROM pg_class
+             WHERE relnamespace = 'ztna'::regnamespace AND relkind IN ('r', 'p')
+               AND NOT (relrowsecurity AND relforcerowsecurity) ORDER BY relname",
+            &[],
+        )
+        .await
+        .unwrap();
+    let unguarded: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(unguarded, UNGUARDED.map(|(table, _)| table));
+
+    let rows = admin
+        .query(
+            "SELECT proname::text, proconfig::text[], pg_get_userbyid(proowner)::text,
+                    has_function_privilege('public', oid, 'EXECUTE')
+             FROM pg_proc WHERE pronamespace = 'ztna'::regnamespace AND prosecdef ORDER BY proname",
+            &[],
+        )
+        .await
+        .unwrap();
+    let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(names, ACROSS_ORGS);
+    for row in &rows {
+        let settings: Vec<String> = row.get(1);
+        assert_eq!(settings, ["search_path=ztna, pg_temp"]);
+        assert_eq!(row.get::<_, &str>(2), "ztna_lookup");
+        assert!(
+            !row.get::<_, bool>(3),
+            "everybody may call {}",
+            row.get::<_, &str>(0)
+        );
+    }
+
+    // Every constraint that ties or tells apart an org's rows names the org.
+    let rows = admin
+        .query(
+            "SELECT c.conname::text FROM pg_constraint c
+             JOIN pg_class t ON t.oid = c.conrelid
+             JOIN pg_class f ON f.oid = c.confrelid
+             WHERE t.relnamespace = 'ztna'::regnamespace AND c.contype = 'f'
+               AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attname = 'org_id')
+               AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = f.oid AND a.attname = 'org_id')
+               AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = t.oid
+                               AND a.attnum = ANY(c.conkey) AND a.attname = 'org_id')",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert!(rows.is_empty(), "{:?}", rows[0].get::<_, String>(0));
+}
+
+#[tokio::test]
+async fn a_query_that_forgets_the_org_sees_nothing() {
+    let server = Server::start().await;
+    let acme = Owner::new(&server, "acme").await;
+    let rival = Owner::new(&server, "rival").await;
+    acme.enrol("a").await;
+    rival.enrol("b").await;
+    let admin = connect(&server.database.setup).await;
+    let app = connect(server.database.app.as_ref().unwrap()).await;
+    let tables = admin
+        .query(
+            "SELECT relname::text FROM pg_class
+             WHERE relnamespace = 'ztna'::regnamespace AND relkind = 'r' AND relrowsecurity
+             ORDER BY relname",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert_eq!(tables.len(), 10);
+    let org = acme.org.id.to_string();
+    for table in &tables {
+        let table: &str = table.get(0);
+        // `id` and the like: of users, not every column may be read.
+        let column = if table == "users" { "id" } else { "*" };
+        let count = format!("SELECT count({column}) FROM {table}");
+        let all: i64 = admin.query_one(&count, &[]).await.unwrap().get(0);
+        let seen: i64 = app.query_one(&count, &[]).await.unwrap().get(0);
+        assert_eq!(seen, 0, "{table}");
+        // A connection that worked for an org before has '' there, not NULL.
+        app.batch_execute(&format!(
+            "BEGIN; SELECT set_config('ztna.org', '{org}', true); COMMIT"
+        ))
+        .await
+        .unwrap();
+        let seen: i64 = app.query_one(&count, &[]).await.unwrap().get(0);
+        assert_eq!(seen, 0, "{table} after a commit");
+        let has_rows = !matches!(table, "machine_presence" | "deleted_machines");
+        assert_eq!(all > 0, has_rows, "{table}");
+    }
+
+    // Within one org: its rows, and none of the other's, whatever the query asks for.
+    app.batch_execute(&format!(
+        "BEGIN; SELECT set_config('ztna.org', '{org}', true)"
+    ))
+    .await
+    .unwrap();
+    for table in [
+        "machines",
+        "auth_keys",
+        "members",
+        "rules",
+        "changes",
+        "orgs",
+        "users",
+    ] {
+        let column = if table == "users" { "id" } else { "*" };
+        let seen: i64 = app
+            .query_one(&format!("SELECT count({column}) FROM {table}"), &[])
+            .await
+            .unwrap()
+            .get(0);
+        assert_eq!(seen, 1, "{table}");
+    }
+    let foreign = app
+        .execute(
+            "INSERT INTO rules (org_id, id, position, rule) VALUES ($1, $1, 0, '{}')",
+            &[&rival.org.id.0],
+        )
+        .await
+        .unwrap_err();
+    assert!(
+        foreign
+            .as_db_error()
+            .unwrap()
+            .message()
+            .contains("row-level security")
+    );
+    app.batch_execute("ROLLBACK").await.unwrap();
+    let hashes = app.query("SELECT password_hash FROM users", &[]).await;
+    assert!(hashes.is_err(), "the role may read password hashes");
+    let off = app
+        .batch_execute("ALTER TABLE machines DISABLE ROW LEVEL SECURITY")
+        .await;
+    assert!(off.is_err());
+}
+
+#[tokio::test]
+async fn another_orgs_ids_are_not_found() {
+    let server = Server::start().await;
+    let acme = Owner::new(&server, "acme").await;
+    let rival = Owner::new(&server, "rival").await;
+    let (_, machine) = acme.enrol("a").await;
+    let (own, key, id) = (rival.org.id, acme.key.info.id, machine.machine_id);
+    let theirs = acme.org.id;
+    let rule = json!({"rules": []});
+    let calls: Vec<(Method, String, Value)> = vec![
+        (
+            Method::GET,
+            format!("/api/orgs/{theirs}/members"),
+            json!(null),
+        ),
+        (
+            Method::POST,
+            format!("/api/orgs/{theirs}/members"),
+            json!({"email": "rival@example.com", "role": "admin"}),
+        ),
+        (
+            Method::GET,
+            format!("/api/orgs/{theirs}/auth-keys"),
+            json!(null),
+        ),
+        (
+            Method::POST,
+            format!("/api/orgs/{theirs}/auth-keys"),
+            json!({}),
+        ),
+        (
+            Method::DELETE,
+            format!("/api/orgs/{theirs}/auth-keys/{key}"),
+            json!(null),
+        ),
+        (
+            Method::DELETE,
+            format!("/api/orgs/{own}/auth-keys/{key}"),
+            json!(null),
+        ),
+        (
+            Method::GET,
+            format!("/api/orgs/{theirs}/machines"),
+            json!(null),
+        ),
+        (
+            Method::PATCH,
+            format!("/api/orgs/{theirs}/machines/{id}"),
+            json!({"name": "stolen"}),
+        ),
+        (
+            Method::PATCH,
+            format!("/api/orgs/{own}/machines/{id}"),
+            json!({"name": "stolen"}),
+        ),
+        (
+            Method::DELETE,
+            format!("/api/orgs/{theirs}/machines/{id}"),
+            json!(null),
+        ),
+        (
+            Method::DELETE,
+            format!("/api/orgs/{own}/machines/{id}"),
+            json!(null),
+        ),
+        (
+            Method::GET,
+            format!("/api/orgs/{theirs}/policy"),
+            json!(null),
+        ),
+        (Method::PUT, format!("/api/orgs/{theirs}/policy"), rule),
+        (
+            Method::GET,
+            "/api/orgs/not-an-id/machines".to_owned(),
+            json!(null),
+        ),
+    ];
+    // Every path under an org is in the list above.
+    let document: Value = reqwest_json(&rival, "/api/openapi.json").await;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        if !path.starts_with("/api/orgs/{org}/") {
+            continue;
+        }
+        for method in methods.as_object().unwrap().keys() {
+            let shape = |call: &str| {
+                let mut parts: Vec<_> = call.split('/').collect();
+                parts[3] = "{org}";
+                if parts.len() > 5 {
+                    parts[5] = path.split('/').nth(5).unwrap_or("");
+                }
+                parts.join("/")
+            };
+            let covered = calls.iter().any(|(m, call, _)| {
+                m.as_str().eq_ignore_ascii_case(method) && shape(call) == *path
+            });
+            assert!(covered, "no call tries {method} {path}");
+        }
+    }
+    for (method, path, body) in calls {
+        let refused = rival
+            .client
+            .call::<Value>(method.clone(), &path, body)
+            .await;
+        assert_eq!(code(refused), ErrorCode::NotFound, "{method} {path}");
+    }
+    // Nothing happened.
+    let (_, second) = acme.enrol("b").await;
+    assert_eq!(second.name, "b");
+    let list: Vec<ztna_proto::api::Machine> =
+        acme.client.get(&acme.path("/machines")).await.unwrap();
+    assert_eq!(list[0].name, "a");
+}
+
+async fn reqwest_json(owner: &Owner, path: &str) -> Value {
+    let response = owner
+        .client
+        .request(Method::GET, path)
+        .send()
+        .await
+        .unwrap();
+    response.json().await.unwrap()
+}
