@@ -4,6 +4,8 @@ mod cli;
 mod control;
 mod daemon;
 mod platform;
+#[cfg(test)]
+mod testing;
 
 fn main() -> std::process::ExitCode {
     cli::main()

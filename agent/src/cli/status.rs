@@ -42,6 +42,7 @@ fn show(status: &Status) -> anyhow::Result<()> {
         DaemonState::Running => (ui::GOOD, "running"),
         DaemonState::Starting => (ui::WARN, "starting"),
         DaemonState::Stopped => (ui::DIM, "stopped"),
+        DaemonState::NeedsLogin if status.this.is_some() => (ui::WARN, "registration over"),
         DaemonState::NeedsLogin => (ui::WARN, "not registered"),
         DaemonState::Error => (ui::BAD, "error"),
     };

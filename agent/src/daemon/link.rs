@@ -24,6 +24,9 @@ use crate::platform::Interface;
 
 /// Name of the netmap's file.
 pub const NETMAP_FILE: &str = "netmap.json";
+/// Name of the relay ticket's file: a daemon that starts while the control plane is away gets into
+/// relays with the ticket of before, which holds for a day.
+pub const TICKET_FILE: &str = "relay-ticket";
 /// A changed map is written after this long, so that a burst of changes is one write.
 const SAVE_DELAY: Duration = Duration::from_secs(1);
 /// The first heartbeat: soon, for a ticket in case that the stream does not come up.
@@ -133,6 +136,7 @@ impl Shared {
 
     async fn keep_stream(self: Arc<Self>, mut interface: Interface) {
         self.configure(&mut interface).await;
+        self.saved_ticket().await;
         let stop = self.link.stop.clone();
         let mut backoff = Backoff::default();
         loop {
@@ -271,7 +275,7 @@ impl Shared {
                 self.synced();
             }
             Update::Volatile(_) => self.to_engine(ControlEvent::Netmap(update)).await,
-            Update::Ticket(ticket) => self.to_engine(ControlEvent::Ticket(ticket)).await,
+            Update::Ticket(ticket) => self.new_ticket(ticket).await,
             Update::Ended(error) => return Applied::Ended(error),
             Update::InSync => self.synced(),
             Update::Ignored => {}
@@ -283,6 +287,24 @@ impl Shared {
         self.link
             .view
             .send_if_modified(|view| !std::mem::replace(&mut view.synced, true));
+    }
+
+    async fn new_ticket(&self, ticket: String) {
+        if let Err(error) = self.link.dir.write(TICKET_FILE, ticket.as_bytes()) {
+            tracing::warn!(%error, "cannot save the relay ticket");
+        }
+        self.to_engine(ControlEvent::Ticket(ticket)).await;
+    }
+
+    /// The ticket of before, if there is one. Relays know by themselves whether it still holds.
+    async fn saved_ticket(&self) {
+        let Ok(Some(bytes)) = self.link.dir.read(TICKET_FILE) else {
+            return;
+        };
+        if let Ok(ticket) = std::str::from_utf8(&bytes) {
+            self.to_engine(ControlEvent::Ticket(ticket.to_owned()))
+                .await;
+        }
     }
 
     /// Gives the device the addresses and routes that the netmap wants.
@@ -332,10 +354,7 @@ impl Shared {
                 answer = self.link.api.heartbeat(token, &request) => answer,
             };
             match answer {
-                Ok(answer) => {
-                    self.to_engine(ControlEvent::Ticket(answer.relay_ticket))
-                        .await;
-                }
+                Ok(answer) => self.new_ticket(answer.relay_ticket).await,
                 // The stream tells the person; it is refused for the same reason.
                 Err(error) => tracing::debug!(%error, "heartbeat failed"),
             }

@@ -20,6 +20,9 @@ mod state_dir;
 mod supervisor;
 mod up;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

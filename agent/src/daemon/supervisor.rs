@@ -14,7 +14,7 @@ use ztna_local::{
 use ztna_proto::ErrorBody;
 
 use super::backoff::Backoff;
-use super::link::{self, NETMAP_FILE};
+use super::link::{self, NETMAP_FILE, TICKET_FILE};
 use super::ping::Pinger;
 use super::session::Session;
 use super::state::{Keys, State, Wanted};
@@ -154,8 +154,8 @@ impl Supervisor {
         }
         if link::is_deleted(error) {
             core.deleted = true;
-            if let Err(error) = self.dir.remove(NETMAP_FILE) {
-                tracing::warn!(%error, "cannot remove the saved netmap");
+            if let Err(error) = self.remove_saved() {
+                tracing::warn!(%error, "cannot remove what the org told");
             }
         }
         core.problem = Some((DaemonState::NeedsLogin, ended_message(error)));
@@ -243,11 +243,15 @@ impl Supervisor {
         core.state.hostname = None;
         core.deleted = false;
         core.state.save(&self.dir).map_err(failed)?;
-        self.dir
-            .remove(NETMAP_FILE)
-            .map_err(|error| failed(error.into()))?;
+        self.remove_saved().map_err(|error| failed(error.into()))?;
         self.publish(&core);
         Ok(())
+    }
+
+    /// Removes what is on disk of the org.
+    fn remove_saved(&self) -> std::io::Result<()> {
+        self.dir.remove(NETMAP_FILE)?;
+        self.dir.remove(TICKET_FILE)
     }
 
     /// How things stand.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 use ztna_local::{
-    Answer, Caller, Failure, FailureKind, Progress, Replies, Step, StepState, UpOptions,
+    Answer, Caller, DaemonState, Failure, FailureKind, Progress, Replies, Step, StepState,
+    UpOptions,
 };
 use ztna_proto::ErrorBody;
 
@@ -111,7 +112,8 @@ impl Supervisor {
             core.state.server = Some(server.clone());
         }
 
-        let over = ended || core.deleted;
+        let refused = matches!(core.problem, Some((DaemonState::NeedsLogin, _)));
+        let over = ended || core.deleted || refused;
         if core.state.machine.is_none() || (over && has_credential(options)) {
             let begun = format!("registering with {}", server.origin());
             steps.tell(Step::Register, StepState::Started, begun).await;

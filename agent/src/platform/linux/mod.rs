@@ -4,6 +4,9 @@ mod interface;
 mod network;
 mod tun;
 
+#[cfg(test)]
+mod tests;
+
 pub use interface::{Addresses, Interface};
 pub use network::NetworkMonitor;
 pub use tun::{Tun, TunReader, TunWriter};
