@@ -7,7 +7,7 @@ use std::time::Instant;
 use axum::extract::ws::Utf8Bytes;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
-use ztna_netmap::records::{Record, RecordSet};
+use ztna_netmap::records::{Edit, Record, RecordSet};
 use ztna_policy::{Compiled, MachineFacts, compile};
 use ztna_proto::error::{ErrorBody, ErrorCode};
 use ztna_proto::ids::{MachineId, OrgId};
@@ -118,29 +118,36 @@ impl OrgState {
         for id in lost.copied().collect::<Vec<_>>() {
             self.streams.remove(&id);
         }
-        let all = self.streams.keys().copied().collect();
-        self.update(&all)
+        self.update_all()
     }
 
     /// Applies what changed.
     pub(super) fn apply(&mut self, since: Since) -> Result<()> {
         let mut touched = BTreeSet::new();
-        if let Some(policy) = since.policy {
-            let facts = |id: &MachineId| (*id, MachineFacts::member());
-            self.compiled = compile(&policy, &self.machines.keys().map(facts).collect());
-            touched.extend(self.streams.keys().copied());
-        }
+        let mut changed = BTreeSet::new();
         for standing in since.machines {
             match standing {
-                Standing::Good(machine) => self.put(&machine, &mut touched)?,
-                Standing::Expired(id) => {
-                    self.drop_machine(id, &ended(Ended::Expired), &mut touched)
+                Standing::Good(machine) => {
+                    self.put(&machine, &mut touched)?;
+                    changed.insert(machine.id);
                 }
-                Standing::Gone(id) => self.drop_machine(id, &ended(Ended::Deleted), &mut touched),
+                Standing::Expired(id) => {
+                    self.drop_machine(id, &ended(Ended::Expired), &mut touched);
+                    changed.insert(id);
+                }
+                Standing::Gone(id) => {
+                    self.drop_machine(id, &ended(Ended::Deleted), &mut touched);
+                    changed.insert(id);
+                }
             }
         }
         self.seq = since.seq;
-        self.update(&touched)
+        let Some(policy) = since.policy else {
+            return self.update(&touched, &changed);
+        };
+        let facts = |id: &MachineId| (*id, MachineFacts::member());
+        self.compiled = compile(&policy, &self.machines.keys().map(facts).collect());
+        self.update_all()
     }
 
     fn put(&mut self, machine: &MachineRow, touched: &mut BTreeSet<MachineId>) -> Result<()> {
@@ -170,31 +177,83 @@ impl OrgState {
         }
     }
 
-    /// Sends each of the machines that is connected the difference between the map that it holds
-    /// and the one that it should.
-    fn update(&mut self, touched: &BTreeSet<MachineId>) -> Result<()> {
+    /// Tells the touched machines that are connected how the changed ones look to them now. Costs
+    /// the product of the two, whatever the size of the org.
+    fn update(
+        &mut self,
+        touched: &BTreeSet<MachineId>,
+        changed: &BTreeSet<MachineId>,
+    ) -> Result<()> {
         for id in touched {
-            let Some(map) = self.map_of(*id) else {
+            let Some(entry) = self.machines.get(id) else {
                 continue;
             };
-            let Some(stream) = self.streams.get_mut(id) else {
+            if !self.streams.contains_key(id) {
                 continue;
+            }
+            let mut edit = Edit {
+                this: Some(entry.this.clone()),
+                filter: Some(Record::filter(&self.compiled.filter_for(*id))?),
+                ..Edit::default()
             };
-            let seq = self.seq.unsigned_abs();
-            let Some(delta) = stream.map.diff(&map, stream.seq, seq) else {
-                continue;
-            };
-            let new_peers = map.peers().keys();
-            let appeared: Vec<MachineId> = new_peers
-                .filter(|peer| !stream.map.peers().contains_key(peer))
-                .copied()
-                .collect();
-            stream.map = map;
-            stream.seq = seq;
-            let delta = ServerMessage::Delta(delta).encode()?;
-            let volatile = self.volatile(appeared, false)?;
-            self.send(*id, [Some(delta), volatile].into_iter().flatten());
+            // A changed machine may see anybody anew.
+            let mut others = changed.clone();
+            if changed.contains(id) {
+                others.extend(self.machines.keys());
+            }
+            others.remove(id);
+            for other in others {
+                let seen = self.machines.get(&other);
+                let seen = seen.filter(|_| self.compiled.sees(*id, other));
+                edit.peers
+                    .insert(other, seen.map(|entry| entry.peer.clone()));
+            }
+            self.tell(*id, edit)?;
         }
+        Ok(())
+    }
+
+    /// Tells every connected machine how everything looks to it now.
+    fn update_all(&mut self) -> Result<()> {
+        let all: Vec<MachineId> = self.streams.keys().copied().collect();
+        for id in all {
+            let (Some(map), Some(stream)) = (self.map_of(id), self.streams.get(&id)) else {
+                continue;
+            };
+            let mut edit = Edit {
+                this: Some(map.this().clone()),
+                filter: Some(map.filter().clone()),
+                relays: Some(map.relays().clone()),
+                ..Edit::default()
+            };
+            let held = stream.map.peers().keys().map(|peer| (*peer, None));
+            edit.peers.extend(held);
+            let new = map.peers().iter();
+            edit.peers
+                .extend(new.map(|(peer, record)| (*peer, Some(record.clone()))));
+            self.tell(id, edit)?;
+        }
+        Ok(())
+    }
+
+    /// Changes the map that a connected machine holds, and sends it the difference.
+    fn tell(&mut self, id: MachineId, edit: Edit) -> Result<()> {
+        let seq = self.seq.unsigned_abs();
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Ok(());
+        };
+        let peers = edit.peers.iter();
+        let appeared: Vec<MachineId> = peers
+            .filter(|(peer, new)| new.is_some() && !stream.map.peers().contains_key(peer))
+            .map(|(peer, _)| *peer)
+            .collect();
+        let Some(delta) = stream.map.edit(edit, stream.seq, seq) else {
+            return Ok(());
+        };
+        stream.seq = seq;
+        let delta = ServerMessage::Delta(delta).encode()?;
+        let volatile = self.volatile(appeared, false)?;
+        self.send(id, [Some(delta), volatile].into_iter().flatten());
         Ok(())
     }
 
@@ -481,3 +540,7 @@ fn ended(why: Ended) -> ErrorBody {
         ),
     }
 }
+
+#[cfg(test)]
+#[path = "org_tests.rs"]
+mod tests;

@@ -119,6 +119,19 @@ pub enum RecordsError {
     Malformed(String),
 }
 
+/// Changes of a state, record by record.
+#[derive(Clone, Debug, Default)]
+pub struct Edit {
+    /// The machine's new record of itself.
+    pub this: Option<Record>,
+    /// Its new packet filter.
+    pub filter: Option<Record>,
+    /// Its new relay map.
+    pub relays: Option<Record>,
+    /// Peers that are new or different, and (`None`) those that are peers no longer.
+    pub peers: BTreeMap<MachineId, Option<Record>>,
+}
+
 /// The durable state of one machine, as records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordSet {
@@ -220,6 +233,62 @@ impl RecordSet {
             && delta.filter.is_none()
             && delta.relays.is_none();
         (!same).then_some(delta)
+    }
+
+    /// Applies changes, and says what a machine that held the state before at `base_seq` has to be
+    /// sent so that it holds the new one at `seq`. `None` if nothing is different.
+    ///
+    /// The same as [`RecordSet::diff`] to the new state, at the cost of the edit's size instead of
+    /// the state's.
+    pub fn edit(&mut self, edit: Edit, base_seq: u64, seq: u64) -> Option<MapDelta> {
+        let mut hash = self.hash;
+        let mut part = |held: &mut Record, new: Option<Record>| {
+            let new = new.filter(|new| new != held)?;
+            xor(&mut hash, held);
+            xor(&mut hash, &new);
+            *held = new;
+            Some(held.boxed())
+        };
+        let this = part(&mut self.this, edit.this);
+        let filter = part(&mut self.filter, edit.filter);
+        let relays = part(&mut self.relays, edit.relays);
+        let (mut peers_changed, mut peers_removed) = (Vec::new(), Vec::new());
+        for (id, new) in edit.peers {
+            let held = self.peers.get(&id);
+            if held == new.as_ref() {
+                continue;
+            }
+            if let Some(held) = held {
+                xor(&mut hash, held);
+            }
+            match new {
+                Some(new) => {
+                    xor(&mut hash, &new);
+                    peers_changed.push(new.boxed());
+                    self.peers.insert(id, new);
+                }
+                None => {
+                    peers_removed.push(id);
+                    self.peers.remove(&id);
+                }
+            }
+        }
+        self.hash = hash;
+        let same = this.is_none()
+            && filter.is_none()
+            && relays.is_none()
+            && peers_changed.is_empty()
+            && peers_removed.is_empty();
+        (!same).then_some(MapDelta {
+            base_seq,
+            seq,
+            hash,
+            this,
+            peers_changed,
+            peers_removed,
+            filter,
+            relays,
+        })
     }
 
     /// The state that a full map describes.
@@ -399,6 +468,31 @@ mod tests {
         applied.apply(delta).unwrap();
         assert_eq!(applied, new);
         assert!(old.diff(&old.clone(), 1, 2).is_none());
+    }
+
+    #[test]
+    fn an_edit_is_the_diff_to_what_it_makes() {
+        let old = set(&[(1, "a"), (2, "b"), (3, "c")], "[1]");
+        let new = set(&[(1, "a"), (3, "C"), (4, "d")], "[2]");
+        let record = |n, name| Some(Record::from_raw(RecordKind::Peer, peer(n, name)));
+        let edit = Edit {
+            this: Some(old.this().clone()),
+            filter: Some(new.filter().clone()),
+            peers: BTreeMap::from([
+                (id(1), record(1, "a")),
+                (id(2), None),
+                (id(3), record(3, "C")),
+                (id(4), record(4, "d")),
+                (id(9), None),
+            ]),
+            ..Edit::default()
+        };
+        let mut edited = old.clone();
+        let delta = edited.edit(edit.clone(), 6, 7).unwrap();
+        assert_eq!(edited, new);
+        let json = |delta: &MapDelta| serde_json::to_string(delta).unwrap();
+        assert_eq!(json(&delta), json(&old.diff(&new, 6, 7).unwrap()));
+        assert!(edited.edit(edit, 7, 8).is_none(), "twice is once");
     }
 
     #[test]

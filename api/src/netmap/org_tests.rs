@@ -1,0 +1,248 @@
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use ztna_policy::{Policy, Rule, Selector};
+use ztna_proto::filter::Action;
+use ztna_proto::ids::{RegionId, RuleId};
+use ztna_proto::keys::WgPublicKey;
+use ztna_proto::relay::RelayMap;
+
+use super::*;
+
+fn id(n: u128) -> MachineId {
+    MachineId(uuid::Uuid::from_u128(n))
+}
+
+fn row(n: u128, name: &str) -> MachineRow {
+    MachineRow {
+        id: id(n),
+        name: name.to_owned(),
+        os: "linux-x86_64".to_owned(),
+        wg_key: WgPublicKey([1; 32]),
+        kem_hash: KemKeyHash([2; 32]),
+        ipv4: Ipv4Addr::from_bits(0x6440_0000 + n as u32),
+        ipv6: Ipv6Addr::from_bits(n),
+        user: String::new(),
+        key_expires_at: None,
+    }
+}
+
+fn whole(seq: i64, policy: Policy, machines: Vec<MachineRow>) -> Whole {
+    Whole {
+        seq,
+        name: "Acme".to_owned(),
+        slug: "acme".to_owned(),
+        policy,
+        machines,
+        presence: Vec::new(),
+    }
+}
+
+fn org(machines: Vec<MachineRow>) -> OrgState {
+    let shared = Shared {
+        relays: Record::relays(&RelayMap::default()).unwrap(),
+        dns_suffix: "ztna.internal".to_owned(),
+    };
+    let policy = Policy::default_for_new_org(RuleId::generate());
+    OrgState::new(OrgId::generate(), shared, whole(1, policy, machines)).unwrap()
+}
+
+/// A machine's end: applies what comes.
+struct Client {
+    inbox: mpsc::Receiver<Utf8Bytes>,
+    map: Option<RecordSet>,
+    seq: u64,
+    volatile: BTreeMap<MachineId, PeerVolatile>,
+    error: Option<ErrorCode>,
+}
+
+impl Client {
+    fn connect(org: &mut OrgState, n: u128) -> Self {
+        let (outbox, inbox) = mpsc::channel(OUTBOX);
+        let ticket = "ticket".to_owned();
+        org.connect(id(n), outbox, ticket, Instant::now())
+            .unwrap()
+            .unwrap();
+        Self {
+            inbox,
+            map: None,
+            seq: 0,
+            volatile: BTreeMap::new(),
+            error: None,
+        }
+    }
+
+    /// Reads everything that is there.
+    fn read(&mut self) {
+        while let Ok(text) = self.inbox.try_recv() {
+            match ServerMessage::decode(&text).unwrap() {
+                ServerMessage::Full(full) => {
+                    self.seq = full.seq;
+                    self.map = Some(RecordSet::from_full(full).unwrap());
+                }
+                ServerMessage::Delta(delta) => {
+                    assert_eq!(delta.base_seq, self.seq);
+                    self.seq = delta.seq;
+                    self.map.as_mut().unwrap().apply(delta).unwrap();
+                }
+                ServerMessage::Volatile(update) => {
+                    if update.whole {
+                        self.volatile.clear();
+                    }
+                    let peers = update.peers.into_iter().map(|peer| (peer.id, peer));
+                    self.volatile.extend(peers);
+                }
+                ServerMessage::KeepAlive(at) => {
+                    let map = self.map.as_ref().unwrap();
+                    assert_eq!((at.seq, at.hash), (self.seq, map.hash()));
+                }
+                ServerMessage::Error(error) => self.error = Some(error.code),
+                ServerMessage::RelayTicket(_) => {}
+                ServerMessage::Unknown => panic!("an unknown message"),
+            }
+        }
+    }
+}
+
+fn random_policy(rng: &mut StdRng) -> Policy {
+    let selectors = |rng: &mut StdRng| {
+        let count = rng.random_range(1..3);
+        let one = |rng: &mut StdRng| match rng.random_range(0..4) {
+            0 => Selector::Any,
+            1 => Selector::Member,
+            _ => Selector::Machine(id(rng.random_range(0..8))),
+        };
+        (0..count).map(|_| one(rng)).collect::<Vec<_>>()
+    };
+    let rules = (0..rng.random_range(0..4)).map(|_| Rule {
+        id: RuleId::generate(),
+        action: match rng.random_bool(0.3) {
+            true => Action::Deny,
+            false => Action::Allow,
+        },
+        src: selectors(rng),
+        dst: selectors(rng),
+        protocols: Vec::new(),
+        ports: Vec::new(),
+    });
+    Policy {
+        rules: rules.collect(),
+    }
+}
+
+/// Whatever happens, in whatever order: what a machine made of the messages is what it should hold.
+#[test]
+fn deltas_lead_where_a_full_map_would() {
+    for seed in 0..60 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut org = org(vec![row(0, "m0"), row(1, "m1")]);
+        let mut clients: BTreeMap<u128, Client> = BTreeMap::new();
+        for _ in 0..60 {
+            let n = rng.random_range(0..8);
+            let seq = org.seq() + 1;
+            let since = |policy, machines| Since {
+                seq,
+                policy,
+                machines,
+            };
+            match rng.random_range(0..8) {
+                0 if org.machines.contains_key(&id(n)) => {
+                    clients.insert(n, Client::connect(&mut org, n));
+                }
+                0..=3 => {
+                    let name = format!("m{n}-{}", rng.random_range(0..2));
+                    let mut machines = vec![Standing::Good(row(n, &name))];
+                    // Several changes may be read at once.
+                    if rng.random_bool(0.3) {
+                        machines.push(Standing::Gone(id((n + 1) % 8)));
+                    }
+                    org.apply(since(None, machines)).unwrap();
+                }
+                4 => org.apply(since(None, vec![Standing::Gone(id(n))])).unwrap(),
+                5 => org
+                    .apply(since(None, vec![Standing::Expired(id(n))]))
+                    .unwrap(),
+                6 => {
+                    let machines = vec![Standing::Good(row(n, "both"))];
+                    let policy = random_policy(&mut rng);
+                    org.apply(since(Some(policy), machines)).unwrap();
+                }
+                _ => {
+                    let rows = (0..8).filter(|_| rng.random_bool(0.7));
+                    let rows = rows.map(|n| row(n, "again")).collect();
+                    let policy = random_policy(&mut rng);
+                    org.replace(whole(seq, policy, rows)).unwrap();
+                }
+            }
+            for (n, client) in &mut clients {
+                if let Some(stream) = org.streams.get(&id(*n)) {
+                    let serial = stream.serial;
+                    org.keep_alive(id(*n), serial).unwrap();
+                }
+                client.read();
+                if org.streams.contains_key(&id(*n)) {
+                    assert_eq!(client.map, org.map_of(id(*n)), "seed {seed} machine {n}");
+                }
+            }
+            clients.retain(|n, _| org.streams.contains_key(&id(*n)));
+        }
+    }
+}
+
+#[test]
+fn a_machine_that_does_not_read_is_cut_off_and_holds_up_nobody() {
+    let mut org = org(vec![row(0, "slow"), row(1, "fast"), row(2, "news")]);
+    let slow = Client::connect(&mut org, 0);
+    let mut fast = Client::connect(&mut org, 1);
+    for n in 0..=OUTBOX as u32 {
+        let report = VolatileReport {
+            home_region: Some(RegionId(n)),
+            ..VolatileReport::default()
+        };
+        org.report(id(2), report, Instant::now()).unwrap();
+        fast.read();
+    }
+    assert!(slow.inbox.is_closed());
+    assert_eq!(org.streams(), 1);
+    let last = fast.volatile[&id(2)].report.home_region;
+    assert_eq!(last, Some(RegionId(OUTBOX as u32)));
+}
+
+#[test]
+fn an_old_streams_end_is_not_the_new_ones() {
+    let mut org = org(vec![row(0, "a"), row(1, "b")]);
+    let mut peer = Client::connect(&mut org, 1);
+    let first = Client::connect(&mut org, 0);
+    let old = org.streams[&id(0)].serial;
+    let mut second = Client::connect(&mut org, 0);
+    assert!(first.inbox.is_closed());
+    org.disconnect(id(0), old, true).unwrap();
+    peer.read();
+    assert!(peer.volatile[&id(0)].online);
+    assert_eq!(org.streams(), 2);
+    // Nor does an old stream get what is the new one's.
+    second.read();
+    org.resync(id(0), old).unwrap();
+    assert!(second.inbox.is_empty());
+}
+
+#[test]
+fn an_end_is_told_and_then_the_stream_is_closed() {
+    let mut org = org(vec![row(0, "a"), row(1, "b")]);
+    let mut deleted = Client::connect(&mut org, 0);
+    let mut expired = Client::connect(&mut org, 1);
+    org.apply(Since {
+        seq: 3,
+        policy: None,
+        machines: vec![Standing::Gone(id(0)), Standing::Expired(id(1))],
+    })
+    .unwrap();
+    deleted.read();
+    expired.read();
+    assert_eq!(deleted.error, Some(ErrorCode::MachineDeleted));
+    assert_eq!(expired.error, Some(ErrorCode::KeyExpired));
+    assert!(deleted.inbox.is_closed() && expired.inbox.is_closed());
+    assert!(org.is_idle());
+}
