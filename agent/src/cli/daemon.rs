@@ -102,6 +102,10 @@ pub async fn run(socket: &Path, args: DaemonArgs) -> anyhow::Result<ExitCode> {
     // a pipe to `ztna up`, which shows what went wrong.
     let daemon = Daemon::start(options).await?;
     init_log(Some(&log))?;
+    // Nobody reads standard error any more.
+    std::panic::set_hook(Box::new(
+        |panic| tracing::error!(%panic, "a fault of ztna's own"),
+    ));
     daemon.run().await?;
     Ok(ExitCode::SUCCESS)
 }

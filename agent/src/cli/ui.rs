@@ -32,6 +32,27 @@ pub fn line(text: impl std::fmt::Display) -> io::Result<()> {
     writeln!(anstream::stdout(), "{text}")
 }
 
+/// Prints on a terminal what [`wipe`] takes away again.
+///
+/// # Errors
+/// The output is closed.
+pub fn fleeting(text: impl std::fmt::Display) -> io::Result<()> {
+    let mut stdout = anstream::stdout();
+    write!(stdout, "{text}")?;
+    stdout.flush()
+}
+
+/// Takes the line away that the cursor stands in (ECMA-48 §8.3.41, EL).
+///
+/// # Errors
+/// The output is closed.
+pub fn wipe() -> io::Result<()> {
+    // Past anstream, which would take this for a style.
+    let mut stdout = io::stdout();
+    write!(stdout, "\r\x1b[2K")?;
+    stdout.flush()
+}
+
 /// Prints a line on standard error, for what is not the data that was asked for.
 pub fn note(text: impl std::fmt::Display) {
     let _ = writeln!(anstream::stderr(), "{text}");

@@ -146,33 +146,62 @@ async fn bring_up(
 
 /// Shows the steps until the last one.
 async fn follow(answers: Answers) -> anyhow::Result<()> {
-    let mut broken = None;
-    let last = answers
-        .last(|progress| {
-            if let Err(error) = show(&progress) {
-                broken.get_or_insert(error);
-            }
-        })
-        .await?;
-    if let Some(error) = broken {
-        return Err(error).context("cannot print the steps");
-    }
-    match last {
+    let mut steps = Steps::default();
+    let last = answers.last(|progress| steps.show(&progress)).await;
+    steps.finish()?;
+    match last? {
         Answer::Status(_) => Ok(()),
         _ => bail!("the ztna daemon's answer is not understood; restart it"),
     }
 }
 
-fn show(progress: &Progress) -> std::io::Result<()> {
-    let Progress { state, message, .. } = progress;
-    let (good, warn) = (ui::GOOD, ui::WARN);
-    match (state, ui::on_terminal()) {
-        // What follows says the same, and that it is done.
-        (StepState::Started, _) => Ok(()),
-        (StepState::Done, true) => ui::line(format_args!("{good}✓{good:#} {message}")),
-        (StepState::Warning, true) => ui::line(format_args!("{warn}!{warn:#} {message}")),
-        (StepState::Done, false) => ui::line(message),
-        (StepState::Warning, false) => ui::line(format_args!("warning: {message}")),
+/// Steps on standard output: a line each once they are done; on a terminal also the one that is
+/// on its way, which the next line replaces.
+#[derive(Default)]
+struct Steps {
+    on_its_way: bool,
+    broken: Option<std::io::Error>,
+}
+
+impl Steps {
+    fn show(&mut self, progress: &Progress) {
+        if let Err(error) = self.print(progress) {
+            self.broken.get_or_insert(error);
+        }
+    }
+
+    fn print(&mut self, progress: &Progress) -> std::io::Result<()> {
+        let Progress { state, message, .. } = progress;
+        if !ui::on_terminal() {
+            return match state {
+                // What follows says the same, and that it is done.
+                StepState::Started => Ok(()),
+                StepState::Done => ui::line(message),
+                StepState::Warning => ui::line(format_args!("warning: {message}")),
+            };
+        }
+        self.wipe()?;
+        match state {
+            StepState::Started => {
+                self.on_its_way = true;
+                ui::fleeting(format_args!("{0}… {message}{0:#}", ui::DIM))
+            }
+            StepState::Done => ui::line(format_args!("{0}✓{0:#} {message}", ui::GOOD)),
+            StepState::Warning => ui::line(format_args!("{0}!{0:#} {message}", ui::WARN)),
+        }
+    }
+
+    fn wipe(&mut self) -> std::io::Result<()> {
+        if std::mem::take(&mut self.on_its_way) {
+            ui::wipe()?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> anyhow::Result<()> {
+        self.wipe()
+            .and(self.broken.map_or(Ok(()), Err))
+            .context("cannot print the steps")
     }
 }
 

@@ -342,11 +342,14 @@ impl Shared {
                 () = self.ticket_wanted.notified() => {}
                 () = sleep(pause) => {}
             }
+            // A heartbeat without a report would tell peers that this machine is nowhere.
+            let Some(report) = self.report.borrow().clone() else {
+                continue;
+            };
             pause = Duration::from_secs(HEARTBEAT_SECONDS);
-            let report = self.report.borrow().clone();
             let request = HeartbeatRequest {
                 agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-                report: report.unwrap_or_default(),
+                report,
             };
             let token = self.link.token.expose();
             let answer = tokio::select! {

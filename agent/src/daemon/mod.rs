@@ -71,12 +71,6 @@ impl Daemon {
         let dir = StateDir::open(&options.state_dir)?;
         let state = State::load(&dir)?;
         let listener = Listener::bind(&options.socket).await?;
-        tracing::info!(
-            version = env!("CARGO_PKG_VERSION"),
-            socket = %options.socket.display(),
-            state_dir = %options.state_dir.display(),
-            "daemon started"
-        );
         Ok(Self {
             listener,
             supervisor: Supervisor::new(options, dir, state),
@@ -91,6 +85,12 @@ impl Daemon {
         let mut terminate = signal(SignalKind::terminate()).context("cannot receive signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot receive signals")?;
         let supervisor = &self.supervisor;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            socket = %supervisor.options.socket.display(),
+            state_dir = %supervisor.options.state_dir.display(),
+            "daemon started"
+        );
         supervisor.resume();
         tokio::select! {
             () = self.listener.run(Arc::new(Door(Arc::clone(supervisor)))) => {}

@@ -83,6 +83,11 @@ impl Session {
         keys: &Keys,
         machine: &Machine,
     ) -> Result<Self, SessionError> {
+        let map = cached_map(dir, machine);
+        // The map may know of an address that the machine was given later.
+        let (ipv4, ipv6) = map
+            .this()
+            .map_or((machine.ipv4, machine.ipv6), |this| (this.ipv4, this.ipv6));
         let mut warnings = Vec::new();
         let name = options.tun.clone();
         let tun = Tun::create(&name).map_err(|error| SessionError::Tun {
@@ -95,23 +100,20 @@ impl Session {
         };
         let index = tun.index().map_err(setup)?;
         let mut interface = Interface::of(&tun, &name).map_err(setup)?;
-        let addresses = interface
-            .set_addresses(machine.ipv4, machine.ipv6)
-            .await
-            .map_err(setup)?;
+        let addresses = interface.set_addresses(ipv4, ipv6).await.map_err(setup)?;
         if addresses == Addresses::Ipv4Only {
             warnings.push(format!(
                 "IPv6 is switched off on this machine: {} has its IPv4 address only",
                 options.tun
             ));
         }
-        let wanted = routes::wanted(machine.ipv4, machine.ipv6, std::iter::empty());
+        let wanted = routes::wanted(ipv4, ipv6, map.peers().values());
         interface.set_routes(&wanted).await.map_err(setup)?;
         let network = NetworkMonitor::start(index)
             .await
             .map_err(SessionError::Network)?;
 
-        let netmap = Arc::new(RwLock::new(cached_map(dir, machine)));
+        let netmap = Arc::new(RwLock::new(map));
         let (to_engine, from_control) = mpsc::channel(CHANNEL_CAPACITY);
         let (to_control, from_engine) = mpsc::channel(CHANNEL_CAPACITY);
         let config = EngineConfig {
