@@ -59,6 +59,10 @@ enum ToolCommand {
     Stream(tools::stream::StreamArgs),
     /// One end of a hole punch
     Punch(tools::punch::PunchArgs),
+    /// Counts UDP packets
+    Listen(tools::listen::ListenArgs),
+    /// A machine that does not filter what it sends
+    Rogue(tools::rogue::RogueArgs),
     /// Tells everybody the address that they come from
     Reflect {
         /// Own address and port
@@ -90,6 +94,8 @@ fn dispatch(command: Commands) -> Result<ExitCode> {
             println!("{}", serde_json::to_string(&tools::stream::run(&args)?)?);
         }
         Commands::Tool(ToolCommand::Punch(args)) => tools::punch::punch(&args)?,
+        Commands::Tool(ToolCommand::Listen(args)) => tools::listen::run(&args)?,
+        Commands::Tool(ToolCommand::Rogue(args)) => tools::rogue::run(&args)?,
         Commands::Tool(ToolCommand::Reflect { bind }) => tools::punch::reflect(bind)?,
     }
     Ok(ExitCode::SUCCESS)

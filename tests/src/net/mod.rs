@@ -108,7 +108,7 @@ impl Net {
         Ipv4Addr::new(a, b, c, last)
     }
 
-    /// A host with a public address and no firewall.
+    /// A host with a public address and no firewall. Routers have the addresses from `.11` on.
     ///
     /// # Errors
     /// `ip` refuses: the name or address is taken.

@@ -7,6 +7,7 @@ mod fifty;
 mod hard_hard;
 mod nats;
 mod pair;
+mod policy;
 mod psk;
 mod relay_to_direct;
 mod restarts;
@@ -46,6 +47,7 @@ pub const ALL: &[Scenario] = &[
     restarts::SCENARIO,
     psk::SCENARIO,
     strangers::SCENARIO,
+    policy::SCENARIO,
     errors::SCENARIO,
     fifty::SCENARIO,
 ];

@@ -3,7 +3,9 @@
 //! They speak a line protocol on standard input and output, so the lab decides when both ends of
 //! a pair begin and end.
 
+pub mod listen;
 pub mod punch;
+pub mod rogue;
 pub mod stream;
 
 use std::io::BufRead;
