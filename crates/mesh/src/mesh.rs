@@ -36,7 +36,9 @@ pub struct Mesh {
     rng: Box<dyn CryptoRng + Send>,
     peers: BTreeMap<MachineId, Peer>,
     by_key: BTreeMap<WgPublicKey, MachineId>,
-    by_disco: BTreeMap<DiscoPublicKey, MachineId>,
+    /// Peers by the discovery key that they tell. Nothing keeps one from telling another's, so a key
+    /// alone is not proof of who speaks.
+    by_disco: BTreeMap<DiscoPublicKey, BTreeSet<MachineId>>,
     by_index: BTreeMap<u32, MachineId>,
     routes: RoutingTable,
     /// Where this machine may be reached, for call-me-maybe.
@@ -111,17 +113,6 @@ impl Mesh {
             Some(peer) if peer.record.wg_key != record.wg_key => self.remove_peer(id),
             _ => {}
         }
-        match record.kem_key {
-            Some(kem_key) => self.handshakes.upsert_peer(
-                record.wg_key,
-                PeerConfig {
-                    kem_key,
-                    pq: record.pq,
-                },
-            ),
-            // Without an agent there is no hybrid handshake, and without it no preshared key.
-            None => self.handshakes.remove_peer(&record.wg_key),
-        }
         let is_new = !self.peers.contains_key(&id);
         if is_new {
             let tunnel = self.wireguard.tunnel(&record.wg_key, now);
@@ -133,14 +124,53 @@ impl Mesh {
         let Some(peer) = self.peers.get_mut(&id) else {
             return false;
         };
-        peer.record = record.clone();
-        let networks = peer.networks();
-        self.filter.set_peer(id, &record.groups, &networks);
-        self.routes.remove_peer(id);
-        for network in networks {
-            self.routes.insert(network, id);
+        let old = std::mem::replace(&mut peer.record, record.clone());
+        self.filter.set_peer(id, &record.groups, &peer.networks());
+        if !is_new {
+            self.unroute(&old, Some(record));
         }
+        self.route(record);
+        match record.kem_key {
+            Some(kem_key) => self.handshakes.upsert_peer(
+                record.wg_key,
+                PeerConfig {
+                    kem_key,
+                    pq: record.pq,
+                },
+            ),
+            // Without an agent there is no hybrid handshake, and without it no preshared key.
+            None => {
+                self.handshakes.remove_peer(&record.wg_key);
+                self.end_session(id);
+            }
+        }
+        // A changed key or mode ends what was agreed under the old one.
+        self.drain_handshakes(now);
         is_new
+    }
+
+    fn route(&mut self, record: &PeerRecord) {
+        for addr in record.addresses() {
+            self.routes.insert_host(addr, record.id);
+        }
+        for net in &record.routes {
+            self.routes.insert_route(*net, record.id);
+        }
+    }
+
+    /// Takes a record's addresses and routes back, except those that `next` has too: they keep
+    /// their place.
+    fn unroute(&mut self, record: &PeerRecord, next: Option<&PeerRecord>) {
+        for addr in record.addresses() {
+            if next.is_none_or(|next| !next.addresses().contains(&addr)) {
+                self.routes.remove_host(addr, record.id);
+            }
+        }
+        for net in &record.routes {
+            if next.is_none_or(|next| !next.routes.contains(net)) {
+                self.routes.remove_route(*net, record.id);
+            }
+        }
     }
 
     /// Forgets a peer and all its keys.
@@ -151,7 +181,7 @@ impl Mesh {
         self.handshakes.remove_peer(&peer.record.wg_key);
         self.by_key.remove(&peer.record.wg_key);
         if let Some(key) = peer.disco_key {
-            self.by_disco.remove(&key);
+            self.disclaim_disco(&key, id);
         }
         for index in peer.indices() {
             self.by_index.remove(index);
@@ -160,7 +190,16 @@ impl Mesh {
             self.deadlines.remove(&(deadline, id));
         }
         self.filter.remove_peer(id);
-        self.routes.remove_peer(id);
+        self.unroute(&peer.record, None);
+    }
+
+    fn disclaim_disco(&mut self, key: &DiscoPublicKey, id: MachineId) {
+        if let Some(claimants) = self.by_disco.get_mut(key) {
+            claimants.remove(&id);
+            if claimants.is_empty() {
+                self.by_disco.remove(key);
+            }
+        }
     }
 
     /// The peers that the mesh has.
@@ -175,19 +214,21 @@ impl Mesh {
             return;
         };
         let report = &volatile.report;
-        if peer.disco_key != report.disco_key {
-            if let Some(old) = peer.disco_key.take() {
-                self.by_disco.remove(&old);
-                // The peer's process is a new one: nothing that its paths proved still holds.
-                peer.path.reset(now);
-            }
-            if let Some(key) = report.disco_key {
-                self.by_disco.insert(key, id);
-            }
-            peer.disco_key = report.disco_key;
+        let old = std::mem::replace(&mut peer.disco_key, report.disco_key);
+        if old.is_some() && old != report.disco_key {
+            // The peer's process is a new one: nothing that its paths proved still holds.
+            peer.path.reset(now);
         }
         peer.path.set_relay(report.home_region, now);
         peer.path.set_candidates(&report.endpoints, now);
+        if old != report.disco_key {
+            if let Some(old) = old {
+                self.disclaim_disco(&old, id);
+            }
+            if let Some(key) = report.disco_key {
+                self.by_disco.entry(key).or_default().insert(id);
+            }
+        }
         self.drain_path(id, now);
     }
 
@@ -206,14 +247,14 @@ impl Mesh {
         }
     }
 
-    /// A datagram to this address could not be sent.
-    pub fn send_failed(&mut self, to: SocketAddr, now: Instant) {
-        for id in self.peers.keys().copied().collect::<Vec<_>>() {
-            if let Some(peer) = self.peers.get_mut(&id) {
-                peer.path.send_failed(to, now);
-            }
-            self.drain_path(id, now);
-        }
+    /// A datagram for this peer could not be sent to this address.
+    pub fn send_failed(&mut self, peer: MachineId, to: SocketAddr, now: Instant) {
+        let id = peer;
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        peer.path.send_failed(to, now);
+        self.drain_path(id, now);
     }
 
     /// The answer to [`Output::NeedKemKey`]. A key that nobody asked for is ignored.
@@ -225,10 +266,14 @@ impl Mesh {
     /// When [`Mesh::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let peers = self.deadlines.first().map(|(at, _)| *at);
-        [peers, self.handshakes.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            peers,
+            self.handshakes.poll_timeout(),
+            self.filter.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Does what is due.
@@ -239,6 +284,9 @@ impl Mesh {
             }
             self.deadlines.pop_first();
             self.peer_timeout(id, now);
+        }
+        if self.filter.poll_timeout().is_some_and(|at| at <= now) {
+            self.filter.handle_timeout(now);
         }
         self.handshakes.handle_timeout(now);
         self.drain_handshakes(now);

@@ -12,6 +12,9 @@ pub enum Output {
     Udp {
         /// Where to.
         to: SocketAddr,
+        /// Whom for, to tell [`Mesh::send_failed`](crate::Mesh::send_failed). `None`: an answer to
+        /// somebody who has not proved who they are.
+        peer: Option<MachineId>,
         /// UDP payload.
         datagram: BytesMut,
     },

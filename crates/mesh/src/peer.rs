@@ -17,9 +17,10 @@ use crate::psk::PskSlots;
 use crate::status::{DropCounts, PeerStatus, PskStatus};
 use crate::tunnel::Tunnel;
 
-/// Session indices of ours that a peer may still use: gotatun keeps eight sessions, and a handshake
-/// at each end may be on its way.
-const MAX_INDICES: usize = 16;
+/// Session indices of ours that a peer may still use. A session lives for Reject-After-Time, 180 s,
+/// in which unanswered handshakes make one index each Rekey-Timeout, 5 s, at each end (whitepaper
+/// §6.1): fewer, and a session that works would lose its index to handshakes that do not.
+const MAX_INDICES: usize = 80;
 
 pub struct Peer {
     pub record: PeerRecord,

@@ -1,5 +1,6 @@
 //! Which peer an address belongs to.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -8,57 +9,96 @@ use ztna_proto::MachineId;
 
 /// Longest-prefix match over the peers' addresses and routes.
 ///
-/// Tailnet addresses are found by one exact look-up; routes, of which there are few, by prefix
-/// length from long to short.
+/// Tailnet addresses are found by one exact look-up, before any route: a route is no way to another
+/// machine's address. Routes, of which there are few, are found by prefix length from long to short.
+/// Where several peers bring one network, the first keeps it, and the next has it when that leaves.
 #[derive(Default)]
 pub struct RoutingTable {
-    hosts: BTreeMap<IpAddr, MachineId>,
+    hosts: BTreeMap<IpAddr, Claims>,
     /// Keyed by prefix length, longest first.
-    routes: BTreeMap<std::cmp::Reverse<u8>, BTreeMap<IpNet, MachineId>>,
+    routes: BTreeMap<Reverse<u8>, BTreeMap<IpNet, Claims>>,
 }
 
+/// Who brings a network, in the order in which they came. Never empty.
+type Claims = Vec<MachineId>;
+
 impl RoutingTable {
-    /// Adds a peer's network. The first peer to bring a network keeps it until it leaves.
-    pub fn insert(&mut self, net: IpNet, peer: MachineId) {
-        if net.prefix_len() == net.max_prefix_len() {
-            self.hosts.entry(net.addr()).or_insert(peer);
-        } else {
-            self.routes
-                .entry(std::cmp::Reverse(net.prefix_len()))
-                .or_default()
-                .entry(net.trunc())
-                .or_insert(peer);
+    /// Adds a peer's tailnet address.
+    pub fn insert_host(&mut self, addr: IpAddr, peer: MachineId) {
+        claim(self.hosts.entry(addr).or_default(), peer);
+    }
+
+    /// Removes a peer's tailnet address.
+    pub fn remove_host(&mut self, addr: IpAddr, peer: MachineId) {
+        waive(&mut self.hosts, &addr, peer);
+    }
+
+    /// Adds a network that a peer routes.
+    pub fn insert_route(&mut self, net: IpNet, peer: MachineId) {
+        let nets = self.routes.entry(Reverse(net.prefix_len())).or_default();
+        claim(nets.entry(net.trunc()).or_default(), peer);
+    }
+
+    /// Removes a network that a peer routes.
+    pub fn remove_route(&mut self, net: IpNet, peer: MachineId) {
+        let length = Reverse(net.prefix_len());
+        let Some(nets) = self.routes.get_mut(&length) else {
+            return;
+        };
+        waive(nets, &net.trunc(), peer);
+        if nets.is_empty() {
+            self.routes.remove(&length);
         }
     }
 
-    /// Removes everything that belongs to the peer.
-    pub fn remove_peer(&mut self, peer: MachineId) {
-        self.hosts.retain(|_, owner| *owner != peer);
-        for nets in self.routes.values_mut() {
-            nets.retain(|_, owner| *owner != peer);
-        }
-        self.routes.retain(|_, nets| !nets.is_empty());
+    /// The peer whose tailnet address this is.
+    pub fn host(&self, addr: IpAddr) -> Option<MachineId> {
+        self.hosts.get(&addr)?.first().copied()
     }
 
     /// The peer to which packets for this address go.
     pub fn lookup(&self, addr: IpAddr) -> Option<MachineId> {
-        if let Some(peer) = self.hosts.get(&addr) {
-            return Some(*peer);
-        }
-        self.routes.iter().find_map(|(length, nets)| {
-            let net = IpNet::new(addr, length.0).ok()?.trunc();
-            nets.get(&net).copied()
+        self.host(addr).or_else(|| {
+            self.routes.iter().find_map(|(length, nets)| {
+                let net = IpNet::new(addr, length.0).ok()?.trunc();
+                nets.get(&net)?.first().copied()
+            })
         })
     }
 }
 
+fn claim(claims: &mut Claims, peer: MachineId) {
+    if !claims.contains(&peer) {
+        claims.push(peer);
+    }
+}
+
+fn waive<K: Ord>(map: &mut BTreeMap<K, Claims>, key: &K, peer: MachineId) {
+    let Some(claims) = map.get_mut(key) else {
+        return;
+    };
+    claims.retain(|owner| *owner != peer);
+    if claims.is_empty() {
+        map.remove(key);
+    }
+}
+
+/// Source address of an IP packet (RFC 791 §3.1, RFC 8200 §3).
+pub fn source(packet: &[u8]) -> Option<IpAddr> {
+    address(packet, 12, 8)
+}
+
 /// Destination address of an IP packet (RFC 791 §3.1, RFC 8200 §3).
 pub fn destination(packet: &[u8]) -> Option<IpAddr> {
+    address(packet, 16, 24)
+}
+
+fn address(packet: &[u8], at_v4: usize, at_v6: usize) -> Option<IpAddr> {
     match packet.first()? >> 4 {
-        4 => <[u8; 4]>::try_from(packet.get(16..20)?)
+        4 => <[u8; 4]>::try_from(packet.get(at_v4..at_v4 + 4)?)
             .ok()
             .map(IpAddr::from),
-        6 => <[u8; 16]>::try_from(packet.get(24..40)?)
+        6 => <[u8; 16]>::try_from(packet.get(at_v6..at_v6 + 16)?)
             .ok()
             .map(IpAddr::from),
         _ => None,
@@ -84,33 +124,56 @@ pub fn stated_length(packet: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_longest_prefix_wins() {
-        let (a, b, c) = (
-            MachineId::generate(),
-            MachineId::generate(),
-            MachineId::generate(),
-        );
-        let mut table = RoutingTable::default();
-        table.insert("100.64.0.1/32".parse().unwrap(), a);
-        table.insert("10.0.0.0/8".parse().unwrap(), b);
-        table.insert("10.1.0.0/16".parse().unwrap(), c);
-        assert_eq!(table.lookup("100.64.0.1".parse().unwrap()), Some(a));
-        assert_eq!(table.lookup("10.2.0.1".parse().unwrap()), Some(b));
-        assert_eq!(table.lookup("10.1.9.9".parse().unwrap()), Some(c));
-        assert_eq!(table.lookup("192.0.2.1".parse().unwrap()), None);
-        assert_eq!(table.lookup("fd00::1".parse().unwrap()), None);
-        table.remove_peer(c);
-        assert_eq!(table.lookup("10.1.9.9".parse().unwrap()), Some(b));
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    fn addr(text: &str) -> IpAddr {
+        text.parse().unwrap()
     }
 
     #[test]
-    fn an_address_stays_with_the_peer_that_brought_it() {
-        let (a, b) = (MachineId::generate(), MachineId::generate());
+    fn the_longest_prefix_wins() {
+        let [a, b, c] = [(); 3].map(|()| MachineId::generate());
         let mut table = RoutingTable::default();
-        table.insert("100.64.0.1/32".parse().unwrap(), a);
-        table.insert("100.64.0.1/32".parse().unwrap(), b);
-        assert_eq!(table.lookup("100.64.0.1".parse().unwrap()), Some(a));
+        table.insert_host(addr("100.64.0.1"), a);
+        table.insert_route(net("10.0.0.0/8"), b);
+        table.insert_route(net("10.1.2.3/16"), c);
+        assert_eq!(table.lookup(addr("100.64.0.1")), Some(a));
+        assert_eq!(table.lookup(addr("10.2.0.1")), Some(b));
+        assert_eq!(table.lookup(addr("10.1.9.9")), Some(c));
+        assert_eq!(table.lookup(addr("192.0.2.1")), None);
+        assert_eq!(table.lookup(addr("fd00::1")), None);
+        table.remove_route(net("10.1.2.3/16"), c);
+        assert_eq!(table.lookup(addr("10.1.9.9")), Some(b));
+        table.remove_route(net("10.0.0.0/8"), b);
+        table.remove_host(addr("100.64.0.1"), a);
+        assert!(table.routes.is_empty() && table.hosts.is_empty());
+    }
+
+    #[test]
+    fn a_network_stays_with_the_peer_that_brought_it_until_that_leaves() {
+        let [a, b] = [(); 2].map(|()| MachineId::generate());
+        let mut table = RoutingTable::default();
+        for peer in [a, b] {
+            table.insert_host(addr("100.64.0.1"), peer);
+            table.insert_route(net("10.0.0.0/8"), peer);
+        }
+        assert_eq!(table.lookup(addr("100.64.0.1")), Some(a));
+        assert_eq!(table.lookup(addr("10.0.0.1")), Some(a));
+        table.remove_host(addr("100.64.0.1"), a);
+        table.remove_route(net("10.0.0.0/8"), a);
+        assert_eq!(table.lookup(addr("100.64.0.1")), Some(b));
+        assert_eq!(table.lookup(addr("10.0.0.1")), Some(b));
+    }
+
+    #[test]
+    fn no_route_takes_a_tailnet_address() {
+        let [owner, thief] = [(); 2].map(|()| MachineId::generate());
+        let mut table = RoutingTable::default();
+        table.insert_route(net("100.64.0.1/32"), thief);
+        table.insert_host(addr("100.64.0.1"), owner);
+        assert_eq!(table.lookup(addr("100.64.0.1")), Some(owner));
     }
 
     #[test]
@@ -119,7 +182,9 @@ mod tests {
         packet[0] = 0x45;
         packet[3] = 28;
         packet[16..20].copy_from_slice(&[100, 64, 0, 9]);
-        assert_eq!(destination(&packet), Some("100.64.0.9".parse().unwrap()));
+        packet[12..16].copy_from_slice(&[100, 64, 0, 8]);
+        assert_eq!(destination(&packet), Some(addr("100.64.0.9")));
+        assert_eq!(source(&packet), Some(addr("100.64.0.8")));
         assert_eq!(stated_length(&packet), Some(28));
         packet[3] = 29;
         assert_eq!(stated_length(&packet), None);

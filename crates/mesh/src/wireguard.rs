@@ -52,14 +52,17 @@ impl Gotatun {
 
 impl WireGuard for Gotatun {
     fn tunnel(&mut self, peer: &WgPublicKey, _now: Instant) -> Box<dyn Tunnel> {
-        let mut tunnel = GotatunTunnel(Tunn::new(
-            self.secret.clone(),
-            PublicKey::from(*peer.as_bytes()),
-            None,
-            None,
-            self.indices.clone(),
-            Arc::clone(&self.limiter),
-        ));
+        let mut tunnel = GotatunTunnel {
+            tunn: Tunn::new(
+                self.secret.clone(),
+                PublicKey::from(*peer.as_bytes()),
+                None,
+                None,
+                self.indices.clone(),
+                Arc::clone(&self.limiter),
+            ),
+            confirmed: false,
+        };
         tunnel.reset();
         Box::new(tunnel)
     }
@@ -86,12 +89,17 @@ impl WireGuard for Gotatun {
     }
 }
 
-struct GotatunTunnel(Tunn);
+struct GotatunTunnel {
+    tunn: Tunn,
+    /// Whether the peer has shown that it holds a session with us. A responder must not send before
+    /// (whitepaper §5.4.5); gotatun would, under its first session, which may be a replay's.
+    confirmed: bool,
+}
 
 impl GotatunTunnel {
     fn take(&mut self, datagram: BytesMut) -> Option<TunnResult> {
         let kind = Packet::from_bytes(datagram).try_into_wg().ok()?;
-        Some(self.0.handle_incoming_packet(kind))
+        Some(self.tunn.handle_incoming_packet(kind))
     }
 
     /// A response opens under the key that its sender answered with: one of ours, if it is honest.
@@ -101,11 +109,12 @@ impl GotatunTunnel {
         response: &BytesMut,
         psks: &mut dyn Iterator<Item = &[u8; 32]>,
     ) -> Received {
-        let own = self.0.preshared_key();
+        let mut own = self.tunn.preshared_key();
         let mut outcome = Received::Refused;
         for psk in psks {
-            self.0.set_preshared_key(Some(*psk));
+            self.tunn.set_preshared_key(Some(*psk));
             if let Some(TunnResult::WriteToNetwork(keepalive)) = self.take(response.clone()) {
+                self.confirmed = true;
                 outcome = Received::Reply {
                     datagram: into_bytes(keepalive),
                     established: true,
@@ -113,16 +122,23 @@ impl GotatunTunnel {
                 break;
             }
         }
-        self.0.set_preshared_key(own);
+        self.tunn.set_preshared_key(own);
+        own.zeroize();
         outcome
     }
 }
 
 impl Tunnel for GotatunTunnel {
     fn seal(&mut self, mut packet: BytesMut, _now: Instant) -> Result<BytesMut, BytesMut> {
+        if !self.confirmed {
+            return Err(packet);
+        }
         let length = packet.len();
         packet.resize(length.next_multiple_of(PADDING), 0);
-        match self.0.encapsulate_with_session(Packet::from_bytes(packet)) {
+        match self
+            .tunn
+            .encapsulate_with_session(Packet::from_bytes(packet))
+        {
             Ok(sealed) => Ok(into_bytes(WgKind::Data(sealed))),
             Err(mut packet) => {
                 let mut packet = std::mem::take(packet.buf_mut());
@@ -133,7 +149,7 @@ impl Tunnel for GotatunTunnel {
     }
 
     fn initiate(&mut self, force: bool, _now: Instant) -> Option<BytesMut> {
-        self.0
+        self.tunn
             .format_handshake_initiation(force)
             .map(|message| into_bytes(WgKind::HandshakeInit(message)))
     }
@@ -149,6 +165,7 @@ impl Tunnel for GotatunTunnel {
         }
         match self.take(datagram) {
             Some(TunnResult::WriteToTunnel(mut packet)) => {
+                self.confirmed = true;
                 Received::Packet(std::mem::take(packet.buf_mut()))
             }
             Some(TunnResult::WriteToNetwork(reply)) => Received::Reply {
@@ -161,23 +178,24 @@ impl Tunnel for GotatunTunnel {
     }
 
     fn tick(&mut self, _now: Instant) -> Option<BytesMut> {
-        self.0.update_timers().ok().flatten().map(into_bytes)
+        self.tunn.update_timers().ok().flatten().map(into_bytes)
     }
 
     fn set_psk(&mut self, psk: &[u8; 32]) {
-        self.0.set_preshared_key(Some(*psk));
+        self.tunn.set_preshared_key(Some(*psk));
     }
 
     fn reset(&mut self) {
-        self.0.reset();
+        self.tunn.reset();
+        self.confirmed = false;
         let mut random = [0; 32];
         rand::rng().fill_bytes(&mut random);
-        self.0.set_preshared_key(Some(random));
+        self.tunn.set_preshared_key(Some(random));
         random.zeroize();
     }
 
     fn session_age(&self) -> Option<Duration> {
-        self.0.time_since_last_handshake()
+        self.tunn.time_since_last_handshake()
     }
 }
 

@@ -19,7 +19,8 @@ const HOME_HYSTERESIS: Duration = Duration::from_millis(10);
 pub struct Endpoints {
     local: Vec<SocketAddr>,
     seen: BTreeMap<SocketAddr, Instant>,
-    latencies: BTreeMap<RegionId, Duration>,
+    /// How far each region is, and when that was measured.
+    latencies: BTreeMap<RegionId, (Duration, Instant)>,
 }
 
 impl Endpoints {
@@ -42,7 +43,7 @@ impl Endpoints {
         now: Instant,
     ) {
         self.seen.insert(seen, now);
-        self.latencies.insert(region, latency);
+        self.latencies.insert(region, (latency, now));
     }
 
     /// Every endpoint, own addresses first, without repetition.
@@ -70,23 +71,27 @@ impl Endpoints {
     }
 
     /// The region to call home: the nearest, and the present one unless another is clearly nearer.
-    /// Without any measurement the present one, or the first of `regions`.
+    /// Without any measurement the present one, or the first of `regions`. A region that has not
+    /// answered for long has no distance.
     pub fn home(
-        &self,
+        &mut self,
         present: Option<RegionId>,
         regions: &mut dyn Iterator<Item = RegionId>,
+        now: Instant,
     ) -> Option<RegionId> {
+        self.latencies
+            .retain(|_, (_, at)| now.duration_since(*at) < STUN_MEMORY);
         let regions: Vec<RegionId> = regions.collect();
         let present = present.filter(|region| regions.contains(region));
         let nearest = self
             .latencies
             .iter()
             .filter(|(region, _)| regions.contains(region))
-            .min_by_key(|(_, latency)| **latency);
-        let Some((nearest, latency)) = nearest else {
+            .min_by_key(|(_, (latency, _))| *latency);
+        let Some((nearest, (latency, _))) = nearest else {
             return present.or(regions.first().copied());
         };
-        match present.and_then(|region| Some((region, *self.latencies.get(&region)?))) {
+        match present.and_then(|region| Some((region, self.latencies.get(&region)?.0))) {
             Some((region, old))
                 if old.saturating_sub(*latency) < HOME_HYSTERESIS || *latency > old * 2 / 3 =>
             {
@@ -148,20 +153,20 @@ mod tests {
         let now = Instant::now();
         let regions = || [RegionId(1), RegionId(2)].into_iter();
         let mut endpoints = Endpoints::default();
-        assert_eq!(endpoints.home(None, &mut regions()), Some(RegionId(1)));
+        assert_eq!(endpoints.home(None, &mut regions(), now), Some(RegionId(1)));
         assert_eq!(
-            endpoints.home(Some(RegionId(2)), &mut regions()),
+            endpoints.home(Some(RegionId(2)), &mut regions(), now),
             Some(RegionId(2))
         );
         assert_eq!(
-            endpoints.home(Some(RegionId(7)), &mut regions()),
+            endpoints.home(Some(RegionId(7)), &mut regions(), now),
             Some(RegionId(1))
         );
 
         let mut measure = |region, ms| {
             let seen = addr("192.0.2.1:1");
             endpoints.stun_answer(RegionId(region), seen, Duration::from_millis(ms), now);
-            endpoints.home(Some(RegionId(1)), &mut regions())
+            endpoints.home(Some(RegionId(1)), &mut regions(), now)
         };
         measure(1, 40);
         assert_eq!(
@@ -175,7 +180,16 @@ mod tests {
             "nor is less than a third"
         );
         assert_eq!(measure(2, 20), Some(RegionId(2)));
-        assert_eq!(endpoints.home(None, &mut regions()), Some(RegionId(2)));
-        assert_eq!(endpoints.home(None, &mut std::iter::empty()), None);
+        assert_eq!(endpoints.home(None, &mut regions(), now), Some(RegionId(2)));
+        assert_eq!(endpoints.home(None, &mut std::iter::empty(), now), None);
+
+        // Region 2 falls silent.
+        let later = now + STUN_MEMORY;
+        let seen = addr("192.0.2.1:1");
+        endpoints.stun_answer(RegionId(1), seen, Duration::from_millis(90), later);
+        assert_eq!(
+            endpoints.home(Some(RegionId(2)), &mut regions(), later),
+            Some(RegionId(1))
+        );
     }
 }

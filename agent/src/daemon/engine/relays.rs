@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rand::RngExt;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout_at};
-use ztna_derp::client::{self, ClientConfig, ConnectError, Event, Receiver, Sender};
+use tokio::time::{Instant, sleep_until};
+use ztna_derp::client::{self, ClientConfig, ConnectError, Event, Receiver, SendError, Sender};
 use ztna_proto::relay::{RelayMap, RelayRegion};
 use ztna_proto::{RegionId, WgPrivateKey, WgPublicKey};
 
@@ -25,6 +25,9 @@ const IDLE: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause between two attempts: a relay that comes back is found in this time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// After a change of network a relay has to answer a ping within this time: the connection may hang
+/// on an address that is gone.
+const PROOF_TIME: Duration = Duration::from_secs(3);
 
 /// What comes from the relays.
 pub enum RelayEvent {
@@ -34,8 +37,6 @@ pub enum RelayEvent {
         from: WgPublicKey,
         packet: Bytes,
     },
-    /// A connection came or went; see [`Relays::home_state`].
-    Changed,
     /// A relay refused the ticket.
     TicketRefused,
 }
@@ -61,6 +62,7 @@ pub struct Relays {
 struct Connection {
     outbox: mpsc::Sender<(WgPublicKey, Bytes)>,
     home: watch::Sender<bool>,
+    network_changed: Arc<Notify>,
     state: Arc<Mutex<ConnectionState>>,
     task: JoinHandle<()>,
 }
@@ -72,7 +74,7 @@ impl Drop for Connection {
 }
 
 impl Relays {
-    /// No connections yet. Packets and changes go to `events`.
+    /// No connections yet. Packets and refusals go to `events`.
     pub fn new(key: WgPrivateKey, events: mpsc::Sender<RelayEvent>) -> Self {
         Self {
             key,
@@ -121,16 +123,23 @@ impl Relays {
             .map(|region| region.code.clone())
     }
 
-    /// The region to stay connected to.
+    /// The region to stay connected to. To be said again from time to time: a connection that ended
+    /// for want of use in the moment in which it became home is made anew.
     pub fn set_home(&mut self, home: Option<RegionId>) {
-        if self.home == home {
-            return;
-        }
-        self.home = home;
-        for (region, connection) in &self.connections {
-            connection.home.send_replace(Some(*region) == home);
+        if self.home != home {
+            self.home = home;
+            for (region, connection) in &self.connections {
+                connection.home.send_replace(Some(*region) == home);
+            }
         }
         self.connect_home();
+    }
+
+    /// This machine's addresses or routes changed: every connection has to prove itself.
+    pub fn network_changed(&self) {
+        for connection in self.connections.values() {
+            connection.network_changed.notify_one();
+        }
     }
 
     fn connect_home(&mut self) {
@@ -139,10 +148,14 @@ impl Relays {
         }
     }
 
-    /// Sends through a region's relay; connects to it if need be. `false`: dropped.
-    pub fn send(&mut self, region: RegionId, to: WgPublicKey, packet: Bytes) -> bool {
-        self.connection(region)
-            .is_some_and(|connection| connection.outbox.try_send((to, packet)).is_ok())
+    /// Sends through a region's relay; connects to it if need be. Never waits: what does not fit is
+    /// lost.
+    pub fn send(&mut self, region: RegionId, to: WgPublicKey, packet: Bytes) {
+        if let Some(connection) = self.connection(region)
+            && connection.outbox.try_send((to, packet)).is_err()
+        {
+            tracing::trace!(%region, "no room for a packet to the relay");
+        }
     }
 
     fn connection(&mut self, region: RegionId) -> Option<&Connection> {
@@ -165,19 +178,23 @@ impl Relays {
         let (outbox, inbox) = mpsc::channel(OUTBOX);
         let home = watch::Sender::new(Some(region.id) == self.home);
         let state = Arc::new(Mutex::new(ConnectionState::default()));
+        let network_changed = Arc::new(Notify::new());
         let runner = Runner {
             region,
             key: self.key.clone(),
             ticket: self.ticket.subscribe(),
             home: home.subscribe(),
+            network_changed: Arc::clone(&network_changed),
             inbox,
             waiting: VecDeque::new(),
+            last_packet: Instant::now(),
             state: Arc::clone(&state),
             events: self.events.clone(),
         };
         Connection {
             outbox,
             home,
+            network_changed,
             state,
             task: tokio::spawn(runner.run()),
         }
@@ -202,9 +219,12 @@ struct Runner {
     key: WgPrivateKey,
     ticket: watch::Receiver<Option<String>>,
     home: watch::Receiver<bool>,
+    network_changed: Arc<Notify>,
     inbox: mpsc::Receiver<(WgPublicKey, Bytes)>,
     /// Packets that wait for the connection, with the time they came.
     waiting: VecDeque<(Instant, WgPublicKey, Bytes)>,
+    /// When a packet came last, from either side.
+    last_packet: Instant,
     state: Arc<Mutex<ConnectionState>>,
     events: mpsc::Sender<RelayEvent>,
 }
@@ -224,10 +244,10 @@ impl Runner {
                 Ok((sender, receiver)) => {
                     pause = FIRST_PAUSE;
                     tracing::info!(region = %self.region.code, "relay connected");
-                    self.set_state(true, None).await;
+                    self.set_state(true, None);
                     match self.serve(&sender, receiver).await {
                         End::Idle => {
-                            self.set_state(false, None).await;
+                            self.set_state(false, None);
                             return;
                         }
                         End::Lost(why) => why,
@@ -236,11 +256,19 @@ impl Runner {
                 Err(why) => why,
             };
             tracing::info!(region = %self.region.code, why = failure, "relay not connected");
-            self.set_state(false, Some(failure)).await;
+            self.set_state(false, Some(failure));
+            if !self.is_needed() {
+                return;
+            }
             let jitter = rand::rng().random_range(0.5..1.0);
             self.wait(Instant::now() + pause.mul_f64(jitter)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Whether anybody wants this connection.
+    fn is_needed(&self) -> bool {
+        *self.home.borrow() || self.last_packet.elapsed() < IDLE
     }
 
     /// Tries the region's relays in their order.
@@ -271,7 +299,7 @@ impl Runner {
             let result = loop {
                 tokio::select! {
                     result = &mut connecting => break result,
-                    Some((to, packet)) = self.inbox.recv() => keep(&mut self.waiting, to, packet),
+                    Some((to, packet)) = self.inbox.recv() => self.keep(to, packet),
                 }
             };
             match result {
@@ -291,43 +319,49 @@ impl Runner {
     async fn serve(&mut self, sender: &Sender, mut receiver: Receiver) -> End {
         let is_home = *self.home.borrow_and_update();
         let now = Instant::now();
-        let fresh = |(since, ..): &(Instant, _, _)| now.duration_since(*since) < MAX_WAIT;
         let mut sent = sender.note_preferred(is_home);
-        for (_, to, packet) in self.waiting.drain(..).filter(fresh) {
-            sent = sent.and(sender.try_send(to, packet));
+        for (since, to, packet) in self.waiting.drain(..) {
+            if now.duration_since(since) < MAX_WAIT {
+                sent = sent.and(forward(sender, to, packet));
+            }
         }
-        let mut last_packet = now;
+        let mut answer_by: Option<Instant> = None;
         loop {
             if let Err(error) = sent {
                 return End::Lost(error.to_string());
             }
-            let idle_at = last_packet + IDLE;
             let is_home = *self.home.borrow();
+            let idle_at = self.last_packet + IDLE;
+            let proof_at = answer_by.unwrap_or(now);
             tokio::select! {
                 message = self.inbox.recv() => {
                     let Some((to, packet)) = message else { return End::Idle };
-                    last_packet = Instant::now();
-                    sent = sender.try_send(to, packet);
+                    self.last_packet = Instant::now();
+                    sent = forward(sender, to, packet);
                 }
-                event = receiver.next() => match event {
-                    Ok(Event::Packet { from, packet }) => {
-                        last_packet = Instant::now();
-                        let event = RelayEvent::Packet { region: self.region.id, from, packet };
-                        if self.events.send(event).await.is_err() {
-                            return End::Idle;
+                event = receiver.next() => {
+                    answer_by = None;
+                    match event {
+                        Ok(Event::Packet { from, packet }) => {
+                            self.last_packet = Instant::now();
+                            let region = self.region.id;
+                            let event = RelayEvent::Packet { region, from, packet };
+                            if self.events.send(event).await.is_err() {
+                                return End::Idle;
+                            }
                         }
+                        Ok(Event::Health(problem)) if !problem.is_empty() => {
+                            tracing::warn!(region = %self.region.code, problem, "relay reports");
+                        }
+                        Ok(Event::Restarting { reconnect_in, .. }) => {
+                            tracing::info!(region = %self.region.code, "relay restarts");
+                            self.wait(Instant::now() + reconnect_in.min(LONGEST_PAUSE)).await;
+                            return End::Lost("the relay restarts".to_owned());
+                        }
+                        Ok(_) => {}
+                        Err(error) => return End::Lost(error.to_string()),
                     }
-                    Ok(Event::Health(problem)) if !problem.is_empty() => {
-                        tracing::warn!(region = %self.region.code, problem, "relay reports");
-                    }
-                    Ok(Event::Restarting { reconnect_in, .. }) => {
-                        tracing::info!(region = %self.region.code, "relay restarts");
-                        self.wait(Instant::now() + reconnect_in.min(LONGEST_PAUSE)).await;
-                        return End::Lost("the relay restarts".to_owned());
-                    }
-                    Ok(_) => {}
-                    Err(error) => return End::Lost(error.to_string()),
-                },
+                }
                 Ok(()) = self.home.changed() => {
                     sent = sender.note_preferred(*self.home.borrow_and_update());
                 }
@@ -335,30 +369,50 @@ impl Runner {
                     let ticket = self.ticket.borrow_and_update().clone();
                     sent = ticket.map_or(Ok(()), |ticket| sender.renew_ticket(ticket));
                 }
+                () = self.network_changed.notified() => {
+                    answer_by = Some(Instant::now() + PROOF_TIME);
+                    sent = sender.ping();
+                }
+                () = sleep_until(proof_at), if answer_by.is_some() => {
+                    return End::Lost("no answer since the network changed".to_owned());
+                }
                 () = sleep_until(idle_at), if !is_home => return End::Idle,
             }
         }
     }
 
-    /// Waits, and keeps the packets that come meanwhile.
+    /// Waits, and keeps the packets that come meanwhile. A change of network ends the wait.
     async fn wait(&mut self, until: Instant) {
-        while let Ok(Some((to, packet))) = timeout_at(until, self.inbox.recv()).await {
-            keep(&mut self.waiting, to, packet);
+        loop {
+            tokio::select! {
+                Some((to, packet)) = self.inbox.recv() => self.keep(to, packet),
+                () = self.network_changed.notified() => return,
+                () = sleep_until(until) => return,
+            }
         }
-        sleep_until(until).await;
     }
 
-    async fn set_state(&self, connected: bool, error: Option<String>) {
+    fn keep(&mut self, to: WgPublicKey, packet: Bytes) {
+        self.last_packet = Instant::now();
+        if self.waiting.len() == MAX_WAITING {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back((self.last_packet, to, packet));
+    }
+
+    fn set_state(&self, connected: bool, error: Option<String>) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) =
             ConnectionState { connected, error };
-        // Fails only when the engine is gone, and this task with it.
-        let _ = self.events.send(RelayEvent::Changed).await;
     }
 }
 
-fn keep(waiting: &mut VecDeque<(Instant, WgPublicKey, Bytes)>, to: WgPublicKey, packet: Bytes) {
-    if waiting.len() == MAX_WAITING {
-        waiting.pop_front();
+/// Queues a packet. One that the relay would not take is lost, and costs the others nothing.
+fn forward(sender: &Sender, to: WgPublicKey, packet: Bytes) -> Result<(), SendError> {
+    match sender.try_send(to, packet) {
+        Err(error @ (SendError::RateLimited | SendError::TooLong(_))) => {
+            tracing::trace!(%error, "packet not sent by relay");
+            Ok(())
+        }
+        result => result,
     }
-    waiting.push_back((Instant::now(), to, packet));
 }

@@ -24,6 +24,10 @@ use crate::platform::{NetworkMonitor, TunReader, TunWriter};
 
 /// Packets from relays on their way to the loop.
 const RELAY_CHANNEL: usize = 1024;
+/// Packets from relays that are taken before other things have their turn.
+const RELAY_BATCH: usize = 128;
+/// Room behind a packet for WireGuard's padding, so that sealing need not move it.
+const PADDING_ROOM: usize = 16;
 /// Endpoints and home region are looked at anew this often at least, if anything happens at all.
 const REFRESH: Duration = Duration::from_secs(1);
 /// A fresh ticket is asked for this often at most.
@@ -158,8 +162,15 @@ impl Engine {
                     Ok(batch) => {
                         let now = now();
                         for packet in batch {
-                            self.mesh.handle_tun(BytesMut::from(&*packet), now);
+                            let mut owned = BytesMut::with_capacity(packet.len() + PADDING_ROOM);
+                            owned.extend_from_slice(packet);
+                            self.mesh.handle_tun(owned, now);
                         }
+                    }
+                    // Not the device's: what the kernel handed over cannot be cut into packets. Any
+                    // program on this machine can make such a thing.
+                    Err(error) if error.raw_os_error().is_none() => {
+                        tracing::debug!(%error, "unusable packet from the TUN device");
                     }
                     Err(error) => {
                         let why = format!("the TUN device is gone: {error}");
@@ -180,7 +191,8 @@ impl Engine {
                 }
                 Some(event) = inputs.relays.recv() => {
                     self.handle_relay_event(event);
-                    while let Ok(event) = inputs.relays.try_recv() {
+                    for _ in 1..RELAY_BATCH {
+                        let Ok(event) = inputs.relays.try_recv() else { break };
                         self.handle_relay_event(event);
                     }
                 }
@@ -196,6 +208,7 @@ impl Engine {
                 () = inputs.network.changed() => {
                     tracing::info!("network changed");
                     self.set_addresses(&inputs.network);
+                    self.relays.network_changed();
                     self.mesh.network_changed(now());
                 }
                 () = self.stun.looked_up() => {}
@@ -220,7 +233,7 @@ impl Engine {
         let at = Instant::now();
         self.mesh.handle_timeout(at.into_std());
         for (to, request) in self.stun.requests(at) {
-            let burst = Burst::new(to, BytesMut::from(request.as_slice()));
+            let burst = Burst::new(to, None, BytesMut::from(request.as_slice()));
             if let Err(error) = udp.send(&burst).await {
                 tracing::debug!(%to, %error, "STUN request not sent");
             }
@@ -250,7 +263,6 @@ impl Engine {
                 self.mesh
                     .handle_relay(region, from, BytesMut::from(&packet[..]), now());
             }
-            RelayEvent::Changed => {}
             RelayEvent::TicketRefused => {
                 let at = Instant::now();
                 let recently = |asked: Instant| at.duration_since(asked) < TICKET_PAUSE;
@@ -302,8 +314,8 @@ impl Engine {
                 }
                 self.mesh.set_filter(netmap.filter());
                 if self.relays.set_map(netmap.relays()) {
-                    self.stun.set_map(netmap.relays());
                     self.refresh_at = Instant::from_std(now);
+                    self.stun.set_map(netmap.relays(), self.refresh_at);
                 }
             }
             Update::Ticket(_) | Update::InSync | Update::Ended(_) | Update::Ignored => {}
@@ -314,7 +326,7 @@ impl Engine {
         self.endpoints
             .set_local(&network.addresses(), self.config.port);
         self.refresh_at = Instant::now();
-        self.stun.start_round(self.refresh_at);
+        self.stun.network_changed(self.refresh_at);
     }
 
     /// Tells the control plane and the mesh where this machine is, if that changed.
@@ -322,7 +334,10 @@ impl Engine {
         self.refresh_at = Instant::now() + REFRESH;
         let endpoints = self.endpoints.list(Instant::now());
         if self.stun.is_settled() || self.endpoints.is_measured() {
-            self.home = self.endpoints.home(self.home, &mut self.relays.regions());
+            let now = Instant::now();
+            self.home = self
+                .endpoints
+                .home(self.home, &mut self.relays.regions(), now);
             self.relays.set_home(self.home);
         }
         let report = VolatileReport {
@@ -350,47 +365,54 @@ impl Engine {
         self.events.try_send(event).is_ok()
     }
 
-    /// Carries out what the mesh wants.
+    /// Carries out what the mesh wants, also of what could not be carried out: the mesh leaves an
+    /// address that cannot be sent to alone for a while, so this ends.
     async fn flush(&mut self, udp: &UdpPort) {
-        while let Some(output) = self.mesh.poll_output() {
-            match output {
-                Output::Udp { to, datagram } => self.enqueue(to, datagram, udp.max_segments()),
-                Output::Tun(packet) => self.packets.push(packet),
-                Output::Relay {
-                    region,
-                    peer,
-                    datagram,
-                } => {
-                    self.relays.send(region, peer, datagram.freeze());
-                }
-                Output::NeedKemKey(hash) => {
-                    self.emit(EngineEvent::NeedKemKey(hash));
-                }
-                Output::Event(event) => tell(&event),
+        loop {
+            self.collect(udp.max_segments());
+            if self.packets.is_empty() && self.bursts.is_empty() {
+                return;
             }
-        }
-        if !self.packets.is_empty() {
             let packets = self.packets.iter().map(AsRef::as_ref);
             if let Err(error) = self.tun.send(packets).await {
                 tracing::debug!(%error, "the TUN device refused packets");
             }
             self.packets.clear();
-        }
-        for burst in std::mem::take(&mut self.bursts) {
-            if let Err(error) = udp.send(&burst).await {
-                tracing::trace!(to = %burst.to, %error, "not sent");
-                self.mesh.send_failed(burst.to, now());
+            for burst in self.bursts.drain(..) {
+                if let Err(error) = udp.send(&burst).await {
+                    tracing::trace!(to = %burst.to, %error, "not sent");
+                    if let Some(peer) = burst.peer {
+                        self.mesh.send_failed(peer, burst.to, now());
+                    }
+                }
             }
         }
     }
 
-    fn enqueue(&mut self, to: SocketAddr, datagram: BytesMut, max: usize) {
-        let left = match self.bursts.last_mut() {
-            Some(burst) => burst.push(to, datagram, max),
-            None => Some(datagram),
-        };
-        if let Some(datagram) = left {
-            self.bursts.push(Burst::new(to, datagram));
+    /// Sorts what the mesh wants by where it goes.
+    fn collect(&mut self, max_segments: usize) {
+        while let Some(output) = self.mesh.poll_output() {
+            match output {
+                Output::Udp { to, peer, datagram } => {
+                    let left = match self.bursts.last_mut() {
+                        Some(burst) => burst.push(to, peer, datagram, max_segments),
+                        None => Some(datagram),
+                    };
+                    if let Some(datagram) = left {
+                        self.bursts.push(Burst::new(to, peer, datagram));
+                    }
+                }
+                Output::Tun(packet) => self.packets.push(packet),
+                Output::Relay {
+                    region,
+                    peer,
+                    datagram,
+                } => self.relays.send(region, peer, datagram.freeze()),
+                Output::NeedKemKey(hash) => {
+                    self.emit(EngineEvent::NeedKemKey(hash));
+                }
+                Output::Event(event) => tell(&event),
+            }
         }
     }
 }

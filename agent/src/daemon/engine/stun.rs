@@ -27,8 +27,19 @@ pub struct Stun {
     pending: BTreeMap<SocketAddr, Pending>,
     tries: u32,
     next: Option<Instant>,
+    /// Every service of the relay map.
+    services: Vec<Service>,
+    /// Those of them that have no address yet.
+    unresolved: Vec<Service>,
     /// Look-ups of names on their way.
-    lookups: JoinSet<Vec<(RegionId, SocketAddr)>>,
+    lookups: JoinSet<(Service, Vec<SocketAddr>)>,
+}
+
+#[derive(Clone)]
+struct Service {
+    region: RegionId,
+    node: RelayNode,
+    port: u16,
 }
 
 struct Pending {
@@ -45,31 +56,59 @@ impl Stun {
             pending: BTreeMap::new(),
             tries: 0,
             next: None,
+            services: Vec::new(),
+            unresolved: Vec::new(),
             lookups: JoinSet::new(),
         }
     }
 
     /// Whom to ask. Names are looked up in the background; see [`Stun::looked_up`].
-    pub fn set_map(&mut self, map: &RelayMap) {
+    pub fn set_map(&mut self, map: &RelayMap, now: Instant) {
+        let nodes = map.regions.values().flat_map(|region| {
+            let of_region = |node: &RelayNode| {
+                Some(Service {
+                    region: region.id,
+                    node: node.clone(),
+                    port: node.stun_port?,
+                })
+            };
+            region.nodes.iter().filter_map(of_region)
+        });
+        self.services = nodes.collect();
+        self.network_changed(now);
+    }
+
+    /// Other networks, other names and other paths: everything is looked up and asked anew.
+    pub fn network_changed(&mut self, now: Instant) {
         self.lookups = JoinSet::new();
         self.targets.clear();
-        for region in map.regions.values() {
-            for node in &region.nodes {
-                let Some(port) = node.stun_port else { continue };
-                let (region, node) = (region.id, node.clone());
-                self.lookups
-                    .spawn(async move { look_up(region, &node, port).await });
-            }
+        self.unresolved = self.services.clone();
+        self.look_up_unresolved();
+        self.start_round(now);
+    }
+
+    fn look_up_unresolved(&mut self) {
+        for service in self.unresolved.drain(..) {
+            self.lookups.spawn(async move {
+                let found = look_up(&service).await;
+                (service, found)
+            });
         }
     }
 
     /// Waits for a look-up, and begins a round when one has come. Dropping the future loses none.
     pub async fn looked_up(&mut self) {
         match self.lookups.join_next().await {
-            Some(Ok(found)) => {
+            Some(Ok((service, found))) => {
                 let room = MAX_TARGETS.saturating_sub(self.targets.len());
-                self.targets.extend(found.into_iter().take(room));
-                self.start_round(Instant::now());
+                let targets = found.iter().map(|addr| (service.region, *addr));
+                self.targets.extend(targets.take(room));
+                if found.is_empty() {
+                    // After the next round.
+                    self.unresolved.push(service);
+                } else {
+                    self.start_round(Instant::now());
+                }
             }
             Some(Err(_)) => {}
             None => std::future::pending().await,
@@ -77,10 +116,10 @@ impl Stun {
     }
 
     /// Asks everybody anew, now.
-    pub fn start_round(&mut self, now: Instant) {
+    fn start_round(&mut self, now: Instant) {
         self.pending.clear();
         self.tries = 0;
-        self.next = (!self.targets.is_empty()).then_some(now);
+        self.next = (!self.services.is_empty()).then_some(now);
     }
 
     /// When [`Stun::requests`] wants to be called.
@@ -119,6 +158,7 @@ impl Stun {
         self.tries += 1;
         if self.pending.is_empty() || self.tries > TRIES {
             self.tries = 0;
+            self.look_up_unresolved();
             self.next = Some(now + Duration::from_secs_f64(rand::rng().random_range(ROUND)));
             return Vec::new();
         }
@@ -147,24 +187,22 @@ impl Stun {
     }
 }
 
-async fn look_up(region: RegionId, node: &RelayNode, port: u16) -> Vec<(RegionId, SocketAddr)> {
+/// One address of each family, which tell all there is to know. None: ask again later.
+async fn look_up(service: &Service) -> Vec<SocketAddr> {
+    let Service { node, port, .. } = service;
     let known = node
         .addresses
         .iter()
         .copied()
         .chain(node.host.parse::<IpAddr>());
-    let mut addresses: Vec<SocketAddr> = known.map(|ip| SocketAddr::new(ip, port)).collect();
+    let mut addresses: Vec<SocketAddr> = known.map(|ip| SocketAddr::new(ip, *port)).collect();
     if addresses.is_empty() {
-        match tokio::net::lookup_host((node.host.as_str(), port)).await {
+        match tokio::net::lookup_host((node.host.as_str(), *port)).await {
             Ok(found) => addresses.extend(found),
-            Err(error) => tracing::warn!(host = node.host, %error, "cannot look up STUN service"),
+            Err(error) => tracing::info!(host = node.host, %error, "cannot look up STUN service"),
         }
     }
-    // One of each family tells all there is to know.
     let v4 = addresses.iter().find(|addr| addr.is_ipv4());
     let v6 = addresses.iter().find(|addr| addr.is_ipv6());
-    v4.into_iter()
-        .chain(v6)
-        .map(|addr| (region, *addr))
-        .collect()
+    v4.into_iter().chain(v6).copied().collect()
 }

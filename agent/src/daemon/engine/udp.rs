@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
+use ztna_proto::MachineId;
 
 /// Kernel receive buffer asked for: 10 ms at 5 Gbit/s. The kernel may grant less.
 const RECEIVE_BUFFER: usize = 7 << 20;
@@ -102,12 +103,13 @@ impl UdpPort {
     /// Opens the port, or any port if it is 0.
     ///
     /// # Errors
-    /// The port is in use, or the system has no sockets left.
+    /// The port is in use by either family, or the system has no sockets left.
     pub fn bind(port: u16) -> io::Result<Self> {
         let v4 = Family::bind((IpAddr::from(Ipv4Addr::UNSPECIFIED), port).into())?;
         let port = v4.io.local_addr()?.port();
         let v6 = match Family::bind((IpAddr::from(Ipv6Addr::UNSPECIFIED), port).into()) {
             Ok(v6) => Some(v6),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
             Err(error) => {
                 tracing::debug!(%error, port, "no IPv6 socket");
                 None
@@ -186,6 +188,8 @@ impl UdpPort {
 /// Datagrams to one address that leave in one system call: all of one size, the last maybe shorter.
 pub struct Burst {
     pub to: SocketAddr,
+    /// Whom for, if that is known.
+    pub peer: Option<MachineId>,
     segment: usize,
     contents: BytesMut,
     count: usize,
@@ -193,9 +197,10 @@ pub struct Burst {
 
 impl Burst {
     /// A burst of one.
-    pub fn new(to: SocketAddr, datagram: BytesMut) -> Self {
+    pub fn new(to: SocketAddr, peer: Option<MachineId>, datagram: BytesMut) -> Self {
         Self {
             to,
+            peer,
             segment: datagram.len(),
             contents: datagram,
             count: 1,
@@ -203,9 +208,16 @@ impl Burst {
     }
 
     /// Adds a datagram, or gives it back if it does not fit this burst.
-    pub fn push(&mut self, to: SocketAddr, datagram: BytesMut, max: usize) -> Option<BytesMut> {
+    pub fn push(
+        &mut self,
+        to: SocketAddr,
+        peer: Option<MachineId>,
+        datagram: BytesMut,
+        max: usize,
+    ) -> Option<BytesMut> {
         let closed = self.contents.len() != self.segment * self.count;
         let fits = to == self.to
+            && peer == self.peer
             && !closed
             && self.count < max
             && datagram.len() <= self.segment
@@ -240,26 +252,36 @@ mod tests {
     #[test]
     fn a_burst_takes_equal_datagrams_and_a_shorter_last_one() {
         let to: SocketAddr = "192.0.2.1:1".parse().unwrap();
-        let mut burst = Burst::new(to, bytes(100));
-        assert!(burst.push(to, bytes(100), 64).is_none());
+        let mut burst = Burst::new(to, None, bytes(100));
+        assert!(burst.push(to, None, bytes(100), 64).is_none());
         assert!(
             burst
-                .push("192.0.2.2:1".parse().unwrap(), bytes(100), 64)
+                .push("192.0.2.2:1".parse().unwrap(), None, bytes(100), 64)
                 .is_some()
         );
-        assert!(burst.push(to, bytes(101), 64).is_some());
-        assert!(burst.push(to, bytes(40), 64).is_none());
+        assert!(burst.push(to, None, bytes(101), 64).is_some());
+        assert!(burst.push(to, None, bytes(40), 64).is_none());
         assert!(
-            burst.push(to, bytes(40), 64).is_some(),
+            burst.push(to, None, bytes(40), 64).is_some(),
             "nothing follows a shorter one"
         );
         assert_eq!(burst.contents.len(), 240);
 
-        let mut burst = Burst::new(to, bytes(1400));
+        let mut burst = Burst::new(to, None, bytes(1400));
         let taken = (1..100)
-            .filter(|_| burst.push(to, bytes(1400), 64).is_none())
+            .filter(|_| burst.push(to, None, bytes(1400), 64).is_none())
             .count();
         assert!(taken < 64 && burst.contents.len() <= MAX_BURST);
+    }
+
+    #[tokio::test]
+    async fn a_port_is_taken_in_both_families_or_not_at_all() {
+        let taken = std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let Err(error) = UdpPort::bind(port) else {
+            panic!("port {port} was taken twice");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 
     #[tokio::test]
@@ -267,15 +289,15 @@ mod tests {
         let mut receiver = UdpPort::bind(0).unwrap();
         let sender = UdpPort::bind(0).unwrap();
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, receiver.port().unwrap()));
-        let mut burst = Burst::new(to, bytes(1000));
+        let mut burst = Burst::new(to, None, bytes(1000));
         for _ in 0..9 {
             assert!(
                 burst
-                    .push(to, bytes(1000), sender.max_segments().max(10))
+                    .push(to, None, bytes(1000), sender.max_segments().max(10))
                     .is_none()
             );
         }
-        assert!(burst.push(to, bytes(7), 64).is_none());
+        assert!(burst.push(to, None, bytes(7), 64).is_none());
         sender.send(&burst).await.unwrap();
         let mut received = Vec::new();
         while received.len() < 11 {

@@ -13,7 +13,7 @@ use ztna_proto::{MachineId, RegionId, WgPublicKey};
 use super::Mesh;
 use crate::demux::{Kind, classify};
 use crate::output::Output;
-use crate::routing::stated_length;
+use crate::routing::{source, stated_length};
 use crate::tunnel::{Admission, Received, is_initiation, is_response, receiver_index};
 
 /// Where a datagram came from.
@@ -72,6 +72,11 @@ impl Mesh {
     }
 
     fn handle_datagram(&mut self, origin: Origin, datagram: BytesMut, now: Instant) {
+        if let Origin::Relay(_, sender) = origin
+            && !self.by_key.contains_key(&sender)
+        {
+            return self.drops.count("unknown_relay_sender");
+        }
         match classify(&datagram) {
             Kind::WireGuard => self.handle_wireguard(origin, datagram, now),
             Kind::Disco => self.handle_disco(origin, &datagram, now),
@@ -89,34 +94,53 @@ impl Mesh {
 
     fn handle_disco(&mut self, origin: Origin, datagram: &[u8], now: Instant) {
         let sender = ztna_disco::sender(datagram);
-        let Some(id) = sender.and_then(|key| self.by_disco.get(&key)).copied() else {
+        let Some(claimants) = sender.and_then(|key| self.by_disco.get(&key)).cloned() else {
             self.drops.count("unknown_disco_key");
             return;
         };
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Ok((_, message)) = self.keyring.open(datagram) else {
+            self.drops.count("bad_disco");
             return;
+        };
+        // Who tells another's discovery key cannot seal under it, and must not get what the other
+        // has sealed: so the message goes to whom its contents fit.
+        let mut taken = false;
+        for id in claimants {
+            taken |= self.take_disco(id, origin, &message, now);
+        }
+        if !taken {
+            self.drops.count("bad_disco");
+        }
+    }
+
+    /// Gives a discovery message to a peer's path, if it can be that peer's. Says whether it can.
+    fn take_disco(
+        &mut self,
+        id: MachineId,
+        origin: Origin,
+        message: &Message,
+        now: Instant,
+    ) -> bool {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return false;
         };
         if !origin.may_be(&peer.record.wg_key) {
-            self.drops.count("wrong_relay_sender");
-            return;
+            return false;
         }
-        let Ok((_, message)) = self.keyring.open(datagram) else {
-            peer.drops.count("bad_disco");
-            return;
-        };
         match (message, origin) {
-            (Message::Ping { tx, wg_key, .. }, _) if wg_key == peer.record.wg_key => {
-                peer.path.handle_ping(tx, origin.via(), now);
+            (Message::Ping { tx, wg_key, .. }, _) if *wg_key == peer.record.wg_key => {
+                peer.path.handle_ping(*tx, origin.via(), now);
             }
-            (Message::Ping { .. }, _) => peer.drops.count("bad_disco"),
-            (Message::Pong { tx, .. }, _) => peer.path.handle_pong(tx, origin.via(), now),
-            (Message::CallMeMaybe { endpoints }, Origin::Relay(..)) => {
-                peer.path.handle_call_me_maybe(&endpoints, now);
-            }
+            // Its transaction says which ping it answers, and so to whom.
+            (Message::Pong { tx, .. }, _) => peer.path.handle_pong(*tx, origin.via(), now),
             // Only by relay: there the sender has proved its WireGuard key.
-            (Message::CallMeMaybe { .. }, Origin::Udp(_)) => peer.drops.count("bad_disco"),
+            (Message::CallMeMaybe { endpoints }, Origin::Relay(..)) => {
+                peer.path.handle_call_me_maybe(endpoints, now);
+            }
+            (Message::Ping { .. } | Message::CallMeMaybe { .. }, _) => return false,
         }
         self.drain_path(id, now);
+        true
     }
 
     fn handle_wireguard(&mut self, origin: Origin, datagram: BytesMut, now: Instant) {
@@ -141,6 +165,14 @@ impl Mesh {
             self.drops.count("wrong_relay_sender");
             return;
         }
+        if peer.psk.installed().is_none() {
+            // The peer speaks of a session, and this end has forgotten all: it began anew. Whatever
+            // WireGuard agreed on now would be under a key that nobody else knows.
+            peer.drops.count("no_psk");
+            self.handshakes.want_epoch(&peer.record.wg_key, now);
+            self.drain_handshakes(now);
+            return;
+        }
         // A response may be under the key that its sender installed and that we wait to have
         // confirmed.
         let pending = is_response(&datagram)
@@ -150,10 +182,6 @@ impl Mesh {
             let mut psks = peer.psk.candidates().chain(pending.iter().map(Psk::expose));
             peer.tunnel.receive(datagram, &mut psks, now)
         };
-        if peer.psk.installed().is_none() {
-            // The peer speaks of a session, and this end has forgotten all: it began anew.
-            self.handshakes.want_epoch(&peer.record.wg_key, now);
-        }
         if !matches!(received, Received::Refused) {
             peer.path.data_received(origin.via(), now);
         }
@@ -208,7 +236,11 @@ impl Mesh {
 
     fn reply(&mut self, origin: Origin, datagram: BytesMut) {
         self.outputs.push_back(match origin {
-            Origin::Udp(to) => Output::Udp { to, datagram },
+            Origin::Udp(to) => Output::Udp {
+                to,
+                peer: None,
+                datagram,
+            },
             Origin::Relay(region, peer) => Output::Relay {
                 region,
                 peer,
@@ -227,6 +259,15 @@ impl Mesh {
             return;
         };
         packet.truncate(length);
+        // A route, even one to everywhere, does not let a peer speak for another machine.
+        let is_spoofed = source(&packet).is_some_and(|addr| {
+            self.own_networks.iter().any(|own| own.contains(&addr))
+                || self.routes.host(addr).is_some_and(|owner| owner != id)
+        });
+        if is_spoofed {
+            peer.drops.count("spoofed_source");
+            return;
+        }
         match self.filter.check(Direction::Inbound, id, &packet, now) {
             Verdict::Allow => {
                 peer.rx_bytes += length as u64;

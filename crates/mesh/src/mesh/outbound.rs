@@ -8,7 +8,7 @@ use ztna_disco::Message;
 use ztna_filter::{Direction, Verdict};
 use ztna_handshake::{Destination, Output as HandshakeOutput, Role, Source, fragments};
 use ztna_path::{Output as PathOutput, Via};
-use ztna_proto::{MachineId, WgPublicKey};
+use ztna_proto::{MachineId, RegionId, WgPublicKey};
 
 use super::Mesh;
 use crate::config::SourceFilter;
@@ -103,7 +103,11 @@ impl Mesh {
         let route = peer.path.route(now);
         let key = peer.record.wg_key;
         match (route.direct, route.relay) {
-            (Some(to), None) => self.outputs.push_back(Output::Udp { to, datagram }),
+            (Some(to), None) => self.outputs.push_back(Output::Udp {
+                to,
+                peer: Some(id),
+                datagram,
+            }),
             (None, Some(region)) => {
                 self.outputs.push_back(Output::Relay {
                     region,
@@ -113,7 +117,11 @@ impl Mesh {
             }
             (Some(to), Some(region)) => {
                 let copy = datagram.clone();
-                self.outputs.push_back(Output::Udp { to, datagram });
+                self.outputs.push_back(Output::Udp {
+                    to,
+                    peer: Some(id),
+                    datagram,
+                });
                 self.outputs.push_back(Output::Relay {
                     region,
                     peer: key,
@@ -184,18 +192,23 @@ impl Mesh {
             return;
         };
         let key = peer.record.wg_key;
-        self.push_to(to, key, &sealed);
+        match to {
+            Via::Direct(to) => self.push_udp(to, Some(id), &sealed),
+            Via::Relay(region) => self.push_relay(region, key, &sealed),
+        }
     }
 
-    fn push_to(&mut self, to: Via, peer: WgPublicKey, bytes: &[u8]) {
+    fn push_udp(&mut self, to: SocketAddr, peer: Option<MachineId>, bytes: &[u8]) {
         let datagram = BytesMut::from(bytes);
-        self.outputs.push_back(match to {
-            Via::Direct(to) => Output::Udp { to, datagram },
-            Via::Relay(region) => Output::Relay {
-                region,
-                peer,
-                datagram,
-            },
+        self.outputs.push_back(Output::Udp { to, peer, datagram });
+    }
+
+    fn push_relay(&mut self, region: RegionId, peer: WgPublicKey, bytes: &[u8]) {
+        let datagram = BytesMut::from(bytes);
+        self.outputs.push_back(Output::Relay {
+            region,
+            peer,
+            datagram,
         });
     }
 
@@ -229,16 +242,25 @@ impl Mesh {
                     let Some(id) = self.by_key.get(&peer).copied() else {
                         continue;
                     };
-                    if let Some(peer) = self.peers.get_mut(&id) {
-                        peer.psk.erase();
-                        peer.tunnel.reset();
-                        peer.handshake_over();
-                        self.outputs
-                            .push_back(Output::Event(Event::PskExpired { peer: id }));
-                    }
+                    self.end_session(id);
                 }
             }
         }
+    }
+
+    /// The peer's preshared key holds no more, and no session made under it.
+    pub(super) fn end_session(&mut self, id: MachineId) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if peer.psk.installed().is_none() {
+            return;
+        }
+        peer.psk.erase();
+        peer.tunnel.reset();
+        peer.handshake_over();
+        self.outputs
+            .push_back(Output::Event(Event::PskExpired { peer: id }));
     }
 
     fn install_psk(&mut self, id: MachineId, installed: Installed, role: Role, now: Instant) {
@@ -263,32 +285,34 @@ impl Mesh {
     /// path if they fit one datagram, else by relay, else in fragments.
     fn send_handshake(&mut self, to: Destination, bytes: &[u8], now: Instant) {
         match to {
-            Destination::Reply(Source::Direct(addr)) => self.send_fragments(addr, bytes),
+            Destination::Reply(Source::Direct(addr)) => self.send_fragments(addr, None, bytes),
             Destination::Reply(Source::Relay { region, peer }) => {
-                self.push_to(Via::Relay(region), peer, bytes);
+                self.push_relay(region, peer, bytes);
             }
             Destination::Peer(key) => {
-                let Some(peer) = self.by_key.get(&key).and_then(|id| self.peers.get(id)) else {
+                let Some(id) = self.by_key.get(&key).copied() else {
+                    return;
+                };
+                let Some(peer) = self.peers.get(&id) else {
                     return;
                 };
                 let route = peer.path.route(now);
                 let relay = route.relay.or(peer.path.relay());
                 match (route.direct, relay) {
                     (Some(addr), _) if route.relay.is_none() && fragments(bytes).len() == 1 => {
-                        self.send_fragments(addr, bytes);
+                        self.send_fragments(addr, Some(id), bytes);
                     }
-                    (_, Some(region)) => self.push_to(Via::Relay(region), key, bytes),
-                    (Some(addr), None) => self.send_fragments(addr, bytes),
+                    (_, Some(region)) => self.push_relay(region, key, bytes),
+                    (Some(addr), None) => self.send_fragments(addr, Some(id), bytes),
                     (None, None) => {}
                 }
             }
         }
     }
 
-    fn send_fragments(&mut self, to: SocketAddr, bytes: &[u8]) {
+    fn send_fragments(&mut self, to: SocketAddr, peer: Option<MachineId>, bytes: &[u8]) {
         for fragment in fragments(bytes) {
-            let datagram = BytesMut::from(fragment.as_slice());
-            self.outputs.push_back(Output::Udp { to, datagram });
+            self.push_udp(to, peer, &fragment);
         }
     }
 }

@@ -1,18 +1,20 @@
-//! Two machines, a relay and a UDP network, in memory, with a clock of their own.
+//! A few machines, a relay and a UDP network, in memory, with a clock of their own.
 //!
 //! gotatun reads the system's clock, so its own rekey timers do not run here; the epochs of the
 //! hybrid handshake, which force WireGuard handshakes, do.
 
+use std::cell::RefCell;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{Rng, RngExt, SeedableRng};
 use ztna_handshake::{Handshakes, Identity, KemPrivateKey};
 use ztna_mesh::wireguard::Gotatun;
-use ztna_mesh::{Mesh, MeshConfig, Output, SourceFilter};
+use ztna_mesh::{Mesh, MeshConfig, Output, PeerStatus, SourceFilter};
 use ztna_path::Selected;
 use ztna_proto::filter::{Action, FilterRule, PacketFilter, PeerSelector};
 use ztna_proto::keys::KemPublicKey;
@@ -33,8 +35,14 @@ struct Machine {
     addr: SocketAddr,
     mesh: Mesh,
     delivered: VecDeque<Vec<u8>>,
+    /// What the control plane tells others of it.
+    report: VolatileReport,
     version: u64,
 }
+
+type Passes = dyn FnMut(usize, &[u8]) -> bool;
+/// Datagrams that a test keeps.
+type Recorded = Rc<RefCell<Vec<Vec<u8>>>>;
 
 enum Arrival {
     Udp(SocketAddr),
@@ -74,6 +82,12 @@ pub struct Net {
     rng: StdRng,
     source_filter: SourceFilter,
     pub udp_blocked: bool,
+    /// Packets to the relay are lost.
+    pub relay_down: bool,
+    /// Looks at each datagram that is sent, with the machine that sends it; `false`: it is lost.
+    pub passes: Box<Passes>,
+    /// Datagrams by UDP arrive up to so much later, each by another time.
+    pub jitter: Duration,
     /// Packets that went through the relay.
     pub relayed: u64,
 }
@@ -84,6 +98,11 @@ impl Net {
     }
 
     pub fn pair_with(source_filter: SourceFilter) -> Self {
+        Self::of(2, source_filter)
+    }
+
+    /// So many machines, which all know each other.
+    pub fn of(machines: u8, source_filter: SourceFilter) -> Self {
         let mut net = Self {
             machines: Vec::new(),
             flying: BinaryHeap::new(),
@@ -92,28 +111,36 @@ impl Net {
             rng: StdRng::seed_from_u64(7),
             source_filter,
             udp_blocked: false,
+            relay_down: false,
+            passes: Box::new(|_, _| true),
+            jitter: Duration::ZERO,
             relayed: 0,
         };
-        for number in 1..=2_u8 {
+        for number in 1..=machines {
             let wg_key = WgPrivateKey::generate(&mut net.rng);
             let mut kem_seed = [0; 64];
             net.rng.fill_bytes(&mut kem_seed);
             let mesh = net.mesh(&wg_key, kem_seed);
+            let addr = SocketAddr::from(([192, 168, 0, number], 41641));
+            let report = report(addr, &mesh);
             net.machines.push(Machine {
                 id: MachineId::generate(),
                 kem_public: KemPrivateKey::from_seed(kem_seed).public(),
                 wg_key,
                 kem_seed,
-                addr: SocketAddr::from(([192, 168, 0, number], 41641)),
+                addr,
                 mesh,
                 delivered: VecDeque::new(),
+                report,
                 version: 0,
             });
         }
-        net.introduce(0);
-        net.introduce(1);
-        net.announce(0);
-        net.announce(1);
+        for of in 0..net.machines.len() {
+            net.introduce(of);
+        }
+        for of in 0..net.machines.len() {
+            net.announce(of);
+        }
         net
     }
 
@@ -142,7 +169,7 @@ impl Net {
         )
     }
 
-    fn ipv4(of: usize) -> std::net::Ipv4Addr {
+    pub fn ipv4(of: usize) -> std::net::Ipv4Addr {
         std::net::Ipv4Addr::new(100, 64, 0, u8::try_from(of + 1).unwrap())
     }
 
@@ -150,25 +177,11 @@ impl Net {
         std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::try_from(of + 1).unwrap())
     }
 
-    /// Gives a machine its own record, its filter and its peer.
+    /// Gives a machine its own record, its filter and its peers.
     fn introduce(&mut self, of: usize) {
         let filter = self.allow_all();
-        let (now, other) = (self.now, 1 - of);
-        let peer = &self.machines[other];
-        let record = PeerRecord {
-            id: peer.id,
-            name: format!("machine-{other}"),
-            dns_name: format!("machine-{other}.test"),
-            wg_key: peer.wg_key.public(),
-            kem_key: Some(KemKeyHash::of(&peer.kem_public)),
-            ipv4: Self::ipv4(other),
-            ipv6: Self::ipv6(other),
-            routes: vec![],
-            groups: vec!["member".into()],
-            pq: PqMode::Required,
-            os: String::new(),
-            user: String::new(),
-        };
+        let now = self.now;
+        let records: Vec<_> = self.others(of).map(|other| self.record(other)).collect();
         let machine = &mut self.machines[of];
         machine.mesh.set_self(&SelfRecord {
             id: machine.id,
@@ -182,30 +195,77 @@ impl Net {
             key_expires_at: None,
         });
         machine.mesh.set_filter(&filter);
-        machine.mesh.upsert_peer(&record, now);
+        machine.mesh.set_endpoints(vec![machine.addr]);
+        for record in records {
+            machine.mesh.upsert_peer(&record, now);
+        }
     }
 
-    /// Tells a machine where its peer is.
-    fn announce(&mut self, to: usize) {
-        let (now, other) = (self.now, 1 - to);
-        let peer = &mut self.machines[other];
-        peer.version += 1;
-        peer.mesh.set_endpoints(vec![peer.addr]);
+    fn others(&self, of: usize) -> impl Iterator<Item = usize> + use<> {
+        (0..self.machines.len()).filter(move |other| *other != of)
+    }
+
+    /// What the control plane says of a machine to others.
+    pub fn record(&self, of: usize) -> PeerRecord {
+        let machine = &self.machines[of];
+        PeerRecord {
+            id: machine.id,
+            name: format!("machine-{of}"),
+            dns_name: format!("machine-{of}.test"),
+            wg_key: machine.wg_key.public(),
+            kem_key: Some(KemKeyHash::of(&machine.kem_public)),
+            ipv4: Self::ipv4(of),
+            ipv6: Self::ipv6(of),
+            routes: vec![],
+            groups: vec!["member".into()],
+            pq: PqMode::Required,
+            os: String::new(),
+            user: String::new(),
+        }
+    }
+
+    /// Gives a machine a peer's changed record.
+    pub fn tell(&mut self, to: usize, record: &PeerRecord) {
+        self.machines[to].mesh.upsert_peer(record, self.now);
+        self.carry_out(to);
+    }
+
+    /// Tells everybody else where a machine is.
+    fn announce(&mut self, of: usize) {
+        for to in self.others(of) {
+            self.announce_to(of, to);
+        }
+    }
+
+    /// Tells one machine where another is.
+    pub fn announce_to(&mut self, of: usize, to: usize) {
+        let machine = &mut self.machines[of];
+        machine.version += 1;
         let volatile = PeerVolatile {
-            id: peer.id,
-            version: peer.version,
+            id: machine.id,
+            version: machine.version,
             online: true,
             last_seen: None,
-            report: VolatileReport {
-                endpoints: vec![Endpoint {
-                    addr: peer.addr,
-                    kind: EndpointKind::Local,
-                }],
-                home_region: Some(REGION),
-                disco_key: Some(peer.mesh.disco_key()),
-            },
+            report: machine.report.clone(),
         };
-        self.machines[to].mesh.set_volatile(&volatile, now);
+        self.machines[to].mesh.set_volatile(&volatile, self.now);
+        self.carry_out(to);
+    }
+
+    /// The machine tells everybody that another's discovery key is its own.
+    pub fn claim_disco_key(&mut self, thief: usize, victim: usize) {
+        self.machines[thief].report.disco_key = Some(self.machines[victim].mesh.disco_key());
+        self.announce(thief);
+    }
+
+    /// The machine moves to another address; nobody is told.
+    pub fn roam(&mut self, of: usize) {
+        let machine = &mut self.machines[of];
+        let port = machine.addr.port() + 1;
+        machine.addr.set_port(port);
+        machine.mesh.set_endpoints(vec![machine.addr]);
+        machine.mesh.network_changed(self.now);
+        self.carry_out(of);
     }
 
     pub fn allow_all(&self) -> PacketFilter {
@@ -232,17 +292,27 @@ impl Net {
         self.machines[at].mesh.remove_peer(id);
     }
 
-    /// The machine's process starts anew: same identity, no session, new discovery key.
+    /// The machine's process starts anew: same identity, no session, new discovery key. It is told
+    /// of the others; they are told by [`Net::announce_to`].
     pub fn restart(&mut self, of: usize) {
         let (wg_key, seed) = (self.machines[of].wg_key.clone(), self.machines[of].kem_seed);
-        self.machines[of].mesh = self.mesh(&wg_key, seed);
+        let mesh = self.mesh(&wg_key, seed);
+        let machine = &mut self.machines[of];
+        machine.mesh = mesh;
+        machine.report = report(machine.addr, &machine.mesh);
         self.introduce(of);
-        self.announce(of);
-        self.announce(1 - of);
+        for other in self.others(of) {
+            self.announce_to(other, of);
+        }
     }
 
     pub fn send(&mut self, from: usize, to: usize, payload: &[u8]) {
-        let packet = udp_packet(Self::ipv4(from), Self::ipv4(to), payload);
+        self.send_as(from, Self::ipv4(from), to, payload);
+    }
+
+    /// Sends a packet with this source address.
+    pub fn send_as(&mut self, from: usize, source: std::net::Ipv4Addr, to: usize, payload: &[u8]) {
+        let packet = udp_packet(source, Self::ipv4(to), payload);
         self.machines[from].mesh.handle_tun(packet, self.now);
         self.carry_out(from);
     }
@@ -252,29 +322,30 @@ impl Net {
         self.machines[at].delivered.drain(..).collect()
     }
 
-    pub fn selected(&self, of: usize) -> Selected {
-        self.machines[of].mesh.status()[0].selected
+    pub fn status(&self, of: usize, peer: usize) -> PeerStatus {
+        let id = self.machines[peer].id;
+        let all = self.machines[of].mesh.status();
+        all.into_iter().find(|status| status.id == id).unwrap()
     }
 
-    pub fn fingerprint(&self, of: usize) -> Option<[u8; 8]> {
-        self.machines[of]
-            .mesh
-            .status()
-            .first()?
-            .psk
-            .map(|psk| psk.fingerprint)
+    pub fn selected(&self, of: usize, peer: usize) -> Selected {
+        self.status(of, peer).selected
     }
 
-    pub fn drop_count(&self, at: usize) -> u64 {
-        self.machines[at].mesh.status()[0]
-            .drops
-            .iter()
-            .map(|(_, count)| count)
-            .sum()
+    pub fn is_direct(&self, of: usize, peer: usize) -> bool {
+        matches!(self.selected(of, peer), Selected::Direct { .. })
+    }
+
+    pub fn fingerprint(&self, of: usize, peer: usize) -> Option<[u8; 8]> {
+        self.status(of, peer).psk.map(|psk| psk.fingerprint)
+    }
+
+    pub fn drop_count(&self, at: usize, peer: usize) -> u64 {
+        let status = self.status(at, peer);
+        status.drops.iter().map(|(_, count)| count).sum()
     }
 
     pub fn throw_garbage(&mut self, at: usize, datagrams: usize) {
-        let from = SocketAddr::from(([203, 0, 113, 9], 4242));
         for _ in 0..datagrams {
             let length = self.rng.next_u32() as usize % 1400;
             let mut datagram = BytesMut::zeroed(length);
@@ -284,8 +355,37 @@ impl Net {
                 datagram[0] = 1 + (datagram[0] & 3);
                 datagram[1..4].fill(0);
             }
-            self.machines[at].mesh.handle_udp(from, datagram, self.now);
-            self.carry_out(at);
+            self.throw(at, &datagram);
+        }
+    }
+
+    /// Keeps every WireGuard initiation that is sent from now on.
+    pub fn record_initiations(&mut self) -> Recorded {
+        let recorded = Recorded::default();
+        let keep = Rc::clone(&recorded);
+        self.passes = Box::new(move |_, datagram| {
+            if datagram.starts_with(&[1, 0, 0, 0]) {
+                keep.borrow_mut().push(datagram.to_vec());
+            }
+            true
+        });
+        recorded
+    }
+
+    /// A datagram from an address that nobody knows.
+    pub fn throw(&mut self, at: usize, datagram: &[u8]) {
+        let from = SocketAddr::from(([203, 0, 113, 9], 4242));
+        self.machines[at]
+            .mesh
+            .handle_udp(from, BytesMut::from(datagram), self.now);
+        self.carry_out(at);
+    }
+
+    /// Nobody has a home region any more.
+    pub fn without_relay(&mut self) {
+        for of in 0..self.machines.len() {
+            self.machines[of].report.home_region = None;
+            self.announce(of);
         }
     }
 
@@ -351,17 +451,20 @@ impl Net {
     fn carry_out(&mut self, of: usize) {
         while let Some(output) = self.machines[of].mesh.poll_output() {
             match output {
-                Output::Udp { to, datagram } => {
+                Output::Udp { to, datagram, .. } => {
                     let target = self.machines.iter().position(|machine| machine.addr == to);
-                    if let (Some(target), false) = (target, self.udp_blocked) {
+                    let lost = self.udp_blocked || !(self.passes)(of, &datagram);
+                    if let (Some(target), false) = (target, lost) {
                         let arrival = Arrival::Udp(self.machines[of].addr);
-                        self.launch(target, arrival, datagram, DIRECT_DELAY);
+                        let later = self.jitter.mul_f64(self.rng.random());
+                        self.launch(target, arrival, datagram, DIRECT_DELAY + later);
                     }
                 }
                 Output::Relay { peer, datagram, .. } => {
                     self.relayed += 1;
+                    let lost = self.relay_down || !(self.passes)(of, &datagram);
                     let target = self.machines.iter().position(|m| m.wg_key.public() == peer);
-                    if let Some(target) = target {
+                    if let (Some(target), false) = (target, lost) {
                         self.launch(target, Arrival::Relay(of), datagram, RELAY_DELAY);
                     }
                 }
@@ -396,8 +499,19 @@ impl Net {
     }
 }
 
+fn report(addr: SocketAddr, mesh: &Mesh) -> VolatileReport {
+    VolatileReport {
+        endpoints: vec![Endpoint {
+            addr,
+            kind: EndpointKind::Local,
+        }],
+        home_region: Some(REGION),
+        disco_key: Some(mesh.disco_key()),
+    }
+}
+
 /// An IPv4 UDP packet from port 1000 to port 2000.
-pub fn udp_packet(from: std::net::Ipv4Addr, to: std::net::Ipv4Addr, payload: &[u8]) -> BytesMut {
+fn udp_packet(from: std::net::Ipv4Addr, to: std::net::Ipv4Addr, payload: &[u8]) -> BytesMut {
     let length = u16::try_from(28 + payload.len()).unwrap();
     let mut packet = BytesMut::zeroed(28);
     packet[0] = 0x45;
