@@ -41,8 +41,6 @@ pub struct Status {
 /// The machine itself.
 #[derive(Clone, Debug, Deserialize)]
 pub struct This {
-    /// Its name in the org.
-    pub name: String,
     /// Its tailnet address.
     pub ipv4: Ipv4Addr,
 }
@@ -52,8 +50,6 @@ pub struct This {
 pub struct Peer {
     /// Its name in the org.
     pub name: String,
-    /// Its tailnet address.
-    pub ipv4: Ipv4Addr,
     /// How packets go there.
     pub path: PeerPath,
     /// The preshared key with it.
@@ -68,6 +64,9 @@ pub struct PeerPath {
     /// The peer's endpoint on a direct path.
     #[serde(default)]
     pub addr: Option<SocketAddr>,
+    /// The relay's region on a relayed path.
+    #[serde(default)]
+    pub region_code: Option<String>,
 }
 
 /// The preshared key with a peer.
@@ -217,14 +216,6 @@ impl Agent {
         }
     }
 
-    /// Kills the daemon (SIGKILL).
-    ///
-    /// # Errors
-    /// It had ended by itself.
-    pub fn kill_daemon(&mut self) -> Result<()> {
-        self.daemon.take().context("no daemon runs")?.kill()
-    }
-
     /// Runs `ztna up` and returns how it ended, well or not.
     ///
     /// # Errors
@@ -315,25 +306,6 @@ impl Agent {
     pub fn peer(&self, name: &str) -> Result<Option<Peer>> {
         let peers = self.status()?.peers;
         Ok(peers.into_iter().find(|peer| peer.name == name))
-    }
-
-    /// Waits until what the machine knows of a peer is as wanted.
-    ///
-    /// # Errors
-    /// It does not become so in time; the error tells how it is.
-    pub fn wait_for_peer(
-        &self,
-        name: &str,
-        limit: Duration,
-        what: &str,
-        wanted: impl Fn(&Peer) -> bool,
-    ) -> Result<Peer> {
-        let mut last = None;
-        let found = poll(limit, what, || {
-            last = self.peer(name)?;
-            Ok(last.clone().filter(|peer| wanted(peer)))
-        });
-        found.with_context(|| format!("{} knows of {name}: {last:?}", self.name()))
     }
 
     /// Whether one ping is answered.

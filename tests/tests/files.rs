@@ -1,4 +1,6 @@
 //! Rules that every file of the project keeps.
+// The lints know tests by their attribute; the helpers here are tests too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

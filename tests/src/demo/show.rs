@@ -74,9 +74,11 @@ pub fn namespaces(machines: &[Agent]) -> Result<()> {
 }
 
 fn path(peer: &Peer) -> String {
-    match peer.path.addr {
-        Some(addr) => format!("{} {addr}", peer.path.kind),
-        None => peer.path.kind.clone(),
+    let kind = &peer.path.kind;
+    match (peer.path.addr, &peer.path.region_code) {
+        (Some(addr), _) => format!("{kind} {addr}"),
+        (None, Some(region)) => format!("{kind} {region}"),
+        (None, None) => kind.clone(),
     }
 }
 
