@@ -1,5 +1,6 @@
 //! `ztna-api`: the control plane as a program of its own.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -94,6 +95,7 @@ async fn main() -> ExitCode {
                 .unwrap_or_else(|_| DEFAULT_LOG.into()),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     match run(flags).await {
         Ok(()) => ExitCode::SUCCESS,

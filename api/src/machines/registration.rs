@@ -149,6 +149,7 @@ pub(super) async fn register(
     };
     netmap::append_change(&tx, org.id, Changed::Machine(machine.id)).await?;
     tx.commit().await?;
+    drop(connection);
     state.hub.notify(org.id).await;
     metrics::counter!("ztna_registrations_total").increment(1);
     tracing::info!(org = %org.id, machine = %machine.id, name = machine.name, "a machine was registered");

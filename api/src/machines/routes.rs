@@ -186,6 +186,7 @@ async fn update(
     let ended: bool = row.get(1);
     let machine = read_machines(&state, &tx, org, Some(id), None).await?.pop();
     tx.commit().await?;
+    drop(connection);
     if ended {
         state.cut(wg_key);
     }
@@ -215,6 +216,7 @@ async fn delete(
         return Err(no_machine());
     };
     tx.commit().await?;
+    drop(connection);
     state.cut(wg_key);
     state.hub.notify(org).await;
     tracing::info!(%org, machine = %id, by = %user, "a machine was deleted");

@@ -55,28 +55,27 @@ pub(super) async fn delete(
 
 /// Ends machines whose time is over, in every org.
 pub(crate) async fn expire_due(state: &State) -> Result<(), ApiError> {
+    for org in orgs_to_expire(state).await? {
+        for (id, wg_key) in expire_in(state, org).await? {
+            tracing::info!(%org, machine = %id, "a machine's sign-in has expired");
+            state.cut(wg_key);
+        }
+        state.hub.notify(org).await;
+    }
+    Ok(())
+}
+
+async fn orgs_to_expire(state: &State) -> Result<Vec<OrgId>, ApiError> {
     let mut connection = state.db.connect().await?;
     let tx = connection.bare().await?;
     let rows = tx
         .query("SELECT * FROM lookup_orgs_to_expire()", &[])
         .await?;
-    drop(tx);
-    for row in rows {
-        let org = OrgId(row.get(0));
-        let ended = expire_in(&mut connection, org).await?;
-        state.hub.notify(org).await;
-        for (id, wg_key) in ended {
-            tracing::info!(%org, machine = %id, "a machine's sign-in has expired");
-            state.cut(wg_key);
-        }
-    }
-    Ok(())
+    Ok(rows.iter().map(|row| OrgId(row.get(0))).collect())
 }
 
-async fn expire_in(
-    connection: &mut crate::db::Connection,
-    org: OrgId,
-) -> Result<Vec<(MachineId, WgPublicKey)>, ApiError> {
+async fn expire_in(state: &State, org: OrgId) -> Result<Vec<(MachineId, WgPublicKey)>, ApiError> {
+    let mut connection = state.db.connect().await?;
     let tx = connection.org(org).await?;
     // Taken before any machine's row, as every change does: no two of them wait for each other.
     tx.query_opt("SELECT FROM orgs WHERE id = $1 FOR UPDATE", &[&org.0])

@@ -65,6 +65,9 @@ impl Hub {
     /// The org has changed in the database: machines that the change concerns are told. If nobody
     /// of the org is connected, there is nothing to do.
     ///
+    /// The caller must not hold a connection to the database: if all that there are waited here, none
+    /// would be left to read the change with.
+    ///
     /// Goes on when the caller is gone: a client that hangs up right after its change was committed
     /// must not keep the change from its peers.
     pub(crate) async fn notify(&self, id: OrgId) {

@@ -52,6 +52,7 @@ async fn replace(
     netmap::append_change(&tx, org, Changed::Policy).await?;
     super::store(&tx, org, &policy).await?;
     tx.commit().await?;
+    drop(connection);
     state.hub.notify(org).await;
     ok(policy)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use crate::common::client::{Owner, code, machine};
+use crate::common::stream::Stream;
 use crate::common::{Client, Server, connect};
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -53,6 +54,9 @@ async fn a_fleet_at_once_gets_names_and_addresses_of_its_own() {
     let server = Server::start_with(|config| config.limits.registration.count = 10).await;
     let owner = Owner::new(&server, "acme").await;
     let with_key = owner.client.bearer(owner.key.key.expose());
+    // With one of them connected, every registration is passed on as well.
+    let (_, watcher) = owner.enrol("watcher").await;
+    let mut stream = Stream::connect(&server, &watcher.node_key).await;
     let machines: Vec<_> = (0..50).map(|_| machine("node")).collect();
     let results = join_all(machines.iter().map(|m| with_key.register(m))).await;
     let registered: Vec<_> = results.into_iter().map(Result::unwrap).collect();
@@ -63,7 +67,8 @@ async fn a_fleet_at_once_gets_names_and_addresses_of_its_own() {
     assert_eq!(names.len(), 50);
     assert!(names.contains("node") && names.contains("node-1") && names.contains("node-49"));
     let lowest = registered.iter().map(|r| r.ipv4).min();
-    assert_eq!(lowest, Some(Ipv4Addr::new(100, 64, 0, 1)));
+    assert_eq!(lowest, Some(Ipv4Addr::new(100, 64, 0, 2)));
+    stream.until("all", |s| s.peers().len() == 50).await;
     assert!(registered.iter().all(|r| r.ipv6.is_unique_local()));
 }
 

@@ -60,7 +60,11 @@ async fn figures_and_the_document_name_every_route() {
         assert_eq!(response.status().as_u16(), 200);
         response.text().await.unwrap()
     };
+    let made_up = Method::from_bytes(b"MADEUP").unwrap();
+    let request = owner.client.request(made_up, "/health");
+    assert_eq!(request.send().await.unwrap().status().as_u16(), 405);
     let figures = text("/metrics").await;
+    assert!(!figures.contains("MADEUP"));
     assert!(
         figures.contains("route=\"/api/orgs/{org}/auth-keys\""),
         "{figures}"
