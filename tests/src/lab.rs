@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::net::Net;
+use crate::net::{self, Net};
 
 /// What a scenario has at hand.
 pub struct Lab {
@@ -107,10 +107,30 @@ fn log_dir(programs: &Path) -> PathBuf {
 pub fn open_dir() -> Result<tempfile::TempDir> {
     use std::os::unix::fs::PermissionsExt;
     tempfile::Builder::new()
-        .prefix("zt")
+        .prefix(&net::own_prefix())
         .permissions(std::fs::Permissions::from_mode(0o755))
         .tempdir()
         .context("cannot make a temporary directory")
+}
+
+/// Removes the temporary directories that labs of ended processes left behind, and with `own` those
+/// of this one.
+///
+/// # Errors
+/// One cannot be removed.
+pub fn sweep_dirs(own: bool) -> Result<()> {
+    let temp = std::env::temp_dir();
+    for entry in
+        std::fs::read_dir(&temp).with_context(|| format!("cannot read {}", temp.display()))?
+    {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if net::is_leftover(&name) || (own && name.starts_with(&net::own_prefix())) {
+            std::fs::remove_dir_all(&path)
+                .with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Sets what every program of a lab gets from its environment: the log level, and nothing of the

@@ -72,7 +72,9 @@ enum ToolCommand {
 }
 
 fn main() -> ExitCode {
-    match dispatch(Cli::parse().command) {
+    let result = dispatch(Cli::parse().command);
+    signal::yield_to_end();
+    match result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("ztna-lab: {error:#}");
@@ -106,11 +108,13 @@ fn run(names: &[String], json: bool) -> Result<ExitCode> {
     let chosen = scenarios::select(names)?;
     require_root()?;
     net::sweep()?;
+    lab::sweep_dirs(false)?;
     let _watch = signal::Watch::start()?;
     let mut records = Vec::new();
     for scenario in chosen {
         eprintln!("▶ {}: {}", scenario.name, scenario.about);
         let (record, line) = scenarios::run(scenario);
+        signal::yield_to_end();
         let mark = if record.ok { "✔" } else { "✘" };
         eprintln!("{mark} {} in {} s: {line}", record.name, record.seconds);
         if let Some(error) = &record.error {

@@ -4,13 +4,33 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::net;
+use crate::{lab, net};
 
 /// Exit status after SIGINT, as shells report it.
-const INTERRUPTED: i32 = 130;
+const EXIT_STATUS: i32 = 130;
+
+/// Whether the end has begun: nothing new is to be made.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Fails once a signal has begun the end, so that nothing is made behind the back of the clean-up.
+///
+/// # Errors
+/// The end has begun.
+pub fn check() -> Result<()> {
+    ensure!(!ENDING.load(Ordering::SeqCst), "interrupted");
+    Ok(())
+}
+
+/// If the end has begun, leaves it to the thread that does it; what fails meanwhile fails because
+/// of it.
+pub fn yield_to_end() {
+    while ENDING.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
+}
 
 /// Watches for SIGINT, SIGTERM and SIGHUP.
 pub struct Watch {
@@ -38,10 +58,11 @@ impl Watch {
                 if orderly.load(Ordering::SeqCst) && sender.send(()).is_ok() {
                     return;
                 }
-                if let Err(error) = net::destroy_own() {
-                    eprintln!("ztna-lab: cannot remove the namespaces: {error:#}");
+                ENDING.store(true, Ordering::SeqCst);
+                if let Err(error) = net::destroy_own().and_then(|()| lab::sweep_dirs(true)) {
+                    eprintln!("ztna-lab: cannot clean up: {error:#}");
                 }
-                std::process::exit(INTERRUPTED);
+                std::process::exit(EXIT_STATUS);
             })
             .context("cannot start a thread")?;
         Ok(Self {

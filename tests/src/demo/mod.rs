@@ -72,6 +72,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
     }
     crate::require_root()?;
     net::sweep()?;
+    lab::sweep_dirs(false)?;
     let watch = signal::Watch::start()?;
     let demo = Demo::start(args, &ready, &account)?;
     demo.wait_until_connected()?;

@@ -1,6 +1,7 @@
 //! Runs the tools that build a lab (`ip`, `nft`, …) and turns their failures into readable errors.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub fn run_with_input(command: &mut Command, input: &str) -> Result<String> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // Ctrl-C on the terminal is for this program, which then takes everything down in order.
+        .process_group(0)
         .spawn()
         .with_context(|| format!("cannot start `{}`; is it installed?", line(command)))?;
     if let Some(mut stdin) = child.stdin.take() {

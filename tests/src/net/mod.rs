@@ -238,8 +238,9 @@ impl Router {
     }
 }
 
-/// Prefix of this process's namespaces.
-fn own_prefix() -> String {
+/// What the names of this process's namespaces and directories start with.
+#[must_use]
+pub fn own_prefix() -> String {
     format!("{PREFIX}{}-", std::process::id())
 }
 
@@ -266,15 +267,20 @@ fn destroy_all(prefix: &str) -> Result<()> {
 /// `ip` refuses.
 pub fn sweep() -> Result<()> {
     for name in netns::list(PREFIX)? {
-        let Some(pid) = owner(&name) else { continue };
-        if !is_lab(pid) {
+        if is_leftover(&name) {
             netns::destroy(&name).with_context(|| format!("cannot remove leftover {name}"))?;
         }
     }
     Ok(())
 }
 
-/// Process that made a namespace, by its name: `zt<pid>-…`.
+/// Whether something of this name is a lab's whose process is gone.
+#[must_use]
+pub fn is_leftover(name: &str) -> bool {
+    owner(name).is_some_and(|pid| !is_lab(pid))
+}
+
+/// Process that made something, by its name: `zt<pid>-…`.
 fn owner(name: &str) -> Option<u32> {
     name.strip_prefix(PREFIX)?.split_once('-')?.0.parse().ok()
 }
@@ -298,5 +304,7 @@ mod tests {
     #[test]
     fn a_process_that_is_no_lab_is_swept() {
         assert!(!is_lab(1));
+        assert!(is_leftover("zt1-inet"));
+        assert!(!is_leftover("ztna"));
     }
 }

@@ -23,6 +23,7 @@ impl Netns {
     /// # Errors
     /// The name is taken, or this is not root.
     pub fn create(name: &str) -> Result<Self> {
+        crate::signal::check()?;
         run(Command::new("ip").args(["netns", "add", name]))?;
         let namespace = Self {
             name: name.to_owned(),
@@ -112,8 +113,16 @@ pub fn list(prefix: &str) -> Result<Vec<String>> {
 /// Ends every process inside a namespace, then the namespace.
 ///
 /// # Errors
-/// It does not exist (any more).
+/// `ip` refuses. One that is gone meanwhile is no error.
 pub fn destroy(name: &str) -> Result<()> {
+    let result = destroy_existing(name);
+    if result.is_err() && !list(name)?.iter().any(|other| other == name) {
+        return Ok(());
+    }
+    result
+}
+
+fn destroy_existing(name: &str) -> Result<()> {
     for pid in run(Command::new("ip").args(["netns", "pids", name]))?.split_whitespace() {
         let Ok(pid) = pid.parse() else {
             bail!("`ip netns pids {name}` printed {pid:?}, which is no process id");
