@@ -76,12 +76,11 @@ impl Endpoints {
     pub fn home(
         &mut self,
         present: Option<RegionId>,
-        regions: &mut dyn Iterator<Item = RegionId>,
+        regions: &[RegionId],
         now: Instant,
     ) -> Option<RegionId> {
         self.latencies
             .retain(|_, (_, at)| now.duration_since(*at) < STUN_MEMORY);
-        let regions: Vec<RegionId> = regions.collect();
         let present = present.filter(|region| regions.contains(region));
         let nearest = self
             .latencies
@@ -151,22 +150,22 @@ mod tests {
     #[tokio::test]
     async fn home_is_the_nearest_region_and_stays_unless_another_is_clearly_nearer() {
         let now = Instant::now();
-        let regions = || [RegionId(1), RegionId(2)].into_iter();
+        let regions = [RegionId(1), RegionId(2)];
         let mut endpoints = Endpoints::default();
-        assert_eq!(endpoints.home(None, &mut regions(), now), Some(RegionId(1)));
+        assert_eq!(endpoints.home(None, &regions, now), Some(RegionId(1)));
         assert_eq!(
-            endpoints.home(Some(RegionId(2)), &mut regions(), now),
+            endpoints.home(Some(RegionId(2)), &regions, now),
             Some(RegionId(2))
         );
         assert_eq!(
-            endpoints.home(Some(RegionId(7)), &mut regions(), now),
+            endpoints.home(Some(RegionId(7)), &regions, now),
             Some(RegionId(1))
         );
 
         let mut measure = |region, ms| {
             let seen = addr("192.0.2.1:1");
             endpoints.stun_answer(RegionId(region), seen, Duration::from_millis(ms), now);
-            endpoints.home(Some(RegionId(1)), &mut regions(), now)
+            endpoints.home(Some(RegionId(1)), &regions, now)
         };
         measure(1, 40);
         assert_eq!(
@@ -180,15 +179,15 @@ mod tests {
             "nor is less than a third"
         );
         assert_eq!(measure(2, 20), Some(RegionId(2)));
-        assert_eq!(endpoints.home(None, &mut regions(), now), Some(RegionId(2)));
-        assert_eq!(endpoints.home(None, &mut std::iter::empty(), now), None);
+        assert_eq!(endpoints.home(None, &regions, now), Some(RegionId(2)));
+        assert_eq!(endpoints.home(None, &[], now), None);
 
         // Region 2 falls silent.
         let later = now + STUN_MEMORY;
         let seen = addr("192.0.2.1:1");
         endpoints.stun_answer(RegionId(1), seen, Duration::from_millis(90), later);
         assert_eq!(
-            endpoints.home(Some(RegionId(2)), &mut regions(), later),
+            endpoints.home(Some(RegionId(2)), &regions, later),
             Some(RegionId(1))
         );
     }

@@ -25,6 +25,10 @@ const IDLE: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause between two attempts: a relay that comes back is found in this time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A home relay that cannot be reached for so long is no home, if there is another.
+const HOME_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a region that was given up as home is left alone.
+const AVOID_FOR: Duration = Duration::from_secs(600);
 /// After a change of network a relay has to answer a ping within this time: the connection may hang
 /// on an address that is gone.
 const PROOF_TIME: Duration = Duration::from_secs(3);
@@ -47,6 +51,8 @@ pub struct ConnectionState {
     pub connected: bool,
     /// Why there is none, for people.
     pub error: Option<String>,
+    /// Since when it is tried in vain.
+    failing_since: Option<Instant>,
 }
 
 /// All relay connections of one engine.
@@ -56,6 +62,8 @@ pub struct Relays {
     map: RelayMap,
     home: Option<RegionId>,
     connections: BTreeMap<RegionId, Connection>,
+    /// Regions that could not be reached while they were home, and until when that counts.
+    avoided: BTreeMap<RegionId, Instant>,
     events: mpsc::Sender<RelayEvent>,
 }
 
@@ -82,6 +90,7 @@ impl Relays {
             map: RelayMap::default(),
             home: None,
             connections: BTreeMap::new(),
+            avoided: BTreeMap::new(),
             events,
         }
     }
@@ -105,14 +114,23 @@ impl Relays {
         true
     }
 
-    /// The regions that have a relay.
-    pub fn regions(&self) -> impl Iterator<Item = RegionId> {
-        let relays = |region: &&RelayRegion| region.nodes.iter().any(|n| n.derp_port.is_some());
-        self.map
-            .regions
-            .values()
-            .filter(relays)
-            .map(|region| region.id)
+    /// The regions that are fit to be home: they have a relay, which has not failed as home lately;
+    /// all that have a relay, if all have failed.
+    pub fn home_candidates(&mut self, now: Instant) -> Vec<RegionId> {
+        let given_up = self.home.filter(|_| {
+            let failing = self.home_state().failing_since;
+            failing.is_some_and(|since| now.duration_since(since) >= HOME_PATIENCE)
+        });
+        if let Some(home) = given_up {
+            self.avoided.insert(home, now + AVOID_FOR);
+        }
+        self.avoided.retain(|_, until| now < *until);
+        let has_relay = |region: &&RelayRegion| region.nodes.iter().any(|n| n.derp_port.is_some());
+        let relays = self.map.regions.values().filter(has_relay);
+        let all: Vec<RegionId> = relays.map(|region| region.id).collect();
+        let fit = all.iter().filter(|id| !self.avoided.contains_key(id));
+        let fit: Vec<RegionId> = fit.copied().collect();
+        if fit.is_empty() { all } else { fit }
     }
 
     /// A region's short code.
@@ -136,7 +154,8 @@ impl Relays {
     }
 
     /// This machine's addresses or routes changed: every connection has to prove itself.
-    pub fn network_changed(&self) {
+    pub fn network_changed(&mut self) {
+        self.avoided.clear();
         for connection in self.connections.values() {
             connection.network_changed.notify_one();
         }
@@ -300,6 +319,9 @@ impl Runner {
                 tokio::select! {
                     result = &mut connecting => break result,
                     Some((to, packet)) = self.inbox.recv() => self.keep(to, packet),
+                    () = self.network_changed.notified() => {
+                        return Err("the network changed".to_owned());
+                    }
                 }
             };
             match result {
@@ -401,8 +423,15 @@ impl Runner {
     }
 
     fn set_state(&self, connected: bool, error: Option<String>) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) =
-            ConnectionState { connected, error };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let failing_since = error
+            .is_some()
+            .then(|| state.failing_since.unwrap_or_else(Instant::now));
+        *state = ConnectionState {
+            connected,
+            error,
+            failing_since,
+        };
     }
 }
 
@@ -414,5 +443,90 @@ fn forward(sender: &Sender, to: WgPublicKey, packet: Bytes) -> Result<(), SendEr
             Ok(())
         }
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ztna_proto::relay::{CertificatePin, RelayNode};
+
+    use super::*;
+
+    /// A region whose relay nobody listens at.
+    fn dead(id: u32) -> RelayRegion {
+        RelayRegion {
+            id: RegionId(id),
+            code: format!("r{id}"),
+            name: String::new(),
+            nodes: vec![RelayNode {
+                name: "node".into(),
+                host: "127.0.0.1".into(),
+                addresses: Vec::new(),
+                derp_port: Some(1),
+                stun_port: None,
+                quic_port: None,
+                certificate: CertificatePin::WebPki,
+            }],
+        }
+    }
+
+    fn relays(regions: &[u32]) -> (Relays, mpsc::Receiver<RelayEvent>) {
+        let (sender, receiver) = mpsc::channel(1);
+        let mut relays = Relays::new(WgPrivateKey::from_bytes([3; 32]), sender);
+        relays.set_ticket("ticket".into());
+        let regions = regions.iter().map(|id| (RegionId(*id), dead(*id)));
+        let map = RelayMap {
+            regions: regions.collect(),
+        };
+        assert!(relays.set_map(&map));
+        (relays, receiver)
+    }
+
+    fn is_tried(relays: &Relays, region: u32) -> bool {
+        let connection = relays.connections.get(&RegionId(region));
+        connection.is_some_and(|connection| !connection.task.is_finished())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_region_that_nobody_needs_is_not_tried_for_ever() {
+        let (mut relays, _events) = relays(&[1, 2]);
+        relays.set_home(Some(RegionId(1)));
+        relays.send(
+            RegionId(2),
+            WgPublicKey([8; 32]),
+            Bytes::from_static(b"packet"),
+        );
+        tokio::time::sleep(IDLE / 2).await;
+        assert!(is_tried(&relays, 1) && is_tried(&relays, 2));
+        tokio::time::sleep(IDLE).await;
+        assert!(is_tried(&relays, 1) && !is_tried(&relays, 2));
+
+        // Home is another region now, and the connection to it, which ended, is made anew.
+        relays.set_home(Some(RegionId(2)));
+        tokio::time::sleep(IDLE * 2).await;
+        assert!(!is_tried(&relays, 1) && is_tried(&relays, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_home_that_cannot_be_reached_gives_way_to_another_region() {
+        let (mut relays, _events) = relays(&[1, 2]);
+        let both = [RegionId(1), RegionId(2)];
+        assert_eq!(relays.home_candidates(Instant::now()), both);
+        relays.set_home(Some(RegionId(1)));
+        tokio::time::sleep(HOME_PATIENCE / 2).await;
+        assert_eq!(relays.home_candidates(Instant::now()), both);
+        tokio::time::sleep(HOME_PATIENCE).await;
+        assert_eq!(relays.home_candidates(Instant::now()), [RegionId(2)]);
+        relays.set_home(Some(RegionId(2)));
+        assert_eq!(relays.home_candidates(Instant::now()), [RegionId(2)]);
+        tokio::time::sleep(HOME_PATIENCE * 2).await;
+        assert_eq!(
+            relays.home_candidates(Instant::now()),
+            both,
+            "none is better"
+        );
+        relays.network_changed();
+        relays.set_home(None);
+        assert_eq!(relays.home_candidates(Instant::now()), both);
     }
 }

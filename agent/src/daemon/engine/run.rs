@@ -335,9 +335,8 @@ impl Engine {
         let endpoints = self.endpoints.list(Instant::now());
         if self.stun.is_settled() || self.endpoints.is_measured() {
             let now = Instant::now();
-            self.home = self
-                .endpoints
-                .home(self.home, &mut self.relays.regions(), now);
+            let candidates = self.relays.home_candidates(now);
+            self.home = self.endpoints.home(self.home, &candidates, now);
             self.relays.set_home(self.home);
         }
         let report = VolatileReport {
