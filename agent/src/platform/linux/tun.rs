@@ -15,6 +15,10 @@ use crate::platform::TUN_MTU;
 /// The largest thing that one read or write carries: a header and an IP packet of full length.
 const MAX_SUPER_PACKET: usize = VIRTIO_NET_HDR_LEN + 65_535;
 
+/// Packets that one read may be cut into: 64 KiB in segments of 128 bytes. Every honest TCP takes
+/// longer ones (RFC 9293 §3.7.1: 536 bytes); what asks for shorter ones harms its own connection.
+const MAX_SEGMENTS: usize = 512;
+
 /// A TUN device. It disappears, with its addresses and routes, when the last half is dropped.
 pub struct Tun {
     device: Arc<AsyncDevice>,
@@ -53,10 +57,10 @@ impl Tun {
         let reader = TunReader {
             device: Arc::clone(&self.device),
             raw: vec![0; MAX_SUPER_PACKET].into_boxed_slice(),
-            packets: (0..IDEAL_BATCH_SIZE)
+            packets: (0..MAX_SEGMENTS)
                 .map(|_| vec![0; usize::from(TUN_MTU)])
                 .collect(),
-            sizes: vec![0; IDEAL_BATCH_SIZE],
+            sizes: vec![0; MAX_SEGMENTS],
         };
         let writer = TunWriter {
             device: self.device,
