@@ -23,8 +23,9 @@ use crate::kv::{Kv, MemoryKv};
 use crate::netmap::Hub;
 use crate::{auth_keys, http, identity, machines, netmap, orgs, policy, relays};
 
-/// How often the hub looks after what time does: silence, expiry, writing down.
-const SWEEP_PERIOD: Duration = Duration::from_secs(5);
+/// How often the hub looks after what time does: silence, expiry, writing down. What a machine has
+/// told in the last period, a crash forgets.
+const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 /// How often leftovers are removed from the database.
 const LEFTOVERS_PERIOD: Duration = Duration::from_secs(60 * 60);
 

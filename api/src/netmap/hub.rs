@@ -158,7 +158,7 @@ impl Hub {
         state.as_ref().map(OrgState::presence).unwrap_or_default()
     }
 
-    /// To be called every few seconds: silent machines go offline, volatile state is written down,
+    /// To be called every second: silent machines go offline, volatile state is written down,
     /// missed changes are read, orgs that nobody uses leave memory.
     pub(crate) async fn sweep(&self) {
         let orgs: Vec<(OrgId, Arc<OrgHub>)> = {
@@ -188,8 +188,9 @@ impl Hub {
             let mut state = org.state();
             match state.as_mut() {
                 Some(state) => {
-                    state.sweep(Instant::now()).map_err(unserialisable)?;
-                    (state.take_dirty(), state.streams())
+                    let now = Instant::now();
+                    state.sweep(now).map_err(unserialisable)?;
+                    (state.take_dirty(now), state.streams())
                 }
                 None => (Vec::new(), 0),
             }

@@ -382,9 +382,12 @@ impl OrgState {
     }
 
     /// Volatile state that is not in the database yet.
-    pub(super) fn take_dirty(&mut self) -> Vec<(MachineId, Timestamp, VolatileReport)> {
+    pub(super) fn take_dirty(
+        &mut self,
+        now: Instant,
+    ) -> Vec<(MachineId, Timestamp, VolatileReport)> {
         let taken = self.presence.iter_mut().filter_map(|(id, presence)| {
-            let (last_seen, report) = presence.take_dirty()?;
+            let (last_seen, report) = presence.take_dirty(now)?;
             Some((*id, last_seen, report))
         });
         taken.collect()
@@ -464,7 +467,7 @@ impl OrgState {
 
     /// Volatile state of these machines. `None` if there is nothing to tell.
     fn volatile(&self, ids: Vec<MachineId>, whole: bool) -> Result<Option<String>> {
-        let known = |id: &MachineId| Some(self.presence.get(id)?.tell(*id));
+        let known = |id: &MachineId| self.presence.get(id)?.tell(*id);
         let peers: Vec<PeerVolatile> = ids.iter().filter_map(known).collect();
         if peers.is_empty() && !whole {
             return Ok(None);

@@ -218,6 +218,8 @@ fn an_old_streams_end_is_not_the_new_ones() {
     let old = org.streams[&id(0)].serial;
     let mut second = Client::connect(&mut org, 0);
     assert!(first.inbox.is_closed());
+    org.report(id(0), VolatileReport::default(), Instant::now())
+        .unwrap();
     org.disconnect(id(0), old, true).unwrap();
     peer.read();
     assert!(peer.volatile[&id(0)].online);
@@ -226,6 +228,21 @@ fn an_old_streams_end_is_not_the_new_ones() {
     second.read();
     org.resync(id(0), old).unwrap();
     assert!(second.inbox.is_empty());
+}
+
+/// After a crash of the control plane, peers that are connected again must not be told that a machine
+/// has no endpoints, only because it has not told them anew.
+#[test]
+fn a_machine_that_has_not_reported_is_not_spoken_of() {
+    let mut org = org(vec![row(0, "a"), row(1, "b")]);
+    let mut peer = Client::connect(&mut org, 1);
+    let _silent = Client::connect(&mut org, 0);
+    peer.read();
+    assert!(peer.volatile.is_empty());
+    org.report(id(0), VolatileReport::default(), Instant::now())
+        .unwrap();
+    peer.read();
+    assert!(peer.volatile[&id(0)].online);
 }
 
 #[test]

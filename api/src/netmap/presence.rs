@@ -12,6 +12,9 @@ use super::load::PresenceRow;
 /// Silence after which a machine counts as offline.
 const OFFLINE_AFTER: Duration = Duration::from_secs(OFFLINE_AFTER_SECONDS);
 
+/// That a machine is there is written down this often; that it changed, at once.
+const WRITE_PERIOD: Duration = Duration::from_secs(60);
+
 /// What is known of a machine right now.
 pub(super) struct Presence {
     version: u64,
@@ -19,9 +22,11 @@ pub(super) struct Presence {
     last_seen: Option<Timestamp>,
     /// When it was last heard of, on the clock that does not jump.
     heard: Option<Instant>,
-    report: VolatileReport,
+    /// `None`: it has not told since we know of it, which is another thing than having no endpoints.
+    report: Option<VolatileReport>,
     /// Not in the database yet.
     dirty: bool,
+    written: Option<Instant>,
 }
 
 impl Presence {
@@ -32,8 +37,9 @@ impl Presence {
             online: false,
             last_seen: None,
             heard: None,
-            report: VolatileReport::default(),
+            report: None,
             dirty: false,
+            written: None,
         }
     }
 
@@ -47,8 +53,9 @@ impl Presence {
             online: silence < OFFLINE_AFTER,
             last_seen: Some(row.last_seen),
             heard: now.checked_sub(silence),
-            report: row.report,
+            report: Some(row.report),
             dirty: false,
+            written: None,
         }
     }
 
@@ -56,7 +63,9 @@ impl Presence {
     pub(super) fn hear(&mut self, now: Instant) -> bool {
         self.heard = Some(now);
         self.last_seen = Some(Timestamp::now());
-        self.dirty = true;
+        self.dirty |= self
+            .written
+            .is_none_or(|at| now.saturating_duration_since(at) >= WRITE_PERIOD);
         let news = !self.online;
         self.online = true;
         if news {
@@ -68,10 +77,11 @@ impl Presence {
     /// The machine reported. Whether peers have to be told.
     pub(super) fn report(&mut self, report: VolatileReport, now: Instant) -> bool {
         let came = self.hear(now);
-        if self.report == report {
+        if self.report.as_ref() == Some(&report) {
             return came;
         }
-        self.report = report;
+        self.report = Some(report);
+        self.dirty = true;
         self.version += 1;
         true
     }
@@ -104,22 +114,26 @@ impl Presence {
     }
 
     /// What to write down, if anything; it counts as written.
-    pub(super) fn take_dirty(&mut self) -> Option<(Timestamp, VolatileReport)> {
-        if !std::mem::take(&mut self.dirty) {
+    pub(super) fn take_dirty(&mut self, now: Instant) -> Option<(Timestamp, VolatileReport)> {
+        if !self.dirty {
             return None;
         }
-        Some((self.last_seen?, self.report.clone()))
+        let row = (self.last_seen?, self.report.clone()?);
+        self.dirty = false;
+        self.written = Some(now);
+        Some(row)
     }
 
-    /// What peers are told.
-    pub(super) fn tell(&self, id: MachineId) -> PeerVolatile {
-        PeerVolatile {
+    /// What peers are told. Nothing before the machine's first report: an empty one in its place
+    /// would have them drop the paths that they have.
+    pub(super) fn tell(&self, id: MachineId) -> Option<PeerVolatile> {
+        Some(PeerVolatile {
             id,
             version: self.version,
             online: self.online,
             last_seen: self.last_seen.filter(|_| !self.online),
-            report: self.report.clone(),
-        }
+            report: self.report.clone()?,
+        })
     }
 }
 
@@ -145,20 +159,23 @@ mod tests {
         let start = Instant::now();
         let id = MachineId::generate();
         let mut presence = Presence::unknown();
-        let mut version = presence.tell(id).version;
+        assert!(presence.hear(start));
+        assert!(presence.tell(id).is_none(), "it has not told yet");
+        assert!(presence.report(VolatileReport::default(), start));
+        let tell = |presence: &Presence| presence.tell(id).unwrap();
+        let mut version = tell(&presence).version;
         let mut grown = |presence: &Presence| {
-            let now = presence.tell(id).version;
+            let now = tell(presence).version;
             std::mem::replace(&mut version, now) < now
         };
-        assert!(presence.hear(start) && grown(&presence));
         assert!(!presence.hear(start) && !grown(&presence));
         assert!(presence.report(report(1), start) && grown(&presence));
         assert!(!presence.report(report(1), start) && !grown(&presence));
         assert!(presence.leave() && grown(&presence));
-        assert!(presence.tell(id).last_seen.is_some());
+        assert!(tell(&presence).last_seen.is_some());
         assert!(!presence.leave() && !grown(&presence));
         assert!(presence.report(report(1), start) && grown(&presence));
-        assert!(presence.tell(id).last_seen.is_none());
+        assert!(tell(&presence).last_seen.is_none());
     }
 
     #[test]
@@ -175,14 +192,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_down_once_is_clean() {
+    fn changes_are_written_down_at_once_and_life_signs_now_and_then() {
+        let start = Instant::now();
         let mut presence = Presence::unknown();
-        assert!(presence.take_dirty().is_none());
-        presence.report(report(2), Instant::now());
-        assert_eq!(
-            presence.take_dirty().map(|(_, report)| report),
-            Some(report(2))
+        presence.hear(start);
+        assert!(
+            presence.take_dirty(start).is_none(),
+            "there is nothing to write yet"
         );
-        assert!(presence.take_dirty().is_none());
+        presence.report(report(2), start);
+        let written = |row: Option<(Timestamp, VolatileReport)>| row.map(|(_, report)| report);
+        assert_eq!(written(presence.take_dirty(start)), Some(report(2)));
+        presence.hear(start + WRITE_PERIOD / 2);
+        assert!(presence.take_dirty(start + WRITE_PERIOD / 2).is_none());
+        presence.report(report(3), start + WRITE_PERIOD / 2);
+        let at = start + WRITE_PERIOD / 2;
+        assert_eq!(written(presence.take_dirty(at)), Some(report(3)));
+        presence.hear(at + WRITE_PERIOD);
+        assert_eq!(
+            written(presence.take_dirty(at + WRITE_PERIOD)),
+            Some(report(3))
+        );
     }
 }

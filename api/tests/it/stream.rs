@@ -49,16 +49,16 @@ async fn a_machine_joins_is_seen_changes_and_goes() {
     assert_eq!(claims.machine, alice.machine_id);
 
     // Bob joins: Alice gets a delta, Bob a full map.
+    at_alice.send(&ClientMessage::Report(report(1))).await;
     let (_, bob) = owner.enrol("bob").await;
     at_alice.until("bob", |s| s.peer_names() == ["bob"]).await;
     let mut at_bob = Stream::connect(&server, &bob.node_key).await;
     assert_eq!(at_bob.peer_names(), ["alice"]);
-    assert!(at_bob.volatile[&alice.machine_id].online);
-    at_alice
-        .until("bob online", |s| {
+    at_bob
+        .until("alice's report", |s| {
             s.volatile
-                .get(&bob.machine_id)
-                .is_some_and(|bob| bob.online)
+                .get(&alice.machine_id)
+                .is_some_and(|alice| alice.online && alice.report == report(1))
         })
         .await;
 
@@ -66,7 +66,9 @@ async fn a_machine_joins_is_seen_changes_and_goes() {
     at_bob.send(&ClientMessage::Report(report(3))).await;
     at_alice
         .until("bob's report", |s| {
-            s.volatile[&bob.machine_id].report == report(3)
+            s.volatile
+                .get(&bob.machine_id)
+                .is_some_and(|bob| bob.online && bob.report == report(3))
         })
         .await;
 
@@ -177,6 +179,11 @@ async fn rules_decide_who_is_seen() {
 
     let policy: serde_json::Value = owner.client.get(&owner.path("/policy")).await.unwrap();
     assert_eq!(policy["rules"].as_array().unwrap().len(), 1);
+    at_bob.send(&ClientMessage::Report(report(1))).await;
+    at_alice
+        .until("bob's state", |s| s.volatile.contains_key(&bob.machine_id))
+        .await;
+    at_alice.volatile.clear();
     let _: serde_json::Value = owner
         .client
         .call(Method::PUT, &owner.path("/policy"), json!({"rules": []}))
