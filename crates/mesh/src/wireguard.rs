@@ -1,7 +1,7 @@
 //! The [`WireGuard`] that ships: gotatun's protocol state machine.
 //!
-//! It reads the clock and the system's randomness by itself; `now` is ignored here. Known costs:
-//! one allocation and one copy per sealed packet, and preshared keys that it holds unzeroized.
+//! It reads the clock and the system's randomness by itself; `now` only says when it has to look at
+//! the clock again. Known costs: one allocation and one copy per sealed packet, and preshared keys that it holds unzeroized.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ use rand::Rng;
 use zeroize::Zeroize;
 use ztna_proto::{WgPrivateKey, WgPublicKey};
 
-use crate::tunnel::{Admission, Received, Tunnel, WireGuard};
+use crate::config::TICK_HANDSHAKING;
+use crate::tunnel::{Admission, Received, Tunnel, WireGuard, is_initiation};
 
 /// Handshake messages per second and source address before cookies are demanded.
 const HANDSHAKES_PER_SECOND: u64 = 100;
@@ -51,7 +52,7 @@ impl Gotatun {
 }
 
 impl WireGuard for Gotatun {
-    fn tunnel(&mut self, peer: &WgPublicKey, _now: Instant) -> Box<dyn Tunnel> {
+    fn tunnel(&mut self, peer: &WgPublicKey, now: Instant) -> Box<dyn Tunnel> {
         let mut tunnel = GotatunTunnel {
             tunn: Tunn::new(
                 self.secret.clone(),
@@ -62,6 +63,8 @@ impl WireGuard for Gotatun {
                 Arc::clone(&self.limiter),
             ),
             confirmed: false,
+            ticked: now,
+            due: None,
         };
         tunnel.reset();
         Box::new(tunnel)
@@ -94,9 +97,26 @@ struct GotatunTunnel {
     /// Whether the peer has shown that it holds a session with us. A responder must not send before
     /// (whitepaper §5.4.5); gotatun would, under its first session, which may be a replay's.
     confirmed: bool,
+    /// When gotatun last looked at the clock. It dates whatever happens, sessions too, by that look,
+    /// and would take a session made after a rest for one as old as the rest.
+    ticked: Instant,
+    /// What a look between two ticks asks to send.
+    due: Option<BytesMut>,
 }
 
 impl GotatunTunnel {
+    /// Has gotatun look at the clock, unless it has just done so.
+    fn catch_up(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.ticked) >= TICK_HANDSHAKING {
+            self.due = self.look(now).or(self.due.take());
+        }
+    }
+
+    fn look(&mut self, now: Instant) -> Option<BytesMut> {
+        self.ticked = now;
+        self.tunn.update_timers().ok().flatten().map(into_bytes)
+    }
+
     fn take(&mut self, datagram: BytesMut) -> Option<TunnResult> {
         let kind = Packet::from_bytes(datagram).try_into_wg().ok()?;
         Some(self.tunn.handle_incoming_packet(kind))
@@ -129,10 +149,11 @@ impl GotatunTunnel {
 }
 
 impl Tunnel for GotatunTunnel {
-    fn seal(&mut self, mut packet: BytesMut, _now: Instant) -> Result<BytesMut, BytesMut> {
+    fn seal(&mut self, mut packet: BytesMut, now: Instant) -> Result<BytesMut, BytesMut> {
         if !self.confirmed {
             return Err(packet);
         }
+        self.catch_up(now);
         let length = packet.len();
         packet.resize(length.next_multiple_of(PADDING), 0);
         match self
@@ -148,7 +169,12 @@ impl Tunnel for GotatunTunnel {
         }
     }
 
-    fn initiate(&mut self, force: bool, _now: Instant) -> Option<BytesMut> {
+    fn initiate(&mut self, force: bool, now: Instant) -> Option<BytesMut> {
+        self.catch_up(now);
+        let due = self.due.take().filter(|due| !force && is_initiation(due));
+        if due.is_some() {
+            return due;
+        }
         self.tunn
             .format_handshake_initiation(force)
             .map(|message| into_bytes(WgKind::HandshakeInit(message)))
@@ -158,8 +184,9 @@ impl Tunnel for GotatunTunnel {
         &mut self,
         datagram: BytesMut,
         psks: &mut dyn Iterator<Item = &[u8; 32]>,
-        _now: Instant,
+        now: Instant,
     ) -> Received {
+        self.catch_up(now);
         if datagram.first() == Some(&2) {
             return self.receive_response(&datagram, psks);
         }
@@ -177,8 +204,9 @@ impl Tunnel for GotatunTunnel {
         }
     }
 
-    fn tick(&mut self, _now: Instant) -> Option<BytesMut> {
-        self.tunn.update_timers().ok().flatten().map(into_bytes)
+    fn tick(&mut self, now: Instant) -> Option<BytesMut> {
+        let fresh = self.look(now);
+        fresh.or(self.due.take())
     }
 
     fn set_psk(&mut self, psk: &[u8; 32]) {
@@ -188,6 +216,7 @@ impl Tunnel for GotatunTunnel {
     fn reset(&mut self) {
         self.tunn.reset();
         self.confirmed = false;
+        self.due = None;
         let mut random = [0; 32];
         rand::rng().fill_bytes(&mut random);
         self.tunn.set_preshared_key(Some(random));
@@ -201,4 +230,60 @@ impl Tunnel for GotatunTunnel {
 
 fn into_bytes(kind: WgKind) -> BytesMut {
     std::mem::take(Packet::from(kind).buf_mut())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Makes a session between two tunnels that have the same preshared key.
+    fn shake_hands(a: &mut dyn Tunnel, b: &mut dyn Tunnel) {
+        let psk = [7; 32];
+        a.set_psk(&psk);
+        b.set_psk(&psk);
+        let initiation = a.initiate(false, Instant::now()).unwrap();
+        let mut psks = std::iter::once(&psk);
+        let Received::Reply { datagram, .. } = b.receive(initiation, &mut psks, Instant::now())
+        else {
+            panic!("no response");
+        };
+        let Received::Reply { datagram, .. } = a.receive(datagram, &mut psks, Instant::now())
+        else {
+            panic!("no session");
+        };
+        let keepalive = b.receive(datagram, &mut psks, Instant::now());
+        assert!(matches!(keepalive, Received::Packet(packet) if packet.is_empty()));
+    }
+
+    /// Else a first session, minutes after the peers came to know each other, is over at once.
+    #[test]
+    fn a_session_is_no_older_than_its_handshake() {
+        let keys = [[1; 32], [2; 32]].map(WgPrivateKey::from_bytes);
+        let tunnel = |own: usize, other: usize| {
+            Gotatun::new(&keys[own]).tunnel(&keys[other].public(), Instant::now())
+        };
+        let (mut a, mut b) = (tunnel(0, 1), tunnel(1, 0));
+        std::thread::sleep(TICK_HANDSHAKING * 2);
+        let started = Instant::now();
+        shake_hands(&mut *a, &mut *b);
+        for tunnel in [a, b] {
+            let age = tunnel.session_age().unwrap();
+            assert!(age <= started.elapsed(), "{age:?}");
+        }
+    }
+
+    #[test]
+    fn a_responder_waits_until_the_initiator_has_the_session() {
+        let keys = [[1; 32], [2; 32]].map(WgPrivateKey::from_bytes);
+        let psk = [7; 32];
+        let now = Instant::now();
+        let mut a = Gotatun::new(&keys[0]).tunnel(&keys[1].public(), now);
+        let mut b = Gotatun::new(&keys[1]).tunnel(&keys[0].public(), now);
+        a.set_psk(&psk);
+        b.set_psk(&psk);
+        let initiation = a.initiate(false, now).unwrap();
+        let response = b.receive(initiation, &mut std::iter::once(&psk), now);
+        assert!(matches!(response, Received::Reply { .. }));
+        assert!(b.seal(BytesMut::from(&b"packet"[..]), now).is_err());
+    }
 }
