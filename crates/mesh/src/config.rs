@@ -29,6 +29,9 @@ pub const ACTIVE_FOR: Duration = Duration::from_secs(30);
 /// 3 × Reject-After-Time, 540 s) and needs no timer.
 pub const IDLE_FOR: Duration = Duration::from_secs(560);
 
+/// Shortest time between two searches for the peer whose direct datagrams are of no session.
+pub const LOST_SPACING: Duration = Duration::from_millis(250);
+
 /// The previous preshared key is tried on WireGuard responses for this long after its successor.
 pub const PREVIOUS_PSK_FOR: Duration = Duration::from_secs(30);
 

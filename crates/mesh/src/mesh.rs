@@ -47,6 +47,8 @@ pub struct Mesh {
     rules: PacketFilter,
     /// When each peer wants to be looked at; an entry may be early, never late.
     deadlines: BTreeSet<(Instant, MachineId)>,
+    /// When it was last looked up whose a datagram of no session might be.
+    looked_for_lost: Option<Instant>,
     outputs: VecDeque<Output>,
     drops: DropCounts,
 }
@@ -79,6 +81,7 @@ impl Mesh {
             own_networks: Vec::new(),
             rules: PacketFilter::default(),
             deadlines: BTreeSet::new(),
+            looked_for_lost: None,
             outputs: VecDeque::new(),
             drops: DropCounts::default(),
         }

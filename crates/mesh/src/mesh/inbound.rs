@@ -11,6 +11,7 @@ use ztna_path::Via;
 use ztna_proto::{MachineId, RegionId, WgPublicKey};
 
 use super::Mesh;
+use crate::config::LOST_SPACING;
 use crate::demux::{Kind, classify};
 use crate::output::Output;
 use crate::routing::{source, stated_length};
@@ -215,14 +216,31 @@ impl Mesh {
         self.drain_path(id, now);
     }
 
-    /// A peer sends under a session that this end does not have, as after a restart. The relay names
-    /// the sender, so a new epoch can be begun at once; of direct datagrams nobody knows whose they
-    /// are, and the peer comes by relay soon.
+    /// A peer sends under a session that this end does not have, as after a restart: a new epoch is
+    /// begun at once, unless the one that is held is fresh. The relay names the sender. Of direct
+    /// datagrams the address tells, whoever claims it; not for each datagram, since anybody can send
+    /// such.
     fn session_lost(&mut self, origin: Origin, now: Instant) {
-        if let Origin::Relay(_, key) = origin {
-            self.handshakes.want_epoch(&key, now);
-            self.drain_handshakes(now);
+        let addr = match origin {
+            Origin::Relay(_, key) => {
+                self.handshakes.want_epoch(&key, now);
+                return self.drain_handshakes(now);
+            }
+            Origin::Udp(addr) => addr,
+        };
+        let is_too_soon = self
+            .looked_for_lost
+            .is_some_and(|at| now.duration_since(at) < LOST_SPACING);
+        if is_too_soon {
+            return;
         }
+        self.looked_for_lost = Some(now);
+        for peer in self.peers.values() {
+            if peer.path.candidates().any(|(known, _)| *known == addr) {
+                self.handshakes.want_epoch(&peer.record.wg_key, now);
+            }
+        }
+        self.drain_handshakes(now);
     }
 
     fn wireguard_peer(&self, datagram: &[u8]) -> Option<MachineId> {
