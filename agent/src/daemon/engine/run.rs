@@ -1,5 +1,6 @@
 //! The engine's loop: everything that the mesh is told, and everything that it wants done.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -171,6 +172,7 @@ impl Engine {
                     // program on this machine can make such a thing.
                     Err(error) if error.raw_os_error().is_none() => {
                         tracing::debug!(%error, "unusable packet from the TUN device");
+                        tokio::task::yield_now().await;
                     }
                     Err(error) => {
                         let why = format!("the TUN device is gone: {error}");
@@ -297,15 +299,16 @@ impl Engine {
                 if let Some(this) = netmap.this() {
                     self.mesh.set_self(this);
                 }
-                let gone: Vec<MachineId> = self
-                    .mesh
-                    .peer_ids()
-                    .filter(|id| !netmap.peers().contains_key(id))
-                    .collect();
-                for id in gone {
-                    self.mesh.remove_peer(id);
+                let peers = netmap.peers();
+                let touched: BTreeSet<MachineId> = match update {
+                    Update::Delta(changes) => &changes.peers_changed | &changes.peers_removed,
+                    _ => self.mesh.peer_ids().chain(peers.keys().copied()).collect(),
+                };
+                // Those that are gone first: their keys and addresses may be others' now.
+                for id in touched.iter().filter(|id| !peers.contains_key(id)) {
+                    self.mesh.remove_peer(*id);
                 }
-                for (id, record) in netmap.peers() {
+                for (id, record) in touched.iter().filter_map(|id| peers.get_key_value(id)) {
                     if self.mesh.upsert_peer(record, now)
                         && let Some(volatile) = netmap.volatile(id)
                     {
