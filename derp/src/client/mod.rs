@@ -169,7 +169,13 @@ async fn establish(config: ClientConfig) -> Result<(Sender, Receiver), ConnectEr
             source,
         })?;
     let (stream, early) = upgrade::upgrade(stream, host, port).await?;
-    start(stream, early, &config, &mut rand::make_rng::<rand::rngs::StdRng>()).await
+    start(
+        stream,
+        early,
+        &config,
+        &mut rand::make_rng::<rand::rngs::StdRng>(),
+    )
+    .await
 }
 
 /// Shakes hands on an upgraded stream, of which `early` was read already, and starts the writer.

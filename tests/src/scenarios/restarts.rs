@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use ztna_proto::api::UpdateMachineRequest;
 
 use super::pair::{EMAIL, FIRST_PING_LIMIT, PASSWORD, PATH_LIMIT};
@@ -12,7 +12,7 @@ use crate::agent::Agent;
 use crate::api::Owner;
 use crate::deploy::Apart;
 use crate::lab::Lab;
-use crate::measure::{Gauge, Loss, Path, Stream, let_run};
+use crate::measure::{Gauge, Loss, Path, Stream, let_run, throughput};
 use crate::net::Nat;
 use crate::net::cmd::poll;
 use crate::record::Figures;
@@ -48,7 +48,12 @@ fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
     ] {
         let router = lab.net.router(&format!("r-{name}"), kind)?;
         let mut machine = Agent::new(lab, &router.host(name)?, &[])?;
+        let up_at = Instant::now();
         machine.enrol(&servers.server, key.key.expose())?;
+        if let Some(first) = machines.first().map(Agent::ipv4) {
+            machine.ping_until(first?, FIRST_PING_LIMIT)?;
+            figures.seconds("first_ping_s", up_at.elapsed());
+        }
         machines.push(machine);
         routers.push(router);
     }
@@ -100,6 +105,9 @@ fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
     losses[0].demand_none()?;
 
     c.ping_until(a.ipv4()?, FIRST_PING_LIMIT)?;
+    let epoch = a.peer(b.name())?.map(|peer| peer.psk.epoch);
+    figures.set("psk_epoch", epoch.context("a does not know b any more")?);
+    figures.set("throughput_mbit_s", throughput(b, a, &lab.log("iperf3"))?);
     for machine in &mut machines {
         machine.stop_daemon()?;
     }
