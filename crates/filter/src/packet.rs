@@ -334,7 +334,11 @@ impl Ip {
                     }
                     8
                 }
-                AUTHENTICATION => (usize::from(byte(packet, at + 1)?) + 2) * 4,
+                // In units of four bytes, less two; the fixed part alone makes it one (RFC 4302 §2.2).
+                AUTHENTICATION => match byte(packet, at + 1)? {
+                    0 => return Err(ParseError::Length),
+                    units => (usize::from(units) + 2) * 4,
+                },
                 _ => break,
             };
             count += 1;
