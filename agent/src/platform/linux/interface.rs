@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use ipnet::IpNet;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::LinkFlags;
-use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope};
+use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope, RouteType};
 use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
@@ -15,6 +18,11 @@ use super::tun::Tun;
 /// Marks our routes for people who read `ip route`: above the kernel's reserved numbers
 /// (linux/rtnetlink.h, `RTPROT_STATIC` is 4), not taken in `/etc/iproute2/rt_protos`.
 const ROUTE_PROTOCOL: u8 = 141;
+
+/// A new IPv6 address is in force after one turn of a kernel work queue; looked for this often,
+const IN_FORCE_TRIES: u32 = 500;
+/// at this distance.
+const IN_FORCE_PAUSE: Duration = Duration::from_millis(2);
 
 /// The TUN device as the system's network configuration sees it.
 ///
@@ -80,22 +88,43 @@ impl Interface {
             .await
             .map_err(into_io)?;
 
-        let added = self
+        let mut add = self
             .handle
             .address()
             .add(self.index, ipv6.into(), 128)
-            .replace()
-            .execute()
-            .await
-            .map_err(into_io);
-        match added {
+            .replace();
+        // The control plane made it unique: there is nobody to ask, and a tentative address
+        // cannot be bound to.
+        add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        match add.execute().await.map_err(into_io) {
             Ok(()) => {
                 self.ipv6 = Some(ipv6);
+                self.in_force(ipv6).await?;
                 Ok(Addresses::Both)
             }
             Err(error) if no_ipv6(&error) => Ok(Addresses::Ipv4Only),
             Err(error) => Err(error),
         }
+    }
+
+    /// Waits until packets to an own address are taken in: the kernel says yes to an IPv6 address
+    /// before it has made the route for it.
+    async fn in_force(&self, own: Ipv6Addr) -> io::Result<()> {
+        for _ in 0..IN_FORCE_TRIES {
+            let message = RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(own, 128)
+                .build();
+            let answer = self.handle.route().get(message).execute().try_next().await;
+            // An error: no route at all yet.
+            if answer.is_ok_and(|route| route.is_some_and(|r| r.header.kind == RouteType::Local)) {
+                return Ok(());
+            }
+            tokio::time::sleep(IN_FORCE_PAUSE).await;
+        }
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("the kernel does not put the address {own} into force"),
+        ))
     }
 
     /// Makes `wanted` the routes through the device: adds what is missing, removes what is left
