@@ -11,6 +11,7 @@ pub mod ids;
 pub mod keys;
 pub mod netmap;
 pub mod relay;
+pub mod revocation;
 pub mod ticket;
 pub mod tokens;
 

@@ -90,11 +90,19 @@ impl TicketSigner {
     #[must_use]
     #[allow(clippy::expect_used)]
     pub fn sign(&self, claims: &TicketClaims) -> String {
-        let body = serde_json::to_vec(claims).expect("claims are plain data");
-        let signature = self.0.sign(&[CONTEXT, &body].concat());
+        self.seal(
+            CONTEXT,
+            &serde_json::to_vec(claims).expect("claims are plain data"),
+        )
+    }
+
+    /// The text form of a signed body. Each kind of body has a `context` of its own, so that none
+    /// is taken for another.
+    pub(crate) fn seal(&self, context: &[u8], body: &[u8]) -> String {
+        let signature = self.0.sign(&[context, body].concat());
         format!(
             "{}.{}",
-            BASE64URL.encode(&body),
+            BASE64URL.encode(body),
             BASE64URL.encode(signature.as_ref())
         )
     }
@@ -132,17 +140,12 @@ impl TicketVerifier {
         region: RegionId,
         now: Timestamp,
     ) -> Result<TicketClaims, TicketError> {
-        if ticket.len() > MAX_TICKET_LEN {
-            return Err(TicketError::Malformed);
-        }
-        let (body, signature) = ticket.split_once('.').ok_or(TicketError::Malformed)?;
-        let body = BASE64URL.decode(body).map_err(|_| TicketError::Malformed)?;
-        let signature = BASE64URL
-            .decode(signature)
-            .map_err(|_| TicketError::Malformed)?;
-        UnparsedPublicKey::new(&ED25519, self.0)
-            .verify(&[CONTEXT, &body].concat(), &signature)
-            .map_err(|_| TicketError::Signature)?;
+        let body = self
+            .unseal(CONTEXT, ticket, MAX_TICKET_LEN)
+            .map_err(|error| match error {
+                SealError::Malformed => TicketError::Malformed,
+                SealError::Signature => TicketError::Signature,
+            })?;
         let claims: TicketClaims =
             serde_json::from_slice(&body).map_err(|_| TicketError::Malformed)?;
         if now >= claims.expires_at {
@@ -156,6 +159,33 @@ impl TicketVerifier {
         }
         Ok(claims)
     }
+
+    /// The body of a text that [`TicketSigner::seal`] made, of at most `max_len` characters.
+    pub(crate) fn unseal(
+        &self,
+        context: &[u8],
+        text: &str,
+        max_len: usize,
+    ) -> Result<Vec<u8>, SealError> {
+        if text.len() > max_len {
+            return Err(SealError::Malformed);
+        }
+        let (body, signature) = text.split_once('.').ok_or(SealError::Malformed)?;
+        let decode = |text| BASE64URL.decode(text).map_err(|_| SealError::Malformed);
+        let (body, signature) = (decode(body)?, decode(signature)?);
+        UnparsedPublicKey::new(&ED25519, self.0)
+            .verify(&[context, &body].concat(), &signature)
+            .map_err(|_| SealError::Signature)?;
+        Ok(body)
+    }
+}
+
+/// What is wrong with a signed text.
+pub(crate) enum SealError {
+    /// Too long, or not of the form.
+    Malformed,
+    /// Signed by nobody we trust, or as something else.
+    Signature,
 }
 
 #[cfg(test)]
