@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use ztna_proto::revocation::WgKeyHash;
 use ztna_proto::ticket::{TICKET_LIFETIME, TicketVerifier};
 use ztna_proto::{OrgId, RegionId, WgPublicKey};
 
@@ -52,6 +53,10 @@ pub trait Admission: Send + Sync + 'static {
 
     /// Takes back what the client was given until `at`.
     fn revoke(&self, key: &WgPublicKey, at: Timestamp);
+
+    /// The same for the key with this hash, as a list of the control plane names it. Does nothing
+    /// where no ticket admits.
+    fn revoke_hash(&self, _key: &WgKeyHash, _at: Timestamp) {}
 }
 
 /// Admission by the control plane's signed tickets, checked offline.
@@ -60,7 +65,7 @@ pub struct TicketAdmission {
     region: RegionId,
     clock: Clock,
     /// Tickets of these keys, issued until then, are void.
-    revoked: Mutex<BTreeMap<WgPublicKey, Timestamp>>,
+    revoked: Mutex<BTreeMap<WgKeyHash, Timestamp>>,
 }
 
 impl TicketAdmission {
@@ -99,7 +104,7 @@ impl TicketAdmission {
             .map_err(|error| Refusal(error.to_string()))?;
         let revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
         if revoked
-            .get(&applicant.key)
+            .get(&WgKeyHash::of(&applicant.key))
             .is_some_and(|at| claims.issued_at <= *at)
         {
             return Err(Refusal(
@@ -121,6 +126,10 @@ impl Admission for TicketAdmission {
     }
 
     fn revoke(&self, key: &WgPublicKey, at: Timestamp) {
+        self.revoke_hash(&WgKeyHash::of(key), at);
+    }
+
+    fn revoke_hash(&self, key: &WgKeyHash, at: Timestamp) {
         let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
         let now = (self.clock)();
         if revoked.len() >= MAX_REVOCATIONS {
@@ -226,7 +235,7 @@ mod tests {
         let signer = TicketSigner::from_seed(&[1; 32]);
         let admission = admission(&signer);
         let old = applicant(&signer, now());
-        admission.revoke(&old.key, now());
+        admission.revoke_hash(&WgKeyHash::of(&old.key), now());
         let refusal = admission.admit(&old).await.unwrap_err();
         assert!(refusal.0.contains("revoked"), "{refusal}");
         let later = now().checked_add(SignedDuration::from_secs(1)).unwrap();

@@ -14,6 +14,7 @@ mod registry;
 mod routes;
 mod session;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +24,7 @@ use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use ztna_proto::WgPublicKey;
+use ztna_proto::revocation::{Revocation, WgKeyHash};
 
 pub use admission::{Admission, Admitted, Applicant, Clock, Refusal, TicketAdmission};
 pub use listener::{ListenerLimits, run, run_with};
@@ -32,6 +34,9 @@ use crate::frame::Frame;
 use crate::key::{RelayPrivateKey, RelayPublicKey};
 use metrics::Metrics;
 use registry::Registry;
+
+/// Last word to a client that lost its right.
+const REVOKED: &str = "this machine's access was revoked by the control plane";
 
 /// What a client may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,10 +120,24 @@ impl Server {
     /// its connections: for a machine that was deleted, quarantined or expired.
     pub fn revoke(&self, key: &WgPublicKey, at: Timestamp) -> usize {
         self.admission.revoke(key, at);
-        self.disconnect(
-            key,
-            "this machine's access was revoked by the control plane",
-        )
+        self.disconnect(key, REVOKED)
+    }
+
+    /// [`Server::revoke`] for the entries of a revocation list, in one pass over the clients.
+    pub fn revoke_all(&self, entries: &[Revocation]) -> usize {
+        for entry in entries {
+            self.admission.revoke_hash(&entry.key_hash, entry.at);
+        }
+        let revoked: HashSet<WgKeyHash> = entries.iter().map(|entry| entry.key_hash).collect();
+        if revoked.is_empty() {
+            return 0;
+        }
+        let wanted = |key: &WgPublicKey| revoked.contains(&WgKeyHash::of(key));
+        let connections = self.clients.matching(wanted);
+        for connection in &connections {
+            connection.close(&Frame::Health(REVOKED.to_owned()));
+        }
+        connections.len()
     }
 
     /// Serves one client on an upgraded stream, of which `early` was read already, until it leaves,

@@ -113,6 +113,17 @@ impl Registry {
     pub fn all(&self, key: &WgPublicKey) -> Slot {
         self.shard(key).get(key).cloned().unwrap_or_default()
     }
+
+    /// Every connection of the keys that are wanted.
+    pub fn matching(&self, wanted: impl Fn(&WgPublicKey) -> bool) -> Slot {
+        let mut found = Slot::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let slots = shard.iter().filter(|(key, _)| wanted(key));
+            found.extend(slots.flat_map(|(_, slot)| slot.iter().cloned()));
+        }
+        found
+    }
 }
 
 #[cfg(test)]
