@@ -61,6 +61,7 @@ fn node(ready: &serde_json::Value) -> RelayNode {
         derp_port: Some(ready["port"].as_u64().unwrap().try_into().unwrap()),
         stun_port: None,
         quic_port: None,
+        http_port: None,
         certificate: parse_pin(ready["pin"].as_str().unwrap()).unwrap(),
     }
 }

@@ -65,6 +65,7 @@ fn config() -> ClientConfig {
             derp_port: Some(443),
             stun_port: None,
             quic_port: None,
+            http_port: None,
             certificate: CertificatePin::WebPki,
         },
         key: WgPrivateKey::from_bytes([3; 32]),

@@ -77,6 +77,7 @@ impl Relay {
             derp_port: Some(address.port()),
             stun_port: None,
             quic_port: None,
+            http_port: None,
             certificate: identity.certificate_pin(),
         };
         Self {

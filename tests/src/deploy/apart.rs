@@ -189,6 +189,7 @@ fn start_relay(lab: &Lab, host: &Host, ticket_key: &str) -> Result<(Program, Rel
         derp_port: Some(ready.port),
         stun_port: Some(STUN_PORT),
         quic_port: None,
+        http_port: None,
         certificate: parse_pin(&ready.pin)?,
     };
     Ok((program, node))

@@ -465,6 +465,7 @@ mod tests {
                 derp_port: Some(1),
                 stun_port: None,
                 quic_port: None,
+                http_port: None,
                 certificate: CertificatePin::WebPki,
             }],
         }
