@@ -50,6 +50,10 @@ pub struct RelayNode {
     /// UDP port of the relay's QUIC transport. `None`: TCP only.
     #[serde(default)]
     pub quic_port: Option<u16>,
+    /// TCP port of plain HTTP, for `/generate_204`: what a captive portal tampers with. `None`: no
+    /// such port.
+    #[serde(default)]
+    pub http_port: Option<u16>,
     /// TCP port at which the host answers `/generate_204` without TLS, by which a machine finds out
     /// whether a captive portal stands between. `None`: it does not.
     #[serde(default)]
@@ -57,6 +61,28 @@ pub struct RelayNode {
     /// How the relay proves itself.
     #[serde(default)]
     pub certificate: CertificatePin,
+}
+
+/// A region as it is written and shown: what clients get, and where it lies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RegionDocument {
+    /// What clients get.
+    #[serde(flatten)]
+    pub region: RelayRegion,
+    /// Where it is, for maps that people look at.
+    #[serde(flatten)]
+    pub location: Location,
+}
+
+/// A place on Earth (WGS 84), or none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Location {
+    /// Degrees, north positive.
+    #[serde(default)]
+    pub latitude: Option<f64>,
+    /// Degrees, east positive.
+    #[serde(default)]
+    pub longitude: Option<f64>,
 }
 
 /// How a TLS server proves itself to us.
@@ -85,6 +111,7 @@ mod tests {
         let node = &map.regions[&RegionId(1)].nodes[0];
         assert_eq!(node.certificate, CertificatePin::WebPki);
         assert!(node.addresses.is_empty());
+        assert_eq!((node.quic_port, node.http_port), (None, None));
         let back: RelayMap = serde_json::from_str(&serde_json::to_string(&map).unwrap()).unwrap();
         assert_eq!(back, map);
     }
