@@ -62,7 +62,6 @@ fn node(ready: &serde_json::Value) -> RelayNode {
         stun_port: None,
         quic_port: None,
         http_port: None,
-        http_port: None,
         certificate: parse_pin(ready["pin"].as_str().unwrap()).unwrap(),
     }
 }

@@ -264,7 +264,6 @@ fn relay_map(
         stun_port: Some(stun_port),
         quic_port: None,
         http_port: None,
-        http_port: None,
         certificate: match args.tls_cert {
             Some(_) => CertificatePin::WebPki,
             None => identity.certificate_pin(),

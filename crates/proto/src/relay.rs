@@ -50,10 +50,6 @@ pub struct RelayNode {
     /// UDP port of the relay's QUIC transport. `None`: TCP only.
     #[serde(default)]
     pub quic_port: Option<u16>,
-    /// TCP port of plain HTTP, for `/generate_204`: what a captive portal tampers with. `None`: no
-    /// such port.
-    #[serde(default)]
-    pub http_port: Option<u16>,
     /// TCP port at which the host answers `/generate_204` without TLS, by which a machine finds out
     /// whether a captive portal stands between. `None`: it does not.
     #[serde(default)]

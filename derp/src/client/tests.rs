@@ -66,7 +66,6 @@ fn config() -> ClientConfig {
             stun_port: None,
             quic_port: None,
             http_port: None,
-            http_port: None,
             certificate: CertificatePin::WebPki,
         },
         key: WgPrivateKey::from_bytes([3; 32]),

@@ -78,7 +78,6 @@ impl Relay {
             stun_port: None,
             quic_port: None,
             http_port: None,
-            http_port: None,
             certificate: identity.certificate_pin(),
         };
         Self {

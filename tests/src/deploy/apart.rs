@@ -190,7 +190,6 @@ fn start_relay(lab: &Lab, host: &Host, ticket_key: &str) -> Result<(Program, Rel
         stun_port: Some(STUN_PORT),
         quic_port: None,
         http_port: None,
-        http_port: None,
         certificate: parse_pin(&ready.pin)?,
     };
     Ok((program, node))

@@ -466,7 +466,6 @@ mod tests {
                 stun_port: None,
                 quic_port: None,
                 http_port: None,
-                http_port: None,
                 certificate: CertificatePin::WebPki,
             }],
         }
