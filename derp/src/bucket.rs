@@ -49,6 +49,15 @@ impl TokenBucket {
         there
     }
 
+    /// Takes another rate and burst from now on. What was taken ahead of time stays owed.
+    #[cfg(feature = "server")]
+    pub(crate) fn set(&mut self, rate: u64, burst: u64, now: Instant) {
+        self.refill(now);
+        self.rate = (rate as f64).max(1.0);
+        self.burst = burst as f64;
+        self.level = self.level.min(self.burst);
+    }
+
     /// Takes `tokens` in any case, and says how long to wait until the bucket is even again.
     #[cfg(feature = "server")]
     pub(crate) fn charge(&mut self, tokens: usize, now: Instant) -> Duration {

@@ -26,11 +26,17 @@ pub mod key;
 #[cfg(any(feature = "client", feature = "server"))]
 mod bucket;
 #[cfg(any(feature = "client", feature = "server"))]
+mod codel;
+#[cfg(any(feature = "client", feature = "server"))]
+mod fair;
+#[cfg(any(feature = "client", feature = "server"))]
 mod outbox;
 #[cfg(any(feature = "client", feature = "server"))]
 mod reader;
 #[cfg(any(feature = "client", feature = "server"))]
 mod tcp;
+#[cfg(any(feature = "client", feature = "server"))]
+mod transport;
 
 #[cfg(feature = "client")]
 pub mod client;

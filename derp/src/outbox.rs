@@ -1,7 +1,8 @@
 //! The bounded queue in front of a connection's writer, and the writer.
 //!
-//! Whoever has something to send never waits: when a lane is full, its oldest frame goes. Old
-//! packets are worth less than new ones to everything that runs inside a tunnel.
+//! Whoever has something to send never waits: when a lane is full, its longest flow loses its
+//! oldest packet. Old packets are worth less than new ones to everything that runs inside a
+//! tunnel, and nobody's packets wait behind another's flood ([`crate::fair`]).
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,15 +12,16 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
+use tokio::time::Instant;
+use ztna_proto::WgPublicKey;
 
+use crate::fair::{Bounds, FairQueue, Lost};
 use crate::frame::{Frame, PacketHead};
 
-/// What is sent first: smaller overtakes larger.
+/// What a packet is, by which it is queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// Frames of the protocol itself.
-    Signal,
-    /// Packets that set tunnels up: discovery, handshakes.
+    /// Packets that set tunnels up: discovery, handshakes. They go first.
     Control,
     /// Sealed data.
     Data,
@@ -37,34 +39,27 @@ impl Lane {
 
     const fn bounds(self) -> Bounds {
         match self {
-            Self::Signal => Bounds {
-                items: 256,
-                bytes: 64 * 1024,
-            },
             Self::Control => Bounds {
                 items: 128,
                 bytes: 128 * 1024,
             },
             Self::Data => Bounds {
-                items: 512,
-                bytes: 512 * 1024,
+                items: 1024,
+                bytes: 1024 * 1024,
             },
         }
     }
 }
 
-/// Frames and bytes (heads included) that a lane holds.
-struct Bounds {
-    items: usize,
-    bytes: usize,
-}
+/// Frames of the protocol itself that wait for a client; they go before all packets.
+const MAX_SIGNALS: usize = 256;
 
 /// Control packets that go out before one data packet does: floods of the former must not starve
 /// the latter.
 const CONTROL_RUN: u32 = 8;
 
-/// Bytes that the writer hands to TLS at once: two records.
-const BATCH: usize = 32 * 1024;
+/// Bytes that the writer hands to TLS at once: four records.
+const BATCH: usize = 64 * 1024;
 
 /// A frame to be written: as a whole, or the head of one and its packet.
 pub(crate) enum Item {
@@ -82,7 +77,7 @@ impl Item {
         }
     }
 
-    fn write(&self, out: &mut BytesMut) {
+    pub(crate) fn write(&self, out: &mut BytesMut) {
         match self {
             Self::Frame(frame) => out.put_slice(frame),
             Self::Packet(head, packet) => {
@@ -93,134 +88,163 @@ impl Item {
     }
 }
 
+/// Who is told what became of queued packets.
+pub(crate) trait Account {
+    /// A packet goes out after it has waited for so long.
+    fn sent(&self, wait: Duration);
+    /// Packets waited too long, or in vain.
+    fn delayed_out(&self, lane: Lane, lost: Lost);
+    /// So many bytes were handed to the transport.
+    fn wrote(&self, bytes: usize);
+}
+
+/// Nobody counts.
+#[cfg(feature = "client")]
+impl Account for () {
+    fn sent(&self, _wait: Duration) {}
+    fn delayed_out(&self, _lane: Lane, _lost: Lost) {}
+    fn wrote(&self, _bytes: usize) {}
+}
+
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
-    /// It is queued, and so many older ones (bytes) had to go for it.
-    Queued {
-        /// Frames dropped.
-        dropped: u64,
-        /// Their bytes.
-        dropped_bytes: u64,
-    },
+    /// It is queued, and so many older ones had to go for it.
+    Queued(Lost),
     /// The connection is closing; it was dropped.
     Closed,
 }
 
 #[derive(Default)]
-struct Queue {
-    items: VecDeque<Item>,
-    bytes: usize,
-}
-
-impl Queue {
-    fn pop(&mut self) -> Option<Item> {
-        let item = self.items.pop_front()?;
-        self.bytes -= item.len();
-        if self.items.is_empty() {
-            // An idle connection holds no memory for the burst it once had.
-            self.items = VecDeque::new();
-        }
-        Some(item)
-    }
-
-    fn push(&mut self, item: Item, bounds: &Bounds) -> Pushed {
-        let (mut dropped, mut dropped_bytes) = (0, 0);
-        while self.items.len() >= bounds.items || self.bytes + item.len() > bounds.bytes {
-            let Some(oldest) = self.pop() else { break };
-            dropped += 1;
-            dropped_bytes += oldest.len() as u64;
-        }
-        self.bytes += item.len();
-        self.items.push_back(item);
-        Pushed::Queued {
-            dropped,
-            dropped_bytes,
-        }
-    }
-}
-
-#[derive(Default)]
 struct State {
-    signal: Queue,
-    control: Queue,
-    data: Queue,
+    signals: VecDeque<Bytes>,
+    control: FairQueue<Item>,
+    data: FairQueue<Item>,
     /// Control packets since the last data packet.
     control_run: u32,
     closing: bool,
 }
 
 impl State {
-    fn pop(&mut self) -> Option<Item> {
-        if let Some(item) = self.signal.pop() {
-            return Some(item);
+    fn pop(&mut self, now: Instant, account: &impl Account) -> Option<Item> {
+        if let Some(signal) = self.signals.pop_front() {
+            return Some(Item::Frame(signal));
         }
         if self.control_run < CONTROL_RUN
-            && let Some(item) = self.control.pop()
+            && let Some(item) = take(&mut self.control, Lane::Control, now, account)
         {
             self.control_run += 1;
             return Some(item);
         }
         self.control_run = 0;
-        self.data.pop().or_else(|| self.control.pop())
+        take(&mut self.data, Lane::Data, now, account)
+            .or_else(|| take(&mut self.control, Lane::Control, now, account))
     }
 }
 
+fn take(
+    queue: &mut FairQueue<Item>,
+    lane: Lane,
+    now: Instant,
+    account: &impl Account,
+) -> Option<Item> {
+    let mut lost = Lost::default();
+    let popped = queue.pop(now, &mut lost);
+    if lost.packets > 0 {
+        account.delayed_out(lane, lost);
+    }
+    let (item, wait) = popped?;
+    account.sent(wait);
+    Some(item)
+}
+
 /// The lanes of one connection.
-#[derive(Default)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
     /// Wakes the writer.
     ready: Notify,
+    max_signals: usize,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self::with_signals(MAX_SIGNALS)
+    }
 }
 
 impl Outbox {
+    /// An outbox that holds so many frames of the protocol itself.
+    pub(crate) fn with_signals(max_signals: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            ready: Notify::new(),
+            max_signals,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a frame, dropping the lane's oldest ones if there is no room.
-    pub(crate) fn push(&self, lane: Lane, item: Item) -> Pushed {
-        let pushed = {
+    /// Queues a packet in the flow of `peer`, dropping others' if there is no room.
+    pub(crate) fn push(&self, lane: Lane, peer: WgPublicKey, item: Item, now: Instant) -> Pushed {
+        let lost = {
             let mut state = self.lock();
             if state.closing {
                 return Pushed::Closed;
             }
             let queue = match lane {
-                Lane::Signal => &mut state.signal,
                 Lane::Control => &mut state.control,
                 Lane::Data => &mut state.data,
             };
-            queue.push(item, &lane.bounds())
+            let len = item.len();
+            queue.push(peer, item, len, now, lane.bounds())
         };
         self.ready.notify_one();
-        pushed
+        Pushed::Queued(lost)
     }
 
-    /// Queues a frame of the protocol itself.
+    /// Queues a frame of the protocol itself. If too many wait, the oldest goes.
     pub(crate) fn signal(&self, frame: &Frame) -> Pushed {
-        self.push(Lane::Signal, Item::Frame(frame.to_bytes()))
+        let mut lost = Lost::default();
+        {
+            let mut state = self.lock();
+            if state.closing {
+                return Pushed::Closed;
+            }
+            if state.signals.len() >= self.max_signals
+                && let Some(oldest) = state.signals.pop_front()
+            {
+                lost.add(oldest.len());
+            }
+            state.signals.push_back(frame.to_bytes());
+        }
+        self.ready.notify_one();
+        Pushed::Queued(lost)
     }
 
     /// Takes nothing more. What the protocol has queued for itself still goes out, packets do not.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closing = true;
-        state.control = Queue::default();
-        state.data = Queue::default();
+        state.control = FairQueue::default();
+        state.data = FairQueue::default();
         drop(state);
         self.ready.notify_one();
     }
 
     /// Moves queued frames into `batch`; waits until there is at least one. `false`: closed, and
     /// nothing is left.
-    async fn fill(&self, batch: &mut BytesMut) -> bool {
+    async fn fill(&self, batch: &mut BytesMut, account: &impl Account) -> bool {
         loop {
             {
                 let mut state = self.lock();
+                let now = Instant::now();
                 while batch.len() < BATCH {
-                    let Some(item) = state.pop() else { break };
+                    let Some(item) = state.pop(now, account) else {
+                        break;
+                    };
                     item.write(batch);
                 }
                 if !batch.is_empty() {
@@ -228,6 +252,9 @@ impl Outbox {
                 }
                 if state.closing {
                     return false;
+                }
+                if state.signals.is_empty() {
+                    state.signals = VecDeque::new();
                 }
             }
             // While idle, no memory is held for writing.
@@ -237,7 +264,6 @@ impl Outbox {
     }
 
     /// Writes what is queued until the outbox is closed and empty, then shuts the stream down.
-    /// `wrote` is told the bytes of each batch.
     ///
     /// # Errors
     /// The stream's, or no byte was taken for `stall`.
@@ -245,10 +271,10 @@ impl Outbox {
         &self,
         mut writer: impl AsyncWrite + Unpin,
         stall: Duration,
-        mut wrote: impl FnMut(usize),
+        account: &impl Account,
     ) -> io::Result<()> {
         let mut batch = BytesMut::new();
-        while self.fill(&mut batch).await {
+        while self.fill(&mut batch, account).await {
             let mut rest = batch.as_ref();
             while !rest.is_empty() {
                 let count = tokio::time::timeout(stall, writer.write(rest)).await??;
@@ -258,7 +284,7 @@ impl Outbox {
                 rest = &rest[count..];
             }
             tokio::time::timeout(stall, writer.flush()).await??;
-            wrote(batch.len());
+            account.wrote(batch.len());
             batch.clear();
         }
         tokio::time::timeout(stall, writer.shutdown()).await?
@@ -269,20 +295,16 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    fn item(bytes: &[u8]) -> Item {
-        Item::Frame(Bytes::copy_from_slice(bytes))
-    }
+    const PEER: WgPublicKey = WgPublicKey([1; 32]);
 
-    fn queued(dropped: u64, dropped_bytes: u64) -> Pushed {
-        Pushed::Queued {
-            dropped,
-            dropped_bytes,
-        }
+    fn push(outbox: &Outbox, lane: Lane, bytes: &[u8]) -> Pushed {
+        let item = Item::Frame(Bytes::copy_from_slice(bytes));
+        outbox.push(lane, PEER, item, Instant::now())
     }
 
     async fn next(outbox: &Outbox) -> Vec<u8> {
         let mut batch = BytesMut::new();
-        assert!(outbox.fill(&mut batch).await);
+        assert!(outbox.fill(&mut batch, &()).await);
         batch.to_vec()
     }
 
@@ -303,72 +325,52 @@ mod tests {
     #[tokio::test]
     async fn signals_then_control_then_data() {
         let outbox = Outbox::default();
-        outbox.push(Lane::Data, item(b"d"));
-        outbox.push(Lane::Control, item(b"c"));
-        outbox.push(Lane::Signal, item(b"s"));
-        assert_eq!(next(&outbox).await, b"scd");
+        push(&outbox, Lane::Data, b"d");
+        push(&outbox, Lane::Control, b"c");
+        outbox.signal(&Frame::KeepAlive);
+        assert_eq!(next(&outbox).await, b"\x06\0\0\0\0cd");
     }
 
     #[tokio::test]
     async fn a_flood_of_control_lets_data_through() {
         let outbox = Outbox::default();
         for _ in 0..20 {
-            outbox.push(Lane::Control, item(b"c"));
+            push(&outbox, Lane::Control, b"c");
         }
-        outbox.push(Lane::Data, item(b"d"));
+        push(&outbox, Lane::Data, b"d");
         assert_eq!(next(&outbox).await, b"ccccccccdcccccccccccc");
     }
 
     #[tokio::test]
-    async fn the_oldest_goes_when_the_count_is_reached() {
-        let outbox = Outbox::default();
-        let bound = Lane::Data.bounds().items;
-        for number in 0..bound {
-            let pushed = outbox.push(Lane::Data, item(&[number as u8]));
-            assert_eq!(pushed, queued(0, 0));
+    async fn signals_are_bounded() {
+        let outbox = Outbox::with_signals(2);
+        for data in [[1; 8], [2; 8], [3; 8]] {
+            outbox.signal(&Frame::Ping(data));
         }
-        assert_eq!(outbox.push(Lane::Data, item(b"new")), queued(1, 1));
         let sent = next(&outbox).await;
-        assert_eq!(sent[0], 1, "the first one is gone");
-        assert!(sent.ends_with(b"new"));
-    }
-
-    #[tokio::test]
-    async fn the_oldest_go_when_the_bytes_are_reached() {
-        let outbox = Outbox::default();
-        let bound = Lane::Data.bounds().bytes;
-        let third = vec![0; bound / 3];
-        for _ in 0..3 {
-            outbox.push(Lane::Data, item(&third));
-        }
-        let pushed = outbox.push(Lane::Data, item(&vec![1; bound / 2]));
-        assert_eq!(pushed, queued(2, 2 * third.len() as u64));
+        assert_eq!(sent[5..13], [2; 8]);
+        assert_eq!(sent.len(), 26);
     }
 
     #[tokio::test]
     async fn closing_sends_signals_and_nothing_else() {
         let outbox = Outbox::default();
-        outbox.push(Lane::Data, item(b"d"));
-        outbox.push(Lane::Signal, item(b"s"));
+        push(&outbox, Lane::Data, b"d");
+        outbox.signal(&Frame::KeepAlive);
         outbox.close();
-        assert_eq!(outbox.push(Lane::Signal, item(b"late")), Pushed::Closed);
+        assert_eq!(outbox.signal(&Frame::KeepAlive), Pushed::Closed);
         let mut written = Vec::new();
         let stall = Duration::from_secs(1);
-        outbox
-            .drain_into(&mut written, stall, |_| {})
-            .await
-            .unwrap();
-        assert_eq!(written, b"s");
+        outbox.drain_into(&mut written, stall, &()).await.unwrap();
+        assert_eq!(written, b"\x06\0\0\0\0");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stalled_stream_is_given_up() {
         let (near, _far) = tokio::io::duplex(16);
         let outbox = Outbox::default();
-        outbox.push(Lane::Data, item(&[0; 64]));
-        let ended = outbox
-            .drain_into(near, Duration::from_secs(10), |_| {})
-            .await;
+        push(&outbox, Lane::Data, &[0; 64]);
+        let ended = outbox.drain_into(near, Duration::from_secs(10), &()).await;
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -81,16 +81,6 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             read_size: self.read_size,
         }
     }
-
-    /// The next frame. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> Result<Frame, ReadError> {
-        loop {
-            if let Some(frame) = self.buffered()? {
-                return Ok(frame);
-            }
-            self.fill().await?;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -98,6 +88,7 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
+    use crate::transport::Source;
 
     #[tokio::test]
     async fn frames_come_out_and_the_end_is_an_error() {

@@ -119,15 +119,15 @@ impl Sender {
         if packet.len() > MAX_PACKET {
             return Err(SendError::TooLong(packet.len()));
         }
-        let lane = Lane::of(&packet);
+        let (lane, now) = (Lane::of(&packet), Instant::now());
         let item = Item::Packet(send_packet_head(&to, packet.len()), packet);
         if let Some(bucket) = &self.0.bucket {
             let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
-            if !bucket.take(item.len(), Instant::now()) {
+            if !bucket.take(item.len(), now) {
                 return Err(SendError::RateLimited);
             }
         }
-        queued(self.0.outbox.push(lane, item))
+        queued(self.0.outbox.push(lane, to, item, now))
     }
 
     /// Tells the relay whether it is this machine's home.
@@ -168,7 +168,7 @@ impl Sender {
 
 fn queued(pushed: Pushed) -> Result<(), SendError> {
     match pushed {
-        Pushed::Queued { .. } => Ok(()),
+        Pushed::Queued(_) => Ok(()),
         Pushed::Closed => Err(SendError::Closed),
     }
 }
@@ -267,7 +267,7 @@ where
     });
     let writer = Arc::clone(&shared);
     tokio::spawn(async move {
-        let written = writer.outbox.drain_into(write, WRITE_STALL, |_| {}).await;
+        let written = writer.outbox.drain_into(write, WRITE_STALL, &()).await;
         if let Err(error) = written {
             tracing::debug!(%error, "the relay's writer ended");
         }

@@ -28,6 +28,7 @@ use crate::handshake::{
     ClientInfo, HandshakeError, ServerInfo, freshness_in, open_server_info, seal_client_info,
 };
 use crate::reader::{FrameReader, ReadError};
+use crate::transport::Source;
 
 /// From the first look-up to the last frame of the handshake.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -195,14 +196,13 @@ where
     Ok(link::start(reader, write, &server_info))
 }
 
-async fn shake_hands<R, W>(
-    reader: &mut FrameReader<R>,
+async fn shake_hands<W>(
+    reader: &mut impl Source,
     write: &mut W,
     config: &ClientConfig,
     rng: &mut impl CryptoRng,
 ) -> Result<ServerInfo, ConnectError>
 where
-    R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     let (relay, freshness) = match reader.next().await? {

@@ -1,8 +1,12 @@
 //! What the relay counts. Names are derper's where they mean the same.
 
+use std::time::Duration;
+
 use metrics::{Counter, Gauge, counter, gauge};
 
-use crate::outbox::Lane;
+use super::histogram::DelayHistogram;
+use crate::fair::Lost;
+use crate::outbox::{Account, Lane};
 
 /// Why a packet was dropped (`derp/derpserver`, `dropReason`, and ours).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub(super) enum Drop {
     GoneDisconnected,
     /// It waited in a full queue, and newer ones came.
     QueueHead,
+    /// It waited too long (RFC 8289). Ours.
+    QueueDelay,
 }
 
 /// Packets that set tunnels up, and the others.
@@ -34,7 +40,7 @@ impl ByKind {
     fn of(&self, lane: Lane) -> &Counter {
         match lane {
             Lane::Data => &self.data,
-            Lane::Control | Lane::Signal => &self.control,
+            Lane::Control => &self.control,
         }
     }
 }
@@ -81,6 +87,8 @@ pub(super) struct Metrics {
     other_org: Dropped,
     gone: Dropped,
     queue_head: Dropped,
+    queue_delay_drops: Dropped,
+    queue_delay: DelayHistogram,
 }
 
 impl Metrics {
@@ -107,6 +115,8 @@ impl Metrics {
             other_org: Dropped::new("other_org"),
             gone: Dropped::new("gone_disconnected"),
             queue_head: Dropped::new("queue_head"),
+            queue_delay_drops: Dropped::new("queue_delay"),
+            queue_delay: DelayHistogram::default(),
         }
     }
 
@@ -125,8 +135,30 @@ impl Metrics {
             Drop::OtherOrg => &self.other_org,
             Drop::GoneDisconnected => &self.gone,
             Drop::QueueHead => &self.queue_head,
+            Drop::QueueDelay => &self.queue_delay_drops,
         };
         dropped.packets.of(lane).increment(packets);
         dropped.bytes.of(lane).increment(bytes);
+    }
+    /// What the recorder does not know, in Prometheus' text format.
+    pub fn prometheus(&self) -> String {
+        self.queue_delay.prometheus(
+            "derp_queue_delay_seconds",
+            "Time that packets waited in a client's queue",
+        )
+    }
+}
+
+impl Account for Metrics {
+    fn sent(&self, wait: Duration) {
+        self.queue_delay.record(wait);
+    }
+
+    fn delayed_out(&self, lane: Lane, lost: Lost) {
+        self.dropped(Drop::QueueDelay, lane, lost.packets, lost.bytes);
+    }
+
+    fn wrote(&self, bytes: usize) {
+        self.bytes_sent.increment(bytes as u64);
     }
 }

@@ -8,11 +8,15 @@
 
 mod admission;
 mod head;
+mod histogram;
+mod limits;
 mod listener;
 mod metrics;
 mod registry;
 mod routes;
 mod session;
+mod websocket;
+mod welcome;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -22,43 +26,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::BytesMut;
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use ztna_proto::WgPublicKey;
 use ztna_proto::revocation::{Revocation, WgKeyHash};
 
 pub use admission::{Admission, Admitted, Applicant, Clock, Refusal, TicketAdmission};
+pub use limits::Limits;
 pub use listener::{ListenerLimits, run, run_with};
 pub use routes::routes;
 
 use crate::frame::Frame;
 use crate::key::{RelayPrivateKey, RelayPublicKey};
+use crate::reader::FrameReader;
+use crate::transport::StreamSink;
+use limits::OrgBuckets;
 use metrics::Metrics;
 use registry::Registry;
 
 /// Last word to a client that lost its right.
 const REVOKED: &str = "this machine's access was revoked by the control plane";
-
-/// What a client may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Clients at a time; more are refused.
-    pub clients: usize,
-    /// Bytes per second that a client may send in the long run, unless its ticket says less.
-    /// `None`: no bound but the ticket's.
-    pub bytes_per_second: Option<u64>,
-    /// Bytes that a bounded client may send at once.
-    pub burst: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            clients: 100_000,
-            bytes_per_second: None,
-            burst: 1024 * 1024,
-        }
-    }
-}
 
 /// How a relay is set up.
 pub struct ServerConfig {
@@ -66,7 +53,7 @@ pub struct ServerConfig {
     pub key: RelayPrivateKey,
     /// Who decides on clients.
     pub admission: Arc<dyn Admission>,
-    /// What each may use.
+    /// What clients may use, to begin with.
     pub limits: Limits,
 }
 
@@ -74,7 +61,8 @@ pub struct ServerConfig {
 pub struct Server {
     key: RelayPrivateKey,
     admission: Arc<dyn Admission>,
-    limits: Limits,
+    limits: watch::Sender<Limits>,
+    org_buckets: OrgBuckets,
     clients: Registry,
     next_id: AtomicU64,
     metrics: Metrics,
@@ -87,7 +75,8 @@ impl Server {
         Arc::new(Self {
             key: config.key,
             admission: config.admission,
-            limits: config.limits,
+            limits: watch::Sender::new(config.limits),
+            org_buckets: OrgBuckets::default(),
             clients: Registry::default(),
             next_id: AtomicU64::new(0),
             metrics: Metrics::new(),
@@ -104,6 +93,18 @@ impl Server {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.clients.len()
+    }
+
+    /// Metrics in Prometheus' text format that the metrics recorder does not hold: to be appended to
+    /// what it renders.
+    #[must_use]
+    pub fn prometheus(&self) -> String {
+        self.metrics.prometheus()
+    }
+
+    /// Sets other limits, also for the clients that are connected.
+    pub fn set_limits(&self, limits: Limits) {
+        self.limits.send_replace(limits);
     }
 
     /// Cuts every connection of a client, telling it why. Nothing more is carried for it; it may
@@ -152,7 +153,9 @@ impl Server {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         self.metrics.accepts.increment(1);
-        let ended = session::run(self, stream, early, address, shutdown).await;
+        let (read, write) = tokio::io::split(stream);
+        let source = FrameReader::new(read, early);
+        let ended = session::run(self, source, write, StreamSink, address, shutdown).await;
         if let Err(error) = ended {
             tracing::debug!(%address, %error, "relay client ended");
         }

@@ -6,27 +6,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use ztna_proto::WgPublicKey;
 
 use super::Server;
 use super::admission::{Admitted, Applicant, Refusal};
+use super::limits::{Bounds, Limits};
 use super::metrics::Drop as DropReason;
 use super::registry::Connection;
-use crate::PROTOCOL_VERSION;
-use crate::bucket::{MIN_BURST, TokenBucket};
+use super::welcome::{HANDSHAKE_TIMEOUT, Welcome, welcome};
+use crate::bucket::TokenBucket;
 use crate::frame::{Frame, FrameError, GoneReason, PING_LEN, recv_packet_head};
-use crate::handshake::{
-    FRESHNESS_LEN, Freshness, HandshakeError, ServerInfo, open_client_info, seal_server_info,
-};
+use crate::handshake::HandshakeError;
 use crate::outbox::{Item, Lane, Pushed};
-use crate::reader::{FrameReader, ReadError};
+use crate::reader::ReadError;
+use crate::transport::{Sink, Source};
 
-/// From the upgrade to the ticket's verdict.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A KeepAlive is sent this often (`derp/derp.go`), which middleboxes need …
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// … and up to so much later, so that thousands of clients do not wake up together.
@@ -45,7 +44,11 @@ const NOT_HERE_RATE: u64 = 1;
 const NOT_HERE_BURST: u64 = 3;
 /// Tickets are renewed hourly; who does it more often than this is not listened to.
 const MIN_RENEWAL: Duration = Duration::from_secs(10);
-/// On shutdown, clients are told to come back within this time, each at another moment …
+/// On shutdown so many clients a second are sent away, each at another moment …
+const DRAIN_PER_SECOND: u32 = 200;
+/// … over at most this time, …
+const MAX_DRAIN: Duration = Duration::from_secs(8);
+/// … and told to come back within this one …
 const RESTART_SPREAD: Duration = Duration::from_secs(2);
 /// … and to try for so long.
 const RESTART_TRY_FOR: Duration = Duration::from_secs(60);
@@ -93,22 +96,23 @@ impl From<ReadError> for SessionError {
     }
 }
 
-/// Serves a client until its end.
-pub(super) async fn run<S>(
+/// Serves a client until its end. `into_sink` makes what carries frames out of the stream that the
+/// handshake went over.
+pub(super) async fn run<S, W, K>(
     server: &Arc<Server>,
-    stream: S,
-    early: BytesMut,
+    mut source: S,
+    mut write: W,
+    into_sink: impl FnOnce(W) -> K,
     address: SocketAddr,
     shutdown: &CancellationToken,
 ) -> Result<(), SessionError>
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Source,
+    W: AsyncWrite + Unpin,
+    K: Sink,
 {
-    let (read, mut write) = tokio::io::split(stream);
-    let mut reader = FrameReader::new(read, early);
     let welcome = tokio::select! {
-        welcome = welcome(server, &mut reader, &mut write, address) => welcome?,
-        () = tokio::time::sleep(HANDSHAKE_TIMEOUT) => return Err(SessionError::HandshakeTimeout),
+        welcome = welcome(server, &mut source, &mut write, address) => welcome?,
         () = shutdown.cancelled() => return Ok(()),
     };
 
@@ -133,9 +137,9 @@ where
     let writer = tokio::spawn(write_all(
         Arc::clone(server),
         Arc::clone(&connection),
-        write,
+        into_sink(write),
     ));
-    let mut session = Session::new(server, Arc::clone(&connection), reader, welcome);
+    let mut session = Session::new(server, Arc::clone(&connection), source, welcome);
     let ended = session.serve(shutdown).await;
     session.leave();
     if let Some(last_word) = ended.as_ref().err().and_then(SessionError::last_word) {
@@ -148,17 +152,9 @@ where
     ended
 }
 
-async fn write_all(
-    server: Arc<Server>,
-    connection: Arc<Connection>,
-    write: impl AsyncWrite + Unpin,
-) {
-    let wrote = |bytes: usize| server.metrics.bytes_sent.increment(bytes as u64);
-    let written = connection
-        .outbox
-        .drain_into(write, WRITE_STALL, wrote)
-        .await;
-    if let Err(error) = written {
+async fn write_all(server: Arc<Server>, connection: Arc<Connection>, sink: impl Sink) {
+    let written = sink.drain(&connection.outbox, WRITE_STALL, &server.metrics);
+    if let Err(error) = written.await {
         if error.kind() == io::ErrorKind::TimedOut {
             server.metrics.write_timeouts.increment(1);
         }
@@ -168,160 +164,87 @@ async fn write_all(
     connection.cut.cancel();
 }
 
-/// A client that may come in.
-struct Welcome {
+/// The reading half of a client.
+struct Session<'a, S> {
+    server: &'a Arc<Server>,
+    connection: Arc<Connection>,
+    source: S,
     applicant: Applicant,
     admitted: Admitted,
     can_ack_pings: bool,
-    app_name: String,
-    /// ServerInfo.
-    answer: Frame,
-}
-
-/// The handshake. A client that is refused is told why.
-async fn welcome<R, W>(
-    server: &Server,
-    reader: &mut FrameReader<R>,
-    write: &mut W,
-    address: SocketAddr,
-) -> Result<Welcome, SessionError>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let freshness: Freshness = rand::random();
-    let server_key = Frame::ServerKey {
-        key: server.public_key(),
-        spare: Bytes::copy_from_slice(&freshness),
-    };
-    write.write_all(&server_key.to_bytes()).await?;
-    write.flush().await?;
-    let Frame::ClientInfo { key, nonce, sealed } = reader.next().await? else {
-        return Err(SessionError::NoClientInfo);
-    };
-    match judge(server, key, address, &freshness, &nonce, &sealed).await {
-        Ok(welcome) => Ok(welcome),
-        Err(error) => {
-            server.metrics.refused.increment(1);
-            let reason = match &error {
-                SessionError::Refused(refusal) => refusal.to_string(),
-                other => other.to_string(),
-            };
-            tracing::debug!(%address, %key, reason, "relay client refused");
-            write.write_all(&Frame::Health(reason).to_bytes()).await?;
-            write.shutdown().await?;
-            Err(error)
-        }
-    }
-}
-
-async fn judge(
-    server: &Server,
-    key: WgPublicKey,
-    address: SocketAddr,
-    freshness: &[u8; FRESHNESS_LEN],
-    nonce: &[u8; crate::frame::NONCE_LEN],
-    sealed: &[u8],
-) -> Result<Welcome, SessionError> {
-    let info = open_client_info(&server.key, &key, nonce, sealed)?;
-    if server.clients.len() >= server.limits.clients {
-        return Err(Refusal("this relay is full".into()).into());
-    }
-    let applicant = Applicant {
-        key,
-        address,
-        fresh: info.is_fresh(freshness),
-        ticket: info.ticket,
-    };
-    let admitted = server.admission.admit(&applicant).await?;
-    let bound = bound(server, &admitted);
-    let server_info = ServerInfo {
-        version: PROTOCOL_VERSION,
-        bytes_per_second: bound.unwrap_or_default(),
-        burst: bound.map_or(0, |_| server.limits.burst.max(MIN_BURST)),
-    };
-    let answer = seal_server_info(&server.key, &key, &server_info, &mut rand::rng())?;
-    Ok(Welcome {
-        applicant,
-        admitted,
-        can_ack_pings: info.can_ack_pings,
-        app_name: info.app_name,
-        answer,
-    })
-}
-
-/// Bytes per second that a client may send: the smaller of the relay's and the ticket's bound.
-fn bound(server: &Server, admitted: &Admitted) -> Option<u64> {
-    [server.limits.bytes_per_second, admitted.bytes_per_second]
-        .into_iter()
-        .flatten()
-        .min()
-}
-
-/// The reading half of a client.
-struct Session<'a, R> {
-    server: &'a Arc<Server>,
-    connection: Arc<Connection>,
-    reader: FrameReader<R>,
-    applicant: Applicant,
-    can_ack_pings: bool,
-    bucket: Option<TokenBucket>,
+    limits: watch::Receiver<Limits>,
+    bounds: Bounds,
     /// Until then nothing is read: the client has sent more than it may.
     throttled_until: Instant,
     not_here: TokenBucket,
     /// Who got packets of this client.
     sent_to: HashSet<WgPublicKey>,
+    /// The last of them.
+    last_sent_to: Option<WgPublicKey>,
     preferred: bool,
     heard: Instant,
     pinged: bool,
     keep_alive_at: Instant,
     expires_at: Option<Instant>,
     renewable_at: Instant,
+    /// When the client is sent away, because the relay shuts down.
+    leave_at: Option<Instant>,
 }
 
-impl<'a, R: AsyncRead + Unpin> Session<'a, R> {
+impl<'a, S: Source> Session<'a, S> {
     fn new(
         server: &'a Arc<Server>,
         connection: Arc<Connection>,
-        reader: FrameReader<R>,
+        source: S,
         welcome: Welcome,
     ) -> Self {
         let now = Instant::now();
         let mut session = Self {
             server,
             connection,
-            reader,
+            source,
             applicant: Applicant {
                 // Proved for this connection, and the ticket is of no more use.
                 ticket: None,
                 ..welcome.applicant
             },
+            admitted: welcome.admitted,
             can_ack_pings: welcome.can_ack_pings,
-            bucket: None,
+            limits: server.limits.subscribe(),
+            bounds: Bounds::default(),
             throttled_until: now,
             not_here: TokenBucket::new(NOT_HERE_RATE, NOT_HERE_BURST, now),
             sent_to: HashSet::new(),
+            last_sent_to: None,
             preferred: false,
             heard: now,
             pinged: false,
             keep_alive_at: next_keep_alive(now),
             expires_at: None,
             renewable_at: now,
+            leave_at: None,
         };
-        session.apply(&welcome.admitted, now);
+        session.apply(welcome.admitted, now);
         session
     }
 
     /// Takes over what a ticket allows.
-    fn apply(&mut self, admitted: &Admitted, now: Instant) {
+    fn apply(&mut self, admitted: Admitted, now: Instant) {
         self.expires_at = admitted.expires_in.map(|left| now + left);
-        let burst = self.server.limits.burst.max(MIN_BURST);
-        self.bucket = bound(self.server, admitted).map(|rate| TokenBucket::new(rate, burst, now));
+        self.admitted = admitted;
+        self.apply_limits(now);
+    }
+
+    fn apply_limits(&mut self, now: Instant) {
+        let limits = *self.limits.borrow_and_update();
+        let orgs = &self.server.org_buckets;
+        self.bounds.apply(&limits, &self.admitted, orgs, now);
+        self.throttled_until = now + self.bounds.charge(0, now);
     }
 
     async fn serve(&mut self, shutdown: &CancellationToken) -> Result<(), SessionError> {
         loop {
-            while let Some(frame) = self.reader.buffered()? {
+            while let Some(frame) = self.source.buffered()? {
                 self.handle(frame).await?;
             }
             let throttled = self.throttled_until > Instant::now();
@@ -329,12 +252,16 @@ impl<'a, R: AsyncRead + Unpin> Session<'a, R> {
             tokio::select! {
                 biased;
                 () = cut.cut.cancelled() => return Ok(()),
-                () = shutdown.cancelled() => {
-                    self.say_goodbye();
-                    return Ok(());
+                () = shutdown.cancelled(), if self.leave_at.is_none() => self.drain(),
+                () = tokio::time::sleep_until(self.next_timer()) => {
+                    if self.leave_at.is_some_and(|at| at <= Instant::now()) {
+                        self.say_goodbye();
+                        return Ok(());
+                    }
+                    self.on_timer()?;
                 }
-                () = tokio::time::sleep_until(self.next_timer()) => self.on_timer()?,
-                read = self.reader.fill(), if !throttled => {
+                Ok(()) = self.limits.changed() => self.apply_limits(Instant::now()),
+                read = self.source.fill(), if !throttled => {
                     let count = read?;
                     self.on_read(count);
                 }
@@ -347,12 +274,10 @@ impl<'a, R: AsyncRead + Unpin> Session<'a, R> {
         self.heard = now;
         self.pinged = false;
         self.server.metrics.bytes_received.increment(count as u64);
-        if let Some(bucket) = &mut self.bucket {
-            let wait = bucket.charge(count, now);
-            if !wait.is_zero() {
-                self.server.metrics.rate_limit_waits.increment(1);
-                self.throttled_until = now + wait;
-            }
+        let wait = self.bounds.charge(count, now);
+        if !wait.is_zero() {
+            self.server.metrics.rate_limit_waits.increment(1);
+            self.throttled_until = now + wait;
         }
     }
 
@@ -369,6 +294,7 @@ impl<'a, R: AsyncRead + Unpin> Session<'a, R> {
             Some(self.keep_alive_at),
             Some(idle).filter(|_| self.can_ack_pings),
             self.expires_at,
+            self.leave_at,
             throttled,
         ]
         .into_iter()
@@ -447,20 +373,19 @@ impl<'a, R: AsyncRead + Unpin> Session<'a, R> {
         // A copy of its own: a slice would keep the whole read buffer alive in the queue.
         let head = recv_packet_head(&self.connection.key, packet.len());
         let item = Item::Packet(head, Bytes::copy_from_slice(packet));
-        match target.outbox.push(lane, item) {
-            Pushed::Queued {
-                dropped,
-                dropped_bytes,
-            } => {
+        let from = self.connection.key;
+        match target.outbox.push(lane, from, item, self.heard) {
+            Pushed::Queued(lost) => {
                 metrics.forwarded(lane);
-                if dropped > 0 {
-                    metrics.dropped(DropReason::QueueHead, lane, dropped, dropped_bytes);
+                if lost.packets > 0 {
+                    metrics.dropped(DropReason::QueueHead, lane, lost.packets, lost.bytes);
                 }
             }
             Pushed::Closed => metrics.dropped(DropReason::GoneDisconnected, lane, 1, bytes),
         }
-        if self.sent_to.len() < MAX_REMEMBERED_PEERS {
+        if self.last_sent_to != Some(to) && self.sent_to.len() < MAX_REMEMBERED_PEERS {
             self.sent_to.insert(to);
+            self.last_sent_to = Some(to);
         }
     }
 
@@ -491,10 +416,18 @@ impl<'a, R: AsyncRead + Unpin> Session<'a, R> {
             ..self.applicant.clone()
         };
         match self.server.admission.admit(&applicant).await {
-            Ok(admitted) if admitted.org == self.connection.org => self.apply(&admitted, now),
+            Ok(admitted) if admitted.org == self.connection.org => self.apply(admitted, now),
             Ok(_) => tracing::debug!(key = %applicant.key, "renewal with another org's ticket"),
             Err(refusal) => tracing::debug!(key = %applicant.key, %refusal, "renewal refused"),
         }
+    }
+
+    /// The relay shuts down. Until its moment comes the client is served on.
+    fn drain(&mut self) {
+        let clients = u32::try_from(self.server.clients.len()).unwrap_or(u32::MAX);
+        let spread = (Duration::from_secs(1) / DRAIN_PER_SECOND).saturating_mul(clients);
+        let wait = spread.min(MAX_DRAIN).mul_f64(rand::random());
+        self.leave_at = Some(Instant::now() + wait);
     }
 
     fn say_goodbye(&self) {
