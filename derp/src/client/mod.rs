@@ -16,7 +16,9 @@ use bytes::BytesMut;
 use rand::CryptoRng;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use ztna_proto::WgPrivateKey;
 use ztna_proto::relay::RelayNode;
 use ztna_tls::{KeyExchange, client_config};
@@ -25,8 +27,10 @@ pub use link::{Event, Receiver, RelayError, SendError, Sender};
 
 use crate::frame::{Frame, FrameError};
 use crate::handshake::{
-    ClientInfo, HandshakeError, ServerInfo, freshness_in, open_server_info, seal_client_info,
+    ClientInfo, Freshness, HandshakeError, ServerInfo, freshness_in, open_server_info,
+    seal_client_info,
 };
+use crate::key::RelayPublicKey;
 use crate::reader::{FrameReader, ReadError};
 use crate::transport::Source;
 
@@ -147,7 +151,20 @@ pub async fn connect(config: ClientConfig) -> Result<(Sender, Receiver), Connect
 }
 
 async fn establish(config: ClientConfig) -> Result<(Sender, Receiver), ConnectError> {
-    let node = &config.node;
+    let (stream, early) = open(&config.node).await?;
+    start(
+        stream,
+        early,
+        &config,
+        &mut rand::make_rng::<rand::rngs::StdRng>(),
+    )
+    .await
+}
+
+/// Opens an upgraded stream to a relay. Returns it with what was read of it already.
+pub(crate) async fn open(
+    node: &RelayNode,
+) -> Result<(TlsStream<TcpStream>, BytesMut), ConnectError> {
     let host = &node.host;
     let port = node.derp_port.ok_or_else(|| ConnectError::NoRelay {
         node: node.name.clone(),
@@ -169,14 +186,7 @@ async fn establish(config: ClientConfig) -> Result<(Sender, Receiver), ConnectEr
             host: host.clone(),
             source,
         })?;
-    let (stream, early) = upgrade::upgrade(stream, host, port).await?;
-    start(
-        stream,
-        early,
-        &config,
-        &mut rand::make_rng::<rand::rngs::StdRng>(),
-    )
-    .await
+    upgrade::upgrade(stream, host, port).await
 }
 
 /// Shakes hands on an upgraded stream, of which `early` was read already, and starts the writer.
@@ -192,37 +202,36 @@ where
 {
     let (read, mut write) = tokio::io::split(stream);
     let mut reader = FrameReader::new(read, early);
-    let server_info = shake_hands(&mut reader, &mut write, config, rng).await?;
+    let introduce = |_: &RelayPublicKey, freshness: Option<&Freshness>| {
+        ClientInfo::new(APP_NAME.to_owned(), config.ticket.clone(), freshness)
+    };
+    let (_, server_info) =
+        shake_hands(&mut reader, &mut write, &config.key, introduce, rng).await?;
     Ok(link::start(reader, write, &server_info))
 }
 
-async fn shake_hands<W>(
-    reader: &mut impl Source,
-    write: &mut W,
-    config: &ClientConfig,
+/// Shakes hands as the owner of `key`, with what `introduce` makes of the relay's key and nonce.
+pub(crate) async fn shake_hands(
+    source: &mut impl Source,
+    write: &mut (impl AsyncWrite + Unpin),
+    key: &WgPrivateKey,
+    introduce: impl FnOnce(&RelayPublicKey, Option<&Freshness>) -> ClientInfo,
     rng: &mut impl CryptoRng,
-) -> Result<ServerInfo, ConnectError>
-where
-    W: AsyncWrite + Unpin,
-{
-    let (relay, freshness) = match reader.next().await? {
+) -> Result<(RelayPublicKey, ServerInfo), ConnectError> {
+    let (relay, freshness) = match source.next().await? {
         Frame::ServerKey { key, spare } => (key, freshness_in(&spare)),
         Frame::Health(reason) => return Err(ConnectError::Refused(reason)),
         _ => return Err(ConnectError::Protocol),
     };
-    let info = ClientInfo::new(
-        APP_NAME.to_owned(),
-        config.ticket.clone(),
-        freshness.as_ref(),
-    );
-    let frame = seal_client_info(&config.key, &relay, &info, rng)?;
+    let info = introduce(&relay, freshness.as_ref());
+    let frame = seal_client_info(key, &relay, &info, rng)?;
     write.write_all(&frame.to_bytes()).await?;
     write.flush().await?;
 
     for _ in 0..MAX_EARLY_FRAMES {
-        match reader.next().await? {
+        match source.next().await? {
             Frame::ServerInfo { nonce, sealed } => {
-                return Ok(open_server_info(&config.key, &relay, &nonce, &sealed)?);
+                return Ok((relay, open_server_info(key, &relay, &nonce, &sealed)?));
             }
             Frame::Health(reason) if !reason.is_empty() => {
                 return Err(ConnectError::Refused(reason));
