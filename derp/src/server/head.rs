@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::websocket::SUBPROTOCOL;
 use crate::{MAX_HTTP_HEAD, MAX_HTTP_HEADERS};
 
 /// A client gets this long for its first request's head.
@@ -21,6 +22,13 @@ pub(super) enum Wants {
         head: usize,
         /// No HTTP answer, please (`Derp-Fast-Start: 1`).
         fast_start: bool,
+        /// Another relay of the region would have been the right one (`Ideal-Node`).
+        not_ideal: bool,
+    },
+    /// The relay, over WebSocket.
+    WebSocket {
+        /// As above.
+        not_ideal: bool,
     },
     /// Whatever else HTTP, or a malformed request, serves: the router's.
     Http,
@@ -59,21 +67,33 @@ fn classify(buf: &[u8]) -> Wants {
         Err(_) => return Wants::Http,
     };
     let path = request.path.unwrap_or_default();
-    let is = |name: &str, value: &str| {
-        request.headers.iter().any(|header| {
-            header.name.eq_ignore_ascii_case(name)
-                && header.value.eq_ignore_ascii_case(value.as_bytes())
-        })
+    let values = |name: &'static str| {
+        let headers = request.headers.iter();
+        headers
+            .filter(move |header| header.name.eq_ignore_ascii_case(name))
+            .map(|header| header.value)
     };
-    let wants_relay = request.method == Some("GET")
-        && path.split('?').next() == Some("/derp")
-        && is("upgrade", "derp");
-    if !wants_relay {
+    let is =
+        |name, value: &str| values(name).any(|found| found.eq_ignore_ascii_case(value.as_bytes()));
+    if request.method != Some("GET") || path.split('?').next() != Some("/derp") {
+        return Wants::Http;
+    }
+    let not_ideal = values("ideal-node").any(|name| !name.is_empty());
+    let websocket = is("upgrade", "websocket");
+    let subprotocol = values("sec-websocket-protocol")
+        .flat_map(|list| list.split(|byte| *byte == b','))
+        .any(|name| name.trim_ascii() == SUBPROTOCOL.as_bytes());
+    if websocket && subprotocol {
+        return Wants::WebSocket { not_ideal };
+    }
+    // Old stock clients say "websocket" and mean the native protocol (`derp/derpserver`).
+    if !websocket && !is("upgrade", "derp") {
         return Wants::Http;
     }
     Wants::Relay {
         head,
         fast_start: is("derp-fast-start", "1"),
+        not_ideal,
     }
 }
 
@@ -87,7 +107,11 @@ mod tests {
     fn upgrades_are_told_from_other_requests() {
         let upgrade =
             b"GET /derp HTTP/1.1\r\nHost: x\r\nconnection: upgrade\r\nUpgrade: DERP\r\n\r\n";
-        let relay = |fast_start, head| Wants::Relay { head, fast_start };
+        let relay = |fast_start, head| Wants::Relay {
+            head,
+            fast_start,
+            not_ideal: false,
+        };
         assert_eq!(classify(upgrade), relay(false, upgrade.len()));
         assert_eq!(
             classify(&[upgrade.as_slice(), b"rest"].concat()),
@@ -97,7 +121,7 @@ mod tests {
         assert_eq!(classify(fast), relay(true, fast.len()));
         for http in [
             "GET /derp HTTP/1.1\r\n\r\n",
-            "GET /derp HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
+            "GET /derp HTTP/1.1\r\nUpgrade: h2c\r\n\r\n",
             "POST /derp HTTP/1.1\r\nUpgrade: DERP\r\n\r\n",
             "GET /derp/probe HTTP/1.1\r\nUpgrade: DERP\r\n\r\n",
             "GET / HTTP/1.1\r\n\r\n",
@@ -106,6 +130,39 @@ mod tests {
             assert_eq!(classify(http.as_bytes()), Wants::Http, "{http:?}");
         }
         assert_eq!(classify(&upgrade[..40]), Wants::Unclear);
+    }
+
+    #[test]
+    fn websockets_are_told_by_their_subprotocol() {
+        let with = |rest: &str| format!("GET /derp HTTP/1.1\r\nUpgrade: WebSocket\r\n{rest}\r\n");
+        for header in ["derp", "x, derp ,y"] {
+            let request = with(&format!("Sec-WebSocket-Protocol: {header}\r\n"));
+            let wanted = Wants::WebSocket { not_ideal: false };
+            assert_eq!(classify(request.as_bytes()), wanted, "{header}");
+        }
+        for header in ["", "Sec-WebSocket-Protocol: derper\r\n"] {
+            let request = with(header);
+            let legacy = Wants::Relay {
+                head: request.len(),
+                fast_start: false,
+                not_ideal: false,
+            };
+            assert_eq!(classify(request.as_bytes()), legacy, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_client_says_that_it_wanted_another_node() {
+        for upgrade in ["DERP", "websocket\r\nSec-WebSocket-Protocol: derp"] {
+            let request =
+                format!("GET /derp HTTP/1.1\r\nUpgrade: {upgrade}\r\nIdeal-Node: 1b\r\n\r\n");
+            let (Wants::Relay { not_ideal, .. } | Wants::WebSocket { not_ideal }) =
+                classify(request.as_bytes())
+            else {
+                panic!("no upgrade: {request}");
+            };
+            assert!(not_ideal);
+        }
     }
 
     #[tokio::test]

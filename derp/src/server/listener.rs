@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use axum::Router;
 use bytes::BytesMut;
+use metrics::{Gauge, counter, gauge};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use ztna_tls::{AcceptLimits, Prefixed, ServerStream, serve, serve_http};
 
-use super::Server;
 use super::head::{HEAD_TIMEOUT, Wants, read_head};
+use super::{Server, websocket};
 use crate::PROTOCOL_VERSION;
 use crate::tcp::notice_vanished;
 
@@ -80,13 +81,28 @@ async fn handle(
         () = shutdown.cancelled() => return Ok(()),
     };
     match wants {
-        Wants::Relay { head, fast_start } => {
+        Wants::Relay {
+            head,
+            fast_start,
+            not_ideal,
+        } => {
+            let _counted = not_ideal.then(NotIdeal::count);
             let early = BytesMut::from(&buf[head..]);
             notice_vanished(stream.get_ref().0);
             if !fast_start {
                 answer_upgrade(server, &mut stream).await?;
             }
             server.serve_client(stream, early, peer, shutdown).await;
+        }
+        Wants::WebSocket { not_ideal } => {
+            let _counted = not_ideal.then(NotIdeal::count);
+            notice_vanished(stream.get_ref().0);
+            let accept = websocket::accept(Prefixed::new(buf, stream));
+            let stream = tokio::time::timeout(HEAD_TIMEOUT, accept).await??;
+            counter!("derp_websocket_accepts").increment(1);
+            server
+                .serve_client(stream, BytesMut::new(), peer, shutdown)
+                .await;
         }
         Wants::Http => {
             buf.shrink_to_fit();
@@ -101,6 +117,23 @@ async fn handle(
         }
     }
     Ok(())
+}
+
+/// A connection whose client wanted another relay of the region, counted while it lasts.
+struct NotIdeal(Gauge);
+
+impl NotIdeal {
+    fn count() -> Self {
+        let gauge = gauge!("derp_current_notideal_connections");
+        gauge.increment(1);
+        Self(gauge)
+    }
+}
+
+impl Drop for NotIdeal {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
 }
 
 async fn answer_upgrade(
