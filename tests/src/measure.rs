@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::agent::Agent;
 use crate::net::{Host, Netns, nat};
-use crate::program::{Program, Tool, finish};
+use crate::program::{Finished, Program, Tool, finish};
 use crate::record::Figures;
 use crate::tools::stream::StreamReport;
 
@@ -46,7 +46,19 @@ impl Stream {
     /// # Errors
     /// An end does not have its address.
     pub fn start(ends: [(&Netns, Ipv4Addr); 2], seen_as: [Ipv4Addr; 2]) -> Result<Self> {
-        let rate = STREAM_RATE.to_string();
+        Self::start_at(STREAM_RATE, ends, seen_as)
+    }
+
+    /// [`Stream::start`] with so many packets a second.
+    ///
+    /// # Errors
+    /// An end does not have its address.
+    pub fn start_at(
+        rate: u32,
+        ends: [(&Netns, Ipv4Addr); 2],
+        seen_as: [Ipv4Addr; 2],
+    ) -> Result<Self> {
+        let rate = rate.to_string();
         let end = |own: usize, far: usize| {
             let bind = format!("{}:{STREAM_PORT}", ends[own].1);
             let peer = format!("{}:{STREAM_PORT}", seen_as[far]);
@@ -65,9 +77,17 @@ impl Stream {
     /// # Errors
     /// One is not enrolled.
     pub fn between(a: &Agent, b: &Agent) -> Result<Self> {
+        Self::between_at(STREAM_RATE, a, b)
+    }
+
+    /// [`Stream::between`] with so many packets a second.
+    ///
+    /// # Errors
+    /// One is not enrolled.
+    pub fn between_at(rate: u32, a: &Agent, b: &Agent) -> Result<Self> {
         let addresses = [a.ipv4()?, b.ipv4()?];
         let ends = [(a.netns(), addresses[0]), (b.netns(), addresses[1])];
-        Self::start(ends, addresses)
+        Self::start_at(rate, ends, addresses)
     }
 
     /// Ends the stream and counts.
@@ -222,23 +242,61 @@ fn classify(direct: u64, relayed: u64, packets: u64) -> Result<Path> {
 /// # Errors
 /// iperf3 fails.
 pub fn throughput(client: &Agent, server: &Agent, log: &std::path::Path) -> Result<f64> {
-    let address = server.ipv4()?.to_string();
-    let mut listen = server.netns().command("iperf3");
-    listen.args(["-s", "-1", "-B", &address, "--forceflush"]);
-    let mut listening = Program::start("iperf3", listen, log)?;
-    wait_listening(&mut listening, server.netns(), 5201)?;
-    let mut send = client.netns().command("iperf3");
-    send.args(["-c", &address, "-J", "-t", &IPERF_SECONDS.to_string()]);
-    let finished = finish(send, IPERF_LIMIT)?;
-    let result: Value = serde_json::from_str(&finished.stdout)
-        .with_context(|| format!("iperf3 said {} {}", finished.stdout, finished.stderr))?;
-    if let Some(error) = result["error"].as_str() {
-        bail!("iperf3: {error}");
+    let to = (server.netns(), server.ipv4()?);
+    Bulk::start(client.netns(), to, IPERF_SECONDS, log)?.finish()
+}
+
+/// A TCP flow that sends as fast as it can.
+pub struct Bulk {
+    sender: std::thread::JoinHandle<Result<Finished>>,
+    // Killed when the flow has ended.
+    _listening: Program,
+}
+
+impl Bulk {
+    /// Starts a flow of so many seconds to an address of another namespace.
+    ///
+    /// # Errors
+    /// iperf3 cannot be started.
+    pub fn start(
+        from: &Netns,
+        to: (&Netns, Ipv4Addr),
+        seconds: u32,
+        log: &std::path::Path,
+    ) -> Result<Self> {
+        let address = to.1.to_string();
+        let mut listen = to.0.command("iperf3");
+        listen.args(["-s", "-1", "-B", &address, "--forceflush"]);
+        let mut listening = Program::start("iperf3", listen, log)?;
+        wait_listening(&mut listening, to.0, 5201)?;
+        let mut send = from.command("iperf3");
+        send.args(["-c", &address, "-J", "-t", &seconds.to_string()]);
+        let limit = IPERF_LIMIT + Duration::from_secs(u64::from(seconds));
+        Ok(Self {
+            sender: std::thread::spawn(move || finish(send, limit)),
+            _listening: listening,
+        })
     }
-    let bits = result["end"]["sum_received"]["bits_per_second"]
-        .as_f64()
-        .context("iperf3 names no figure")?;
-    Ok((bits / 1e5).round() / 10.0)
+
+    /// Waits for the flow's end and returns what arrived, in Mbit/s.
+    ///
+    /// # Errors
+    /// iperf3 fails.
+    pub fn finish(self) -> Result<f64> {
+        let finished = self
+            .sender
+            .join()
+            .map_err(|_| anyhow::anyhow!("the thread of iperf3 panicked"))??;
+        let result: Value = serde_json::from_str(&finished.stdout)
+            .with_context(|| format!("iperf3 said {} {}", finished.stdout, finished.stderr))?;
+        if let Some(error) = result["error"].as_str() {
+            bail!("iperf3: {error}");
+        }
+        let bits = result["end"]["sum_received"]["bits_per_second"]
+            .as_f64()
+            .context("iperf3 names no figure")?;
+        Ok((bits / 1e5).round() / 10.0)
+    }
 }
 
 /// Waits until something listens on a TCP port in a namespace.

@@ -5,6 +5,7 @@ mod cone_hard;
 mod errors;
 mod fifty;
 mod hard_hard;
+mod link;
 mod nats;
 mod pair;
 mod policy;
@@ -38,6 +39,7 @@ pub struct Scenario {
 /// All scenarios, cheap and basic ones first.
 pub const ALL: &[Scenario] = &[
     nats::SCENARIO,
+    link::SCENARIO,
     same_lan::SCENARIO,
     cone_cone::SCENARIO,
     cone_hard::SCENARIO,

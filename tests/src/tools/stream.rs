@@ -1,7 +1,8 @@
 //! A stream of numbered UDP packets in both directions: what an application loses.
 //!
 //! Each end sends packets at a steady rate and watches the numbers of those that come. Loss is
-//! what one end sent and the other never got, so the lab puts the two reports together.
+//! what one end sent and the other never got, so the lab puts the two reports together. Packets
+//! carry the time at which they were sent: all namespaces of a machine share its monotonic clock.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::{READY, demand_line, next_line};
@@ -17,6 +19,10 @@ use super::{READY, demand_line, next_line};
 const MAGIC: &[u8; 8] = b"ztstream";
 /// Size of a packet's UDP payload: what a voice call sends.
 const PAYLOAD: usize = 172;
+/// Where a packet has its number.
+const NUMBER: std::ops::Range<usize> = 8..16;
+/// Where it has the time at which it was sent.
+const SENT: std::ops::Range<usize> = 16..24;
 /// Receive buffer: what comes while the program does not run, at any rate a lab uses.
 const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
 /// The receiver looks up this often whether it may end.
@@ -27,6 +33,9 @@ const SILENCE: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(5);
 /// Numbers that one run can count: half an hour at a thousand packets a second.
 const MAX_PACKETS: u64 = 2_000_000;
+
+/// A packet's latency that does not fit is this, in microseconds: more than an hour.
+const MAX_LATENCY: u32 = u32::MAX;
 
 /// Ranges of missing numbers that a report names.
 const MAX_RANGES: usize = 10;
@@ -60,6 +69,42 @@ pub struct StreamReport {
     pub max_gap_ms: u64,
     /// The first numbers that never came below the highest that did, at most [`MAX_RANGES`].
     pub missing: Vec<(u64, u64)>,
+    /// How long packets took.
+    #[serde(default)]
+    pub latency: Latency,
+}
+
+/// How long packets took from the other end's send to this end's receive, in microseconds. Zero if
+/// none came. Each is the time of a packet that came, by nearest rank.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latency {
+    /// The shortest.
+    pub min_us: u32,
+    /// Half took no longer.
+    pub p50_us: u32,
+    /// 90 % took no longer.
+    pub p90_us: u32,
+    /// 99 % took no longer.
+    pub p99_us: u32,
+    /// The longest.
+    pub max_us: u32,
+}
+
+impl Latency {
+    fn of(mut sample: Vec<u32>) -> Self {
+        sample.sort_unstable();
+        let rank = |percent: usize| {
+            let rank = (sample.len() * percent).div_ceil(100).max(1);
+            sample.get(rank - 1).copied().unwrap_or_default()
+        };
+        Self {
+            min_us: rank(0),
+            p50_us: rank(50),
+            p90_us: rank(90),
+            p99_us: rank(99),
+            max_us: rank(100),
+        }
+    }
 }
 
 /// Runs one end: prints `ready`, begins at the line `go`, sends until standard input ends, and
@@ -108,7 +153,8 @@ fn send(socket: &UdpSocket, args: &StreamArgs, stop: &AtomicBool) -> u64 {
     let mut due = Instant::now();
     let mut number: u64 = 0;
     while !stop.load(Ordering::Relaxed) && number < MAX_PACKETS {
-        packet[MAGIC.len()..MAGIC.len() + 8].copy_from_slice(&number.to_be_bytes());
+        packet[NUMBER].copy_from_slice(&number.to_be_bytes());
+        packet[SENT].copy_from_slice(&monotonic_us().to_be_bytes());
         // A packet that the kernel refuses is lost for the application as well.
         let _ = socket.send_to(&packet, args.peer);
         number += 1;
@@ -126,9 +172,10 @@ fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Result<StreamReport> {
     loop {
         match socket.recv(&mut buffer) {
             Ok(length) => {
-                if let Some(number) = parse(&buffer[..length]) {
+                if let Some((number, sent)) = parse(&buffer[..length]) {
                     let now = Instant::now();
-                    tally.count(number, now);
+                    let took = monotonic_us().saturating_sub(sent);
+                    tally.count(number, now, u32::try_from(took).unwrap_or(MAX_LATENCY));
                     last = now;
                 }
             }
@@ -150,10 +197,20 @@ fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Result<StreamReport> {
     }
 }
 
-fn parse(packet: &[u8]) -> Option<u64> {
-    let (magic, rest) = packet.split_first_chunk()?;
-    let number = u64::from_be_bytes(*rest.first_chunk()?);
-    (magic == MAGIC && number < MAX_PACKETS).then_some(number)
+/// Number and send time of a packet of ours.
+fn parse(packet: &[u8]) -> Option<(u64, u64)> {
+    let word = |range: std::ops::Range<usize>| {
+        Some(u64::from_be_bytes(packet.get(range)?.try_into().ok()?))
+    };
+    let (number, sent) = (word(NUMBER)?, word(SENT)?);
+    (packet.starts_with(MAGIC) && number < MAX_PACKETS).then_some((number, sent))
+}
+
+/// The machine's monotonic clock, in microseconds.
+fn monotonic_us() -> u64 {
+    // Linux always has this clock.
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Counts the numbers as they come.
@@ -164,11 +221,12 @@ struct Tally {
     highest: Option<u64>,
     last: Option<Instant>,
     max_gap: Duration,
+    latencies: Vec<u32>,
     report: StreamReport,
 }
 
 impl Tally {
-    fn count(&mut self, number: u64, now: Instant) {
+    fn count(&mut self, number: u64, now: Instant, took_us: u32) {
         if let Some(last) = self.last.replace(now) {
             self.max_gap = self.max_gap.max(now.saturating_duration_since(last));
         }
@@ -182,6 +240,7 @@ impl Tally {
         }
         self.seen[word] |= bit;
         self.report.received += 1;
+        self.latencies.push(took_us);
         match self.highest {
             Some(highest) if number < highest => self.report.reordered += 1,
             _ => self.highest = Some(number),
@@ -196,6 +255,7 @@ impl Tally {
     fn report(mut self) -> StreamReport {
         self.report.max_gap_ms = u64::try_from(self.max_gap.as_millis()).unwrap_or(u64::MAX);
         self.report.missing = self.missing();
+        self.report.latency = Latency::of(self.latencies);
         self.report
     }
 
@@ -229,7 +289,11 @@ mod tests {
         let start = Instant::now();
         let mut tally = Tally::default();
         for (at, number) in numbers.iter().enumerate() {
-            tally.count(*number, start + Duration::from_millis(10 * at as u64));
+            tally.count(
+                *number,
+                start + Duration::from_millis(10 * at as u64),
+                100 + at as u32,
+            );
         }
         tally.report()
     }
@@ -242,6 +306,22 @@ mod tests {
         assert_eq!(report.reordered, 1);
         assert_eq!(report.missing, [(3, 3), (6, 8)]);
         assert_eq!(report.max_gap_ms, 10);
+        assert_eq!((report.latency.min_us, report.latency.max_us), (100, 106));
+    }
+
+    #[test]
+    fn percentiles_are_packets_that_came() {
+        let latency = Latency::of((1..=200).rev().collect());
+        let expected = Latency {
+            min_us: 1,
+            p50_us: 100,
+            p90_us: 180,
+            p99_us: 198,
+            max_us: 200,
+        };
+        assert_eq!(latency, expected);
+        assert_eq!(Latency::of(vec![7]).p50_us, 7);
+        assert_eq!(Latency::of(Vec::new()), Latency::default());
     }
 
     #[test]
@@ -255,7 +335,8 @@ mod tests {
         assert_eq!(parse(&packet), None);
         packet[..8].copy_from_slice(MAGIC);
         packet[15] = 7;
-        assert_eq!(parse(&packet), Some(7));
+        packet[23] = 9;
+        assert_eq!(parse(&packet), Some((7, 9)));
         packet[8] = 0xff;
         assert_eq!(parse(&packet), None, "beyond what can be counted");
         assert_eq!(parse(&packet[..12]), None);
