@@ -14,6 +14,7 @@ const SANS_IO: &[&str] = &[
     "ztna-filter",
     "ztna-handshake",
     "ztna-mesh",
+    "ztna-netcheck",
     "ztna-netmap",
     "ztna-path",
     "ztna-policy",
