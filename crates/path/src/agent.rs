@@ -13,6 +13,7 @@ use ztna_proto::netmap::{Endpoint, MAX_ENDPOINTS};
 use crate::budget::Budget;
 use crate::candidate::{Candidate, Candidates, FAILED_HOLD, Origin, normal};
 use crate::chosen::Chosen;
+use crate::relay::RelayChoice;
 use crate::score::{better, points};
 use crate::search::Search;
 use crate::types::{Output, Route, Selected, Via};
@@ -68,9 +69,7 @@ const ECHO_ROUNDS: u8 = 2;
 pub struct PathAgent {
     candidates: Candidates,
     chosen: Option<Chosen>,
-    /// The region that the peer reports, and the one it was heard at.
-    home: Option<RegionId>,
-    heard_at: Option<RegionId>,
+    relay: RelayChoice,
     /// Until when there is traffic; `None`: idle.
     awake_until: Option<Instant>,
     data_sent_at: Option<Instant>,
@@ -96,8 +95,7 @@ impl PathAgent {
         Self {
             candidates: Candidates::default(),
             chosen: None,
-            home: None,
-            heard_at: None,
+            relay: RelayChoice::default(),
             awake_until: None,
             data_sent_at: None,
             search: None,
@@ -130,7 +128,7 @@ impl PathAgent {
     /// The region at whose relay the peer says that it listens.
     pub fn set_relay(&mut self, region: Option<RegionId>, now: Instant) {
         let had_none = self.relay().is_none();
-        self.home = region;
+        self.relay.set_home(region, now);
         if had_none && region.is_some() && self.is_awake() {
             self.search = Some(Search::start(now));
         }
@@ -140,7 +138,7 @@ impl PathAgent {
     /// The region at whose relay the peer is reached, whether packets go there or not.
     #[must_use]
     pub fn relay(&self) -> Option<RegionId> {
-        self.home.or(self.heard_at)
+        self.relay.region()
     }
 
     /// A ping of the peer.
@@ -200,7 +198,7 @@ impl PathAgent {
     /// Authenticated WireGuard data of the peer came.
     pub fn data_received(&mut self, from: Via, now: Instant) {
         match from {
-            Via::Relay(region) => self.heard_at = Some(region),
+            Via::Relay(region) => self.relay.heard(region, now),
             Via::Direct(addr) => self.heard_from(normal(addr), now),
         }
         self.wake(now);
@@ -321,6 +319,7 @@ impl PathAgent {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.relay.update(now);
         if self.awake_until.is_some_and(|until| until <= now) {
             self.rest();
         }

@@ -38,6 +38,12 @@
 //! packets go both ways until either address answers. If our own network changes, every path has to
 //! answer again.
 //!
+//! # Which relay
+//!
+//! The one of the region that the peer reports as its home. A peer that is heard elsewhere for
+//! [`AWAY_AFTER`] and not at home is followed there before it says so: its home may be gone, and the
+//! control plane with it. Two machines with different homes agree on the region of the lower number.
+//!
 //! # When it gives up
 //!
 //! A path that was doubted for [`GIVE_UP_AFTER`] is dropped, and the relay carries alone (without a
@@ -54,6 +60,7 @@ mod agent;
 mod budget;
 mod candidate;
 mod chosen;
+mod relay;
 pub mod score;
 mod search;
 mod types;
@@ -69,5 +76,6 @@ pub use candidate::{
 pub use chosen::{
     DOUBT_AFTER, GIVE_UP_AFTER, HEARTBEAT, LOAD_WINDOW, LOADED_HEARTBEAT, PROBE_RETRY, TRUST,
 };
+pub use relay::{AWAY_AFTER, HEARD_FRESH};
 pub use search::{ROUND_GAPS, SETTLE_ROUNDS, SLOW_GAP, UPGRADE_GAP};
 pub use types::{Output, Route, Selected, Via};
