@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, env = "ZTNA_LISTEN", value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
 
-    /// Address and UDP port of the STUN service
+    /// Address and port of the STUN service, on UDP and TCP
     #[arg(
         long,
         env = "ZTNA_STUN_LISTEN",

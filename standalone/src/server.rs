@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -57,7 +57,7 @@ pub async fn run(args: Args) -> Result<()> {
     let stun = ztna_stun::server::bind(args.stun_listen).with_context(|| {
         let address = args.stun_listen;
         format!(
-            "cannot listen on {address}/udp; stop what is there, or choose another --stun-listen"
+            "cannot listen on {address} (UDP and TCP); stop what is there, or choose another --stun-listen"
         )
     })?;
     let host = args
@@ -69,7 +69,7 @@ pub async fn run(args: Args) -> Result<()> {
     let keys = ServerKeys::load_or_create(&data_dir)?;
     let relay_key = RelayPrivateKey::load_or_create(&data_dir)
         .with_context(|| format!("no relay key in {}", data_dir.display()))?;
-    let stun_port = stun.local_addr()?.port();
+    let stun_port = stun.local_addr().port();
 
     let database = Database::start(&args, &data_dir).await?;
     // The relay comes after the control plane, which installs the recorder for figures, and the
@@ -133,7 +133,7 @@ impl Serving {
         app: &App,
         listener: TcpListener,
         tls: Arc<rustls::ServerConfig>,
-        stun: UdpSocket,
+        stun: ztna_stun::server::Listener,
     ) -> Self {
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let router = app.router();
