@@ -33,9 +33,21 @@ pub struct Status {
     pub message: String,
     /// This machine, once it is enrolled.
     pub this: Option<This>,
+    /// Its home relay.
+    #[serde(default)]
+    pub relay: HomeRelay,
     /// The peers it knows.
     #[serde(default)]
     pub peers: Vec<Peer>,
+}
+
+/// A machine's home relay.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct HomeRelay {
+    /// Code of its region, if there is one.
+    pub home_code: Option<String>,
+    /// Whether it has admitted the machine.
+    pub connected: bool,
 }
 
 /// The machine itself.

@@ -1,6 +1,7 @@
 //! The platform's servers in a lab: all in one process, or each in its own.
 
 mod apart;
+mod relay;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::net::cmd::poll;
 use crate::program::Program;
 
 pub use apart::Apart;
+pub use relay::Site;
 
 /// TCP port of control plane and relay.
 pub const PORT: u16 = 443;

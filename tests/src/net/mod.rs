@@ -19,7 +19,6 @@ pub mod netns;
 mod segment;
 
 use std::cell::Cell;
-use std::net::Ipv4Addr;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
@@ -74,12 +73,6 @@ impl Net {
     #[must_use]
     pub fn internet(&self) -> &Netns {
         &self.internet.netns
-    }
-
-    /// Address `last` of the internet.
-    #[must_use]
-    pub fn public(&self, last: u8) -> Ipv4Addr {
-        self.internet.public(last)
     }
 
     /// [`Segment::host`] on the internet.

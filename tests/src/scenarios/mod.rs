@@ -10,6 +10,7 @@ mod nats;
 mod pair;
 mod policy;
 mod psk;
+mod regions;
 mod relay_to_direct;
 mod restarts;
 mod same_lan;
@@ -47,6 +48,7 @@ pub const ALL: &[Scenario] = &[
     udp_blocked::SCENARIO,
     relay_to_direct::SCENARIO,
     restarts::SCENARIO,
+    regions::SCENARIO,
     psk::SCENARIO,
     strangers::SCENARIO,
     policy::SCENARIO,

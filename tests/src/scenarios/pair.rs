@@ -195,6 +195,27 @@ impl Pair {
     }
 }
 
+/// Waits until both ends have used the path for a while and say that it is of a kind.
+///
+/// # Errors
+/// It does not become so.
+pub fn wait_for_kind(a: &Agent, b: &Agent, kind: &str) -> Result<()> {
+    let address = b.ipv4()?;
+    a.ping_until(address, FIRST_PING_LIMIT)?;
+    let what = format!("{} and {} have a {kind} path", a.name(), b.name());
+    poll(PATH_LIMIT, &what, || {
+        a.pings(address)?;
+        let views = [a.peer(b.name())?, b.peer(a.name())?];
+        let there = views
+            .iter()
+            .flatten()
+            .filter(|view| view.path.kind == kind)
+            .count()
+            == 2;
+        Ok(there.then_some(()))
+    })
+}
+
 /// The path that all gauges saw.
 fn agreed_path(gauges: &[Gauge], packets: u64) -> Result<Path> {
     let paths = gauges

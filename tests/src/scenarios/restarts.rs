@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use ztna_proto::api::UpdateMachineRequest;
 
-use super::pair::{EMAIL, FIRST_PING_LIMIT, PASSWORD, PATH_LIMIT};
+use super::pair::{EMAIL, FIRST_PING_LIMIT, PASSWORD, wait_for_kind};
 use super::{Scenario, demand_eq};
 use crate::agent::Agent;
 use crate::api::Owner;
@@ -60,7 +60,7 @@ fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
     let [a, b, c, d] = &machines[..] else {
         bail!("four machines were made");
     };
-    let relay = servers.relay();
+    let relay = servers.relays[0].address();
     wait_for_kind(a, b, "direct")?;
     wait_for_kind(c, d, "relay")?;
 
@@ -93,9 +93,9 @@ fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
     losses[1].demand_none()?;
 
     let losses = under_streams([(a, b), (c, d)], || {
-        servers.kill_relay()?;
+        servers.relays[0].kill()?;
         let_run(DEAD_FOR);
-        servers.restart_relay()?;
+        servers.relays[0].restart()?;
         let resumed = resumes(c, d)?;
         figures.seconds("relay_resumed_s", resumed);
         Ok(())
@@ -130,24 +130,6 @@ fn under_streams(
     work()?;
     let [direct, relayed] = streams;
     Ok([direct.finish()?, relayed.finish()?])
-}
-
-/// Waits until both ends have used the path for a while and say that it is of a kind.
-fn wait_for_kind(a: &Agent, b: &Agent, kind: &str) -> Result<()> {
-    let address = b.ipv4()?;
-    a.ping_until(address, FIRST_PING_LIMIT)?;
-    let what = format!("{} and {} have a {kind} path", a.name(), b.name());
-    poll(PATH_LIMIT, &what, || {
-        a.pings(address)?;
-        let views = [a.peer(b.name())?, b.peer(a.name())?];
-        let there = views
-            .iter()
-            .flatten()
-            .filter(|view| view.path.kind == kind)
-            .count()
-            == 2;
-        Ok(there.then_some(()))
-    })
 }
 
 /// Every machine's stream stands again.

@@ -1,0 +1,151 @@
+//! A relay with STUN beside it, on a host of its own.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use ztna_proto::RegionId;
+use ztna_proto::relay::{RelayMap, RelayNode, RelayRegion};
+use ztna_tls::parse_pin;
+
+use super::{PORT, wait_ready};
+use crate::lab::{Lab, set_environment};
+use crate::net::Host;
+use crate::program::Program;
+
+/// UDP port of the STUN service.
+const STUN_PORT: u16 = 3478;
+
+/// Where a relay is to be.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Its host; the relay has its name.
+    pub host: Host,
+    /// Its region.
+    pub region: RegionId,
+    /// The region's code.
+    pub code: &'static str,
+}
+
+/// A relay and its STUN service.
+pub struct Relay<'a> {
+    lab: &'a Lab,
+    /// Where it is.
+    pub site: Site,
+    ticket_key: String,
+    program: Option<Program>,
+    stun: Program,
+    /// What the relay map says of it.
+    pub node: RelayNode,
+}
+
+/// `derp.json`
+#[derive(Deserialize)]
+struct RelayFile {
+    port: u16,
+    pin: String,
+}
+
+impl<'a> Relay<'a> {
+    /// Starts both and waits until the relay is ready. It serves those with tickets of `ticket_key`.
+    ///
+    /// # Errors
+    /// One ends, or is not ready in time.
+    pub fn start(lab: &'a Lab, site: &Site, ticket_key: &str) -> Result<Self> {
+        let (program, node) = start_relay(lab, site, ticket_key)?;
+        let host = &site.host;
+        let mut command = host.netns.command(&lab.program("ztna-stun")?);
+        set_environment(&mut command);
+        command.args(["--listen", &format!("0.0.0.0:{STUN_PORT}")]);
+        let log = lab.log(&format!("{}-stun", host.name));
+        Ok(Self {
+            lab,
+            site: site.clone(),
+            ticket_key: ticket_key.to_owned(),
+            program: Some(program),
+            stun: Program::start("ztna-stun", command, &log)?,
+            node,
+        })
+    }
+
+    /// The relay's address and port.
+    #[must_use]
+    pub fn address(&self) -> (Ipv4Addr, u16) {
+        (self.site.host.address, PORT)
+    }
+
+    /// Kills the relay (SIGKILL); STUN stays.
+    ///
+    /// # Errors
+    /// It has ended by itself.
+    pub fn kill(&mut self) -> Result<()> {
+        self.program.take().context("no relay runs")?.kill()
+    }
+
+    /// Starts the relay again and waits until it is ready.
+    ///
+    /// # Errors
+    /// It is not ready in time.
+    pub fn restart(&mut self) -> Result<()> {
+        self.program = Some(start_relay(self.lab, &self.site, &self.ticket_key)?.0);
+        Ok(())
+    }
+
+    /// Stops both in order.
+    ///
+    /// # Errors
+    /// One does not end well.
+    pub fn stop(self) -> Result<()> {
+        for program in [self.program, Some(self.stun)].into_iter().flatten() {
+            program.stop()?;
+        }
+        Ok(())
+    }
+}
+
+fn start_relay(lab: &Lab, site: &Site, ticket_key: &str) -> Result<(Program, RelayNode)> {
+    let (host, name) = (&site.host, &site.host.name);
+    let data = lab.state_dir(name)?;
+    let mut command = host.netns.command(&lab.program("ztna-derp")?);
+    set_environment(&mut command);
+    command
+        .arg("--data-dir")
+        .arg(&data)
+        .args(["--listen", &format!("0.0.0.0:{PORT}")])
+        .args(["--public-host", &host.address.to_string()])
+        .args(["--region", &site.region.to_string()])
+        .args(["--ticket-key", ticket_key]);
+    let mut program = Program::start("ztna-derp", command, &lab.log(name))?;
+    let ready = wait_ready::<RelayFile>(&data.join("derp.json"), &mut program)?.rest;
+    let node = RelayNode {
+        name: name.clone(),
+        host: host.address.to_string(),
+        addresses: Vec::new(),
+        derp_port: Some(ready.port),
+        stun_port: Some(STUN_PORT),
+        quic_port: None,
+        http_port: None,
+        certificate: parse_pin(&ready.pin)?,
+    };
+    Ok((program, node))
+}
+
+/// The relay map of some relays.
+pub fn map_of(relays: &[Relay<'_>]) -> RelayMap {
+    let mut regions = BTreeMap::new();
+    for relay in relays {
+        let Site { region, code, .. } = relay.site;
+        regions
+            .entry(region)
+            .or_insert_with(|| RelayRegion {
+                id: region,
+                code: code.to_owned(),
+                name: code.to_owned(),
+                nodes: Vec::new(),
+            })
+            .nodes
+            .push(relay.node.clone());
+    }
+    RelayMap { regions }
+}
