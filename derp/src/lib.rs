@@ -46,6 +46,10 @@ pub mod server;
 /// Version of the protocol (`derp/derp.go`, `ProtocolVersion`).
 pub const PROTOCOL_VERSION: u32 = 2;
 
+/// What the common name of the certificate begins with that shows a relay's key (`derp/derp.go`).
+#[cfg(any(feature = "client", feature = "server"))]
+const META_NAME: &str = "derpkey";
+
 /// Longest packet that a relay carries, in bytes (`derp/derp.go`, `MaxPacketSize`).
 pub const MAX_PACKET: usize = 65_536;
 

@@ -5,19 +5,47 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// A decrypted connection of a server.
-pub type ServerStream = tokio_rustls::server::TlsStream<TcpStream>;
+use crate::stream::ServerStream;
+
+/// ALPN of a certificate authority's check (RFC 8737 §6.2).
+pub const ACME_TLS_ALPN: &[u8] = b"acme-tls/1";
+
+/// What a listener does with a connection before anything is read from it.
+#[derive(Clone)]
+pub enum Security {
+    /// TLS.
+    Tls(Arc<ServerConfig>),
+    /// TLS, where a certificate authority may check that this is the server of a name: who asks for
+    /// [`ACME_TLS_ALPN`] is shown what `challenges` holds and gets nothing else.
+    TlsWithChallenges {
+        /// For everybody else.
+        tls: Arc<ServerConfig>,
+        /// For the authority.
+        challenges: Arc<ServerConfig>,
+    },
+    /// Nothing: a proxy in front does TLS.
+    Plain,
+}
+
+impl From<Arc<ServerConfig>> for Security {
+    fn from(config: Arc<ServerConfig>) -> Self {
+        Self::Tls(config)
+    }
+}
 
 /// Pause after the system refused to accept (out of descriptors, mostly): the loop must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -71,14 +99,14 @@ impl Default for AcceptLimits {
     }
 }
 
-/// Accepts connections, does the TLS handshake and runs `handler` for each, until `shutdown` is
+/// Accepts connections, does the TLS handshake (if there is to be one) and runs `handler` for each, until `shutdown` is
 /// cancelled. Handlers should then end by themselves; those that have not after
 /// [`AcceptLimits::drain`] are dropped.
 ///
 /// Sockets have TCP_NODELAY set.
 pub async fn serve<H, F>(
     listener: TcpListener,
-    config: Arc<ServerConfig>,
+    security: impl Into<Security>,
     limits: AcceptLimits,
     shutdown: CancellationToken,
     handler: H,
@@ -86,7 +114,7 @@ pub async fn serve<H, F>(
     H: Fn(ServerStream, SocketAddr) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let acceptor = TlsAcceptor::from(config);
+    let security = security.into();
     let handshakes = Arc::new(Semaphore::new(limits.handshakes));
     let mut gate = limits.per_address.map(AddressGate::new);
     let connections = TaskTracker::new();
@@ -115,17 +143,19 @@ pub async fn serve<H, F>(
             tracing::debug!(%peer, "too many connections from this address");
             continue;
         }
-        let (acceptor, handler) = (acceptor.clone(), handler.clone());
+        let (security, handler) = (security.clone(), handler.clone());
         let (shutdown, abort) = (shutdown.clone(), abort.clone());
         connections.spawn(async move {
-            let handshake = shake_hands(&acceptor, stream, limits.handshake_timeout);
+            let handshake = secure(&security, stream);
+            let handshake = tokio::time::timeout(limits.handshake_timeout, handshake);
             let stream = tokio::select! {
                 stream = handshake => stream,
                 () = shutdown.cancelled() => return,
             };
             drop(permit);
-            let stream = match stream {
-                Ok(stream) => stream,
+            let stream = match stream.map_err(io::Error::from).flatten() {
+                Ok(Some(stream)) => stream,
+                Ok(None) => return,
                 Err(error) => {
                     tracing::debug!(%peer, %error, "no TLS session");
                     return;
@@ -153,13 +183,27 @@ pub async fn serve<H, F>(
     }
 }
 
-async fn shake_hands(
-    acceptor: &TlsAcceptor,
-    stream: TcpStream,
-    timeout: Duration,
-) -> std::io::Result<ServerStream> {
+/// The stream to serve; `None` if the handshake was all that was wanted.
+async fn secure(security: &Security, stream: TcpStream) -> io::Result<Option<ServerStream>> {
     stream.set_nodelay(true)?;
-    tokio::time::timeout(timeout, acceptor.accept(stream)).await?
+    let stream = match security {
+        Security::Plain => return Ok(Some(ServerStream::Plain(stream))),
+        Security::Tls(config) => TlsAcceptor::from(Arc::clone(config)).accept(stream).await?,
+        Security::TlsWithChallenges { tls, challenges } => {
+            let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+            let is_challenge = start
+                .client_hello()
+                .alpn()
+                .is_some_and(|mut names| names.any(|name| name == ACME_TLS_ALPN));
+            if is_challenge {
+                let mut stream = start.into_stream(Arc::clone(challenges)).await?;
+                stream.shutdown().await?;
+                return Ok(None);
+            }
+            start.into_stream(Arc::clone(tls)).await?
+        }
+    };
+    Ok(Some(ServerStream::Tls(stream)))
 }
 
 /// A token bucket per address, as many as [`AddressRate::addresses`].

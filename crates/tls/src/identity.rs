@@ -8,12 +8,10 @@ use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsag
 use rustls::ServerConfig;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::version::{TLS12, TLS13};
 use zeroize::Zeroizing;
 use ztna_proto::relay::CertificatePin;
 
-use crate::KeyExchange;
-use crate::client::provider;
+use crate::live::LiveCertificate;
 use crate::pin::{format_pin, pin_of};
 
 /// File in a data directory that holds the self-signed certificate and its key, one after the
@@ -124,20 +122,55 @@ impl ServerIdentity {
         format_pin(&self.certificate_pin()).unwrap_or_default()
     }
 
-    /// A server configuration: TLS 1.3 and 1.2, no ALPN (HTTP/2 would break the relay's upgrade),
-    /// no client certificates. Of the groups that both sides have, rustls takes the client's first:
-    /// X25519MLKEM768 with our clients, with Go's since 1.24 and with today's browsers.
+    /// The configuration of [`LiveCertificate::server_config`], for a certificate that stays.
     ///
     /// # Errors
     /// Key and certificate do not belong together, or are of a kind that TLS does not take.
     pub fn server_config(&self) -> Result<Arc<ServerConfig>, IdentityError> {
-        let config =
-            ServerConfig::builder_with_provider(Arc::new(provider(KeyExchange::PreferPostQuantum)))
-                .with_protocol_versions(&[&TLS13, &TLS12])?
-                .with_no_client_auth()
-                .with_single_cert(self.chain.clone(), self.key.clone_key())?;
-        Ok(Arc::new(config))
+        LiveCertificate::new(self, Vec::new())?.server_config()
     }
+
+    /// Takes a chain and a key from one PEM text, as [`ServerIdentity::from_pem_files`] does from
+    /// files. `path` is for messages.
+    ///
+    /// # Errors
+    /// It holds something else.
+    pub fn from_pem(pem: &[u8], path: &Path) -> Result<Self, IdentityError> {
+        let chain = CertificateDer::pem_slice_iter(pem)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|source| pem_error(path, "certificates", source))?;
+        if chain.is_empty() {
+            return Err(IdentityError::Empty {
+                path: path.to_owned(),
+            });
+        }
+        let key = PrivateKeyDer::from_pem_slice(pem)
+            .map_err(|source| pem_error(path, "a private key", source))?;
+        Ok(Self { chain, key })
+    }
+
+    /// From when to when the leaf holds, in seconds since 1970. `None` if it is not X.509.
+    #[must_use]
+    pub fn validity(&self) -> Option<(i64, i64)> {
+        validity_of(&self.chain[0])
+    }
+
+    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    pub(crate) fn key(&self) -> &PrivateKeyDer<'static> {
+        &self.key
+    }
+}
+
+/// From when to when a certificate holds, given as DER, in seconds since 1970. `None` if it is none.
+#[must_use]
+pub fn validity_of(der: &[u8]) -> Option<(i64, i64)> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    let validity = certificate.validity();
+    let (from, to) = (&validity.not_before, &validity.not_after);
+    Some((from.timestamp(), to.timestamp()))
 }
 
 /// Writes a secret into a new file that only its owner reads (0600), whole or not at all, and on

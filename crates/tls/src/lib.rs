@@ -11,6 +11,7 @@
 //! * [`pin`]: the text form of a pin, `sha256:<64 hex digits>`.
 //! * `identity` (feature `server`): a server's certificate and key, from files or self-made.
 //! * `accept` (feature `server`): the accept loop in front of TLS, with its bounds.
+//! * `live` (feature `server`): certificates that are exchanged while the server runs.
 //! * `http` (feature `server`): hands one decrypted stream to an axum router.
 //!
 //! The cryptography provider is aws-lc-rs, named explicitly everywhere: no process-wide default.
@@ -25,16 +26,24 @@ pub mod http;
 #[cfg(feature = "server")]
 pub mod identity;
 #[cfg(feature = "server")]
+pub mod live;
+#[cfg(feature = "server")]
 mod prefixed;
+#[cfg(feature = "server")]
+mod stream;
 
 pub use client::{KeyExchange, client_config};
 pub use pin::{PinError, format_pin, parse_pin, pin_of};
 
 #[cfg(feature = "server")]
-pub use accept::{AcceptLimits, AddressRate, ServerStream, serve};
+pub use accept::{ACME_TLS_ALPN, AcceptLimits, AddressRate, Security, serve};
 #[cfg(feature = "server")]
-pub use http::{ClientAddr, serve_http};
+pub use http::{ClientAddr, TrustedProxies, serve_http};
 #[cfg(feature = "server")]
-pub use identity::{IdentityError, ServerIdentity};
+pub use identity::{IdentityError, ServerIdentity, validity_of};
+#[cfg(feature = "server")]
+pub use live::{IdentityFiles, LiveCertificate, watch_files};
 #[cfg(feature = "server")]
 pub use prefixed::Prefixed;
+#[cfg(feature = "server")]
+pub use stream::ServerStream;

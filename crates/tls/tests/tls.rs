@@ -21,8 +21,8 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use ztna_proto::relay::CertificatePin;
 use ztna_tls::{
-    AcceptLimits, ClientAddr, KeyExchange, ServerIdentity, client_config, parse_pin, serve,
-    serve_http,
+    ACME_TLS_ALPN, AcceptLimits, ClientAddr, IdentityFiles, KeyExchange, LiveCertificate, Security,
+    ServerIdentity, client_config, parse_pin, serve, serve_http, watch_files,
 };
 
 struct Server {
@@ -32,6 +32,10 @@ struct Server {
 }
 
 async fn echo_address(config: Arc<ServerConfig>, limits: AcceptLimits) -> Server {
+    echo_address_with(config.into(), limits).await
+}
+
+async fn echo_address_with(security: Security, limits: AcceptLimits) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
@@ -49,7 +53,7 @@ async fn echo_address(config: Arc<ServerConfig>, limits: AcceptLimits) -> Server
         let (router, stop) = (router.clone(), stop.clone());
         async move { serve_http(stream, peer, router, &stop).await }
     };
-    let task = tokio::spawn(serve(listener, config, limits, shutdown.clone(), handler));
+    let task = tokio::spawn(serve(listener, security, limits, shutdown.clone(), handler));
     Server {
         address,
         shutdown,
@@ -263,4 +267,117 @@ async fn shutdown_ends_the_loop_and_idle_connections() {
     let mut rest = Vec::new();
     let _ = idle.read_to_end(&mut rest).await;
     assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+fn write_pair(dir: &std::path::Path, from: &tempfile::TempDir) -> IdentityFiles {
+    let files = IdentityFiles {
+        certificate: dir.join("cert.pem"),
+        key: dir.join("key.pem"),
+    };
+    let pem = std::fs::read(from.path().join("tls.pem")).unwrap();
+    std::fs::write(&files.certificate, &pem).unwrap();
+    std::fs::write(&files.key, &pem).unwrap();
+    files
+}
+
+#[tokio::test]
+async fn new_files_are_shown_and_broken_ones_are_not() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (old, new) = (identity(&first), identity(&second));
+    let dir = tempfile::tempdir().unwrap();
+    let files = write_pair(dir.path(), &first);
+    let live = LiveCertificate::new(&files.load().unwrap(), Vec::new()).unwrap();
+    let server = echo_address(live.server_config().unwrap(), AcceptLimits::default()).await;
+    let reload = Arc::new(tokio::sync::Notify::new());
+    let stop = CancellationToken::new();
+    let watch = watch_files(live, files.clone(), Arc::clone(&reload), stop.clone());
+    let watch = tokio::spawn(watch);
+    let shows = async |identity: &ServerIdentity| {
+        let pin = identity.certificate_pin();
+        let config = client_config(&pin, KeyExchange::RequirePostQuantum).unwrap();
+        connect(server.address, config).await.is_ok()
+    };
+    assert!(shows(&old).await);
+
+    // A key that is not the certificate's.
+    std::fs::copy(second.path().join("tls.pem"), &files.key).unwrap();
+    reload.notify_one();
+    // The watcher has looked once it waits for the next notice.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(shows(&old).await && !shows(&new).await);
+
+    // Nobody says so: the change is noticed.
+    std::fs::copy(second.path().join("tls.pem"), &files.certificate).unwrap();
+    let noticed = async {
+        while !shows(&new).await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), noticed)
+        .await
+        .unwrap();
+    stop.cancel();
+    watch.await.unwrap();
+}
+
+/// A self-signed certificate at the end of the chain disturbs neither kind of client.
+#[tokio::test]
+async fn an_extra_certificate_goes_with_pin_and_with_authority() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (identity, _) = (identity(&dir), identity(&other));
+    let extra = certificate(&other);
+    let live = LiveCertificate::new(&identity, vec![extra.clone()]).unwrap();
+    let server = echo_address(live.server_config().unwrap(), AcceptLimits::default()).await;
+    let pinned =
+        client_config(&identity.certificate_pin(), KeyExchange::RequirePostQuantum).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate(&dir)).unwrap();
+    let by_authority = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    for config in [pinned, Arc::new(by_authority)] {
+        let stream = connect(server.address, config).await.unwrap();
+        let shown = stream.get_ref().1.peer_certificates().unwrap();
+        assert_eq!(shown, [certificate(&dir), extra.clone()]);
+    }
+}
+
+#[tokio::test]
+async fn a_plain_listener_serves_without_tls() {
+    let server = echo_address_with(Security::Plain, AcceptLimits::default()).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    assert!(request(&mut stream).await.starts_with("HTTP/1.1 200"));
+}
+
+/// RFC 8737: the authority's handshake finds the challenge's certificate, and nothing is served.
+#[tokio::test]
+async fn who_asks_for_a_challenge_gets_that_and_nothing_else() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (ours, challenge) = (identity(&dir), identity(&other));
+    let mut challenges = (*challenge.server_config().unwrap()).clone();
+    challenges.alpn_protocols = vec![ACME_TLS_ALPN.to_vec()];
+    let security = Security::TlsWithChallenges {
+        tls: ours.server_config().unwrap(),
+        challenges: Arc::new(challenges),
+    };
+    let server = echo_address_with(security, AcceptLimits::default()).await;
+    let config = |identity: &ServerIdentity, alpn: &[&[u8]]| {
+        let pin = identity.certificate_pin();
+        let mut config = (*client_config(&pin, KeyExchange::PreferPostQuantum).unwrap()).clone();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Arc::new(config)
+    };
+    let asks = config(&challenge, &[ACME_TLS_ALPN]);
+    let mut stream = connect(server.address, asks).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(ACME_TLS_ALPN));
+    let mut answer = Vec::new();
+    let _ = stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await;
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.is_empty());
+    for alpn in [&[] as &[&[u8]], &[b"h2", b"http/1.1"]] {
+        let mut stream = connect(server.address, config(&ours, alpn)).await.unwrap();
+        assert!(request(&mut stream).await.starts_with("HTTP/1.1 200"));
+    }
 }

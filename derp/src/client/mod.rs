@@ -7,6 +7,7 @@
 
 mod dial;
 mod link;
+mod meta;
 mod upgrade;
 
 use std::io;
@@ -186,7 +187,11 @@ pub(crate) async fn open(
             host: host.clone(),
             source,
         })?;
-    upgrade::upgrade(stream, host, port).await
+    let start = match meta::relay_key(stream.get_ref().1) {
+        Some(_) => upgrade::Start::Fast,
+        None => upgrade::Start::Answered,
+    };
+    upgrade::upgrade(stream, host, port, start).await
 }
 
 /// Shakes hands on an upgraded stream, of which `early` was read already, and starts the writer.

@@ -17,11 +17,21 @@ enum Answer {
     Refused(String),
 }
 
+/// How the connection goes on after the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// With an HTTP answer.
+    Answered,
+    /// With DERP at once: the relay has shown by its certificates that it is one.
+    Fast,
+}
+
 /// Asks for the upgrade; gives back what was read beyond the answer.
 pub(super) async fn upgrade<S>(
     mut stream: S,
     host: &str,
     port: u16,
+    start: Start,
 ) -> Result<(S, BytesMut), ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -31,11 +41,18 @@ where
     } else {
         format!("{host}:{port}")
     };
+    let fast = match start {
+        Start::Answered => "",
+        Start::Fast => "Derp-Fast-Start: 1\r\n",
+    };
     let request = format!(
-        "GET /derp HTTP/1.1\r\nHost: {authority}\r\nConnection: Upgrade\r\nUpgrade: DERP\r\n\r\n"
+        "GET /derp HTTP/1.1\r\nHost: {authority}\r\nConnection: Upgrade\r\nUpgrade: DERP\r\n{fast}\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
+    if start == Start::Fast {
+        return Ok((stream, BytesMut::new()));
+    }
 
     let refused = |reason: String| ConnectError::Upgrade {
         host: host.to_owned(),

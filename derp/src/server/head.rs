@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
+use ztna_tls::http::FORWARDED_FOR;
 
 use super::websocket::SUBPROTOCOL;
 use crate::{MAX_HTTP_HEAD, MAX_HTTP_HEADERS};
@@ -55,6 +56,20 @@ pub(super) async fn read_head(
         }
     }
     Ok((Wants::Unclear, buf))
+}
+
+/// The `X-Forwarded-For` values of a head that was read already.
+pub(super) fn forwarded_for(buf: &[u8]) -> Vec<&[u8]> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HTTP_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    if request.parse(buf).is_err() {
+        return Vec::new();
+    }
+    let headers = request.headers.iter();
+    headers
+        .filter(|header| header.name.eq_ignore_ascii_case(FORWARDED_FOR))
+        .map(|header| header.value)
+        .collect()
 }
 
 /// Looks at the first bytes of a connection.
@@ -165,6 +180,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn forwarded_addresses_are_found_in_order() {
+        let request = b"GET /derp HTTP/1.1\r\nx-forwarded-for: a, b\r\nA: x\r\n\
+            X-Forwarded-For: c\r\n\r\nrest";
+        assert_eq!(forwarded_for(request), [b"a, b".as_slice(), b"c"]);
+        assert!(forwarded_for(b"\x16\x03\x01").is_empty());
+    }
+
     #[tokio::test]
     async fn a_head_without_end_is_given_up() {
         let start = b"GET / HTTP/1.1\r\nA: ".as_slice();
@@ -177,7 +200,7 @@ mod tests {
     proptest! {
         #[test]
         fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..500)) {
-            let _ = classify(&bytes);
+            let _ = (classify(&bytes), forwarded_for(&bytes));
             let _ = classify(&[b"GET /derp HTTP/1.1\r\nUpgrade: ".as_slice(), &bytes].concat());
         }
     }

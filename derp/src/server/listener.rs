@@ -1,4 +1,4 @@
-//! The relay's TLS port, shared with an HTTP service.
+//! The relay's TCP port, shared with an HTTP service.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,9 +11,9 @@ use metrics::{Gauge, counter, gauge};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use ztna_tls::{AcceptLimits, Prefixed, ServerStream, serve, serve_http};
+use ztna_tls::{AcceptLimits, Prefixed, Security, ServerStream, TrustedProxies, serve, serve_http};
 
-use super::head::{HEAD_TIMEOUT, Wants, read_head};
+use super::head::{HEAD_TIMEOUT, Wants, forwarded_for, read_head};
 use super::{Server, websocket};
 use crate::PROTOCOL_VERSION;
 use crate::tcp::notice_vanished;
@@ -28,58 +28,74 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// What strangers may ask of the port.
 pub type ListenerLimits = AcceptLimits;
 
+/// How the relay's port is guarded.
+pub struct Port {
+    /// TLS, or a proxy in front that does it.
+    pub security: Security,
+    /// Whose word on a client's address is taken.
+    pub proxies: TrustedProxies,
+    /// What strangers may ask of it.
+    pub limits: ListenerLimits,
+}
+
+impl From<Arc<rustls::ServerConfig>> for Port {
+    /// TLS with default limits, and no proxy.
+    fn from(tls: Arc<rustls::ServerConfig>) -> Self {
+        Self {
+            security: tls.into(),
+            proxies: TrustedProxies::default(),
+            limits: ListenerLimits::default(),
+        }
+    }
+}
+
 /// Serves the relay on `/derp`, and `fallback` everything else, until `shutdown` is cancelled and
-/// the connections have ended. Default limits; see [`run_with`].
+/// the connections have ended.
 pub async fn run(
     server: Arc<Server>,
     listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
+    port: impl Into<Port>,
     fallback: Router,
     shutdown: CancellationToken,
 ) {
-    run_with(
+    let Port {
+        security,
+        proxies,
+        limits,
+    } = port.into();
+    let shared = Arc::new(Shared {
         server,
-        listener,
-        tls,
-        fallback,
-        shutdown,
-        ListenerLimits::default(),
-    )
-    .await;
-}
-
-/// [`run`] with limits.
-pub async fn run_with(
-    server: Arc<Server>,
-    listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
-    fallback: Router,
-    shutdown: CancellationToken,
-    limits: ListenerLimits,
-) {
-    let stop = shutdown.clone();
+        fallback: proxies.layer(fallback),
+        proxies,
+        shutdown: shutdown.clone(),
+    });
     let handler = move |stream: ServerStream, peer| {
-        let (server, fallback, stop) = (Arc::clone(&server), fallback.clone(), stop.clone());
+        let shared = Arc::clone(&shared);
         async move {
-            if let Err(error) = handle(&server, stream, peer, fallback, &stop).await {
+            if let Err(error) = handle(&shared, stream, peer).await {
                 tracing::debug!(%peer, %error, "connection ended before its first request");
             }
         }
     };
-    serve(listener, tls, limits, shutdown, handler).await;
+    serve(listener, security, limits, shutdown, handler).await;
 }
 
-async fn handle(
-    server: &Arc<Server>,
-    mut stream: ServerStream,
-    peer: SocketAddr,
+/// What all connections of a port use.
+struct Shared {
+    server: Arc<Server>,
     fallback: Router,
-    shutdown: &CancellationToken,
-) -> io::Result<()> {
+    proxies: TrustedProxies,
+    shutdown: CancellationToken,
+}
+
+async fn handle(shared: &Shared, mut stream: ServerStream, peer: SocketAddr) -> io::Result<()> {
+    let (server, shutdown) = (&shared.server, &shared.shutdown);
     let (wants, mut buf) = tokio::select! {
         head = tokio::time::timeout(HEAD_TIMEOUT, read_head(&mut stream)) => head??,
         () = shutdown.cancelled() => return Ok(()),
     };
+    // Only a relay's client is one for the whole connection.
+    let client = || shared.proxies.client(peer, forwarded_for(&buf).into_iter());
     match wants {
         Wants::Relay {
             head,
@@ -87,26 +103,29 @@ async fn handle(
             not_ideal,
         } => {
             let _counted = not_ideal.then(NotIdeal::count);
+            let client = client();
             let early = BytesMut::from(&buf[head..]);
-            notice_vanished(stream.get_ref().0);
+            notice_vanished(stream.tcp());
             if !fast_start {
                 answer_upgrade(server, &mut stream).await?;
             }
-            server.serve_client(stream, early, peer, shutdown).await;
+            server.serve_client(stream, early, client, shutdown).await;
         }
         Wants::WebSocket { not_ideal } => {
+            let client = client();
             let _counted = not_ideal.then(NotIdeal::count);
-            notice_vanished(stream.get_ref().0);
+            notice_vanished(stream.tcp());
             let accept = websocket::accept(Prefixed::new(buf, stream));
             let stream = tokio::time::timeout(HEAD_TIMEOUT, accept).await??;
             counter!("derp_websocket_accepts").increment(1);
             server
-                .serve_client(stream, BytesMut::new(), peer, shutdown)
+                .serve_client(stream, BytesMut::new(), client, shutdown)
                 .await;
         }
         Wants::Http => {
             buf.shrink_to_fit();
-            serve_http(Prefixed::new(buf, stream), peer, fallback, shutdown).await;
+            let router = shared.fallback.clone();
+            serve_http(Prefixed::new(buf, stream), peer, router, shutdown).await;
         }
         Wants::Unclear => {
             tokio::time::timeout(FAREWELL_TIMEOUT, async {

@@ -11,6 +11,7 @@ mod head;
 mod histogram;
 mod limits;
 mod listener;
+mod meta;
 mod metrics;
 mod registry;
 mod routes;
@@ -33,7 +34,8 @@ use ztna_proto::revocation::{Revocation, WgKeyHash};
 
 pub use admission::{Admission, Admitted, Applicant, Clock, Refusal, TicketAdmission};
 pub use limits::Limits;
-pub use listener::{ListenerLimits, run, run_with};
+pub use listener::{ListenerLimits, Port, run};
+pub use meta::{meta_certificate, tls_config};
 pub use routes::routes;
 
 use crate::frame::Frame;

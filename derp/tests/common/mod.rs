@@ -7,19 +7,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::routing::get;
+use axum::{Extension, Router};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use ztna_derp::client::{ClientConfig, ConnectError, Event, Receiver, Sender, connect};
 use ztna_derp::key::RelayPrivateKey;
-use ztna_derp::server::{Limits, Server, ServerConfig, TicketAdmission, routes, run};
+use ztna_derp::server::{Limits, Port, Server, ServerConfig, TicketAdmission, routes, run};
 use ztna_proto::relay::RelayNode;
 use ztna_proto::ticket::{TicketClaims, TicketSigner};
 use ztna_proto::{MachineId, OrgId, RegionId, WgPrivateKey, WgPublicKey};
-use ztna_tls::ServerIdentity;
+use ztna_tls::{ClientAddr, ServerIdentity};
 
 pub const REGION: RegionId = RegionId(1);
 
@@ -53,6 +53,10 @@ impl Relay {
         identity: &ServerIdentity,
         tls: Arc<rustls::ServerConfig>,
     ) -> Self {
+        Self::with_port(limits, identity, tls.into()).await
+    }
+
+    pub async fn with_port(limits: Limits, identity: &ServerIdentity, port: Port) -> Self {
         let signer = TicketSigner::from_seed(&rand::random());
         let server = Server::new(ServerConfig {
             key: RelayPrivateKey::generate(&mut rand::rng()),
@@ -67,9 +71,17 @@ impl Relay {
         let shutdown = CancellationToken::new();
         let router = Router::new()
             .route("/hello", get(|| async { "hello" }))
+            .route(
+                "/me",
+                get(
+                    |Extension(ClientAddr(me)): Extension<ClientAddr>| async move {
+                        me.ip().to_string()
+                    },
+                ),
+            )
             .merge(routes());
         let stop = shutdown.clone();
-        let task = tokio::spawn(run(Arc::clone(&server), listener, tls, router, stop));
+        let task = tokio::spawn(run(Arc::clone(&server), listener, port, router, stop));
         let node = RelayNode {
             name: "test".into(),
             host: "127.0.0.1".into(),
