@@ -8,9 +8,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use ztna_proto::WgPublicKey;
 use ztna_proto::keys::KEY_LEN;
 use ztna_proto::ticket::MAX_TICKET_LEN;
+use ztna_proto::{OrgId, WgPublicKey};
 
 use crate::MAX_PACKET;
 use crate::key::RelayPublicKey;
@@ -43,6 +43,8 @@ pub const MAX_UNKNOWN: usize = 65 * 1024;
 
 /// Address and port in PeerPresent: IPv6 (IPv4 mapped) and `u16`.
 const ENDPOINT_LEN: usize = 18;
+/// An org's id.
+const ORG_LEN: usize = 16;
 
 mod kind {
     pub const SERVER_KEY: u8 = 0x01;
@@ -63,6 +65,8 @@ mod kind {
     pub const RESTARTING: u8 = 0x15;
     /// Ours.
     pub const RENEW_TICKET: u8 = 0x40;
+    /// Ours.
+    pub const FORWARD_IN_ORG: u8 = 0x41;
 }
 
 /// Why a peer is gone.
@@ -147,7 +151,7 @@ pub enum Frame {
         /// Why.
         reason: GoneReason,
     },
-    /// 0x09, relay → watcher, 32, 50 or 51: the peer, its address, flags.
+    /// 0x09, relay → watcher, 32, 50, 51 or, ours, 67: the peer, its address, flags, its org.
     PeerPresent {
         /// The peer.
         peer: WgPublicKey,
@@ -155,9 +159,14 @@ pub enum Frame {
         endpoint: Option<SocketAddr>,
         /// 1 regular, 2 mesh peer, 4 prober, 8 not the node that it wanted.
         flags: Option<u8>,
+        /// The org that the peer belongs to. Sent only with address and flags.
+        org: Option<OrgId>,
     },
-    /// 0x0a, relay → relay, 64 to 65,600: source, destination, packet.
+    /// 0x0a, relay → relay, 64 to 65,600: source, destination, packet. In an org: 0x41, ours, the
+    /// org's id goes before it.
     ForwardPacket {
+        /// The org of source and destination.
+        org: Option<OrgId>,
         /// Who sent it.
         from: WgPublicKey,
         /// Who shall get it.
@@ -223,6 +232,7 @@ fn bounds(kind: u8) -> Option<(usize, usize)> {
         kind::SERVER_INFO => (NONCE_LEN, MAX_SERVER_INFO),
         kind::SEND_PACKET | kind::RECV_PACKET => (KEY_LEN, KEY_LEN + MAX_PACKET),
         kind::FORWARD_PACKET => (2 * KEY_LEN, 2 * KEY_LEN + MAX_PACKET),
+        kind::FORWARD_IN_ORG => (ORG_LEN + 2 * KEY_LEN, ORG_LEN + 2 * KEY_LEN + MAX_PACKET),
         kind::KEEP_ALIVE | kind::WATCH_CONNS => (0, MAX_GROWTH),
         kind::NOTE_PREFERRED => (1, 1),
         kind::PEER_GONE | kind::PEER_PRESENT => (KEY_LEN, MAX_GROWTH),
@@ -309,7 +319,8 @@ fn parse(kind: u8, mut payload: Bytes) -> Result<Frame, FrameError> {
             from: WgPublicKey(take(&mut payload)),
             packet: payload,
         },
-        kind::FORWARD_PACKET => Frame::ForwardPacket {
+        kind::FORWARD_PACKET | kind::FORWARD_IN_ORG => Frame::ForwardPacket {
+            org: (kind == kind::FORWARD_IN_ORG).then(|| OrgId::from_bytes(take(&mut payload))),
             from: WgPublicKey(take(&mut payload)),
             to: WgPublicKey(take(&mut payload)),
             packet: payload,
@@ -327,11 +338,14 @@ fn parse(kind: u8, mut payload: Bytes) -> Result<Frame, FrameError> {
                 let ip = Ipv6Addr::from_bits(payload.get_u128()).to_canonical();
                 SocketAddr::new(ip, payload.get_u16())
             });
-            let flags = payload.first().copied().filter(|_| endpoint.is_some());
+            let flags = endpoint.and_then(|_| payload.try_get_u8().ok());
+            let org = (payload.len() >= ORG_LEN && flags.is_some())
+                .then(|| OrgId::from_bytes(take(&mut payload)));
             Frame::PeerPresent {
                 peer,
                 endpoint,
                 flags,
+                org,
             }
         }
         kind::CLOSE_PEER => Frame::ClosePeer(WgPublicKey(take(&mut payload))),
@@ -440,11 +454,22 @@ impl Frame {
                 out.put_slice(packet);
                 kind::RECV_PACKET
             }
-            Self::ForwardPacket { from, to, packet } => {
+            Self::ForwardPacket {
+                org,
+                from,
+                to,
+                packet,
+            } => {
+                if let Some(org) = org {
+                    out.put_slice(org.as_bytes());
+                }
                 out.put_slice(&from.0);
                 out.put_slice(&to.0);
                 out.put_slice(packet);
-                kind::FORWARD_PACKET
+                match org {
+                    Some(_) => kind::FORWARD_IN_ORG,
+                    None => kind::FORWARD_PACKET,
+                }
             }
             Self::KeepAlive => kind::KEEP_ALIVE,
             Self::WatchConns => kind::WATCH_CONNS,
@@ -461,6 +486,7 @@ impl Frame {
                 peer,
                 endpoint,
                 flags,
+                org,
             } => {
                 out.put_slice(&peer.0);
                 if let Some(endpoint) = endpoint {
@@ -471,6 +497,9 @@ impl Frame {
                     out.put_u128(ip.to_bits());
                     out.put_u16(endpoint.port());
                     out.put_slice(flags.as_slice());
+                    if let (Some(org), Some(_)) = (org, flags) {
+                        out.put_slice(org.as_bytes());
+                    }
                 }
                 kind::PEER_PRESENT
             }

@@ -2,6 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+fn org() -> impl Strategy<Value = Option<OrgId>> {
+    any::<Option<[u8; 16]>>().prop_map(|bytes| bytes.map(OrgId::from_bytes))
+}
+
 fn key(byte: u8) -> WgPublicKey {
     WgPublicKey([byte; KEY_LEN])
 }
@@ -147,19 +151,32 @@ fn x09_peer_present() {
             peer: key(1),
             endpoint,
             flags,
+            org: None,
         };
         row(&wire(9, &[&[1; 32], &payload]), frame);
     }
+    let with_org = Frame::PeerPresent {
+        peer: key(1),
+        endpoint: Some(v6),
+        flags: Some(3),
+        org: Some(OrgId::from_bytes([5; 16])),
+    };
+    row(&wire(9, &[&[1; 32], &plain, &[3], &[5; 16]]), with_org);
 }
 
 #[test]
 fn x0a_forward_packet() {
-    let frame = Frame::ForwardPacket {
+    let frame = |org| Frame::ForwardPacket {
+        org,
         from: key(1),
         to: key(2),
         packet: Bytes::from_static(b"packet"),
     };
-    row(&wire(0x0a, &[&[1; 32], &[2; 32], b"packet"]), frame);
+    let payload: &[&[u8]] = &[&[1; 32], &[2; 32], b"packet"];
+    row(&wire(0x0a, payload), frame(None));
+    let in_org = [&[&[5; 16][..]], payload].concat();
+    let org = OrgId::from_bytes([5; 16]);
+    row(&wire(0x41, &in_org), frame(Some(org)));
 }
 
 #[test]
@@ -263,22 +280,26 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             .prop_map(|(nonce, sealed)| Frame::ServerInfo { nonce, sealed }),
         (key(), bytes()).prop_map(|(to, packet)| Frame::SendPacket { to, packet }),
         (key(), bytes()).prop_map(|(from, packet)| Frame::RecvPacket { from, packet }),
-        (key(), key(), bytes()).prop_map(|(from, to, packet)| Frame::ForwardPacket {
-            from,
-            to,
-            packet,
+        (org(), key(), key(), bytes()).prop_map(|(org, from, to, packet)| {
+            Frame::ForwardPacket {
+                org,
+                from,
+                to,
+                packet,
+            }
         }),
         any::<bool>().prop_map(Frame::NotePreferred),
         (key(), any::<u8>()).prop_map(|(peer, reason)| Frame::PeerGone {
             peer,
             reason: reason.into(),
         }),
-        (key(), any::<[u8; 4]>(), any::<u16>(), any::<Option<u8>>()).prop_map(
-            |(peer, ip, port, flags)| {
+        (key(), any::<([u8; 4], u16, Option<u8>)>(), org()).prop_map(
+            |(peer, (ip, port, flags), org)| {
                 Frame::PeerPresent {
                     peer,
                     endpoint: Some((ip, port).into()),
                     flags,
+                    org: org.filter(|_| flags.is_some()),
                 }
             }
         ),
@@ -291,7 +312,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             try_for,
         }),
         "[a-zA-Z0-9._-]{0,300}".prop_map(Frame::RenewTicket),
-        (0x41..=u8::MAX, 0..300usize).prop_map(|(kind, len)| Frame::Unknown { kind, len }),
+        (0x42..=u8::MAX, 0..300usize).prop_map(|(kind, len)| Frame::Unknown { kind, len }),
         Just(Frame::KeepAlive),
         Just(Frame::WatchConns),
     ]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use x25519_dalek::StaticSecret;
 use ztna_proto::keys::{KEY_LEN, hex, parse_hex};
-use ztna_proto::{WgPrivateKey, WgPublicKey};
+use ztna_proto::{RegionId, WgPrivateKey, WgPublicKey};
 
 use crate::PROTOCOL_VERSION;
 use crate::frame::{Frame, NONCE_LEN};
@@ -45,6 +45,16 @@ pub struct ClientInfo {
         skip_serializing_if = "Option::is_none"
     )]
     pub ticket: Option<String>,
+    /// The secret that relays of a region share: the client is one of them. 64 hex digits.
+    #[serde(rename = "meshKey", default, skip_serializing_if = "Option::is_none")]
+    pub mesh_key: Option<String>,
+    /// The region of a client that is a relay.
+    #[serde(
+        rename = "ztnaRegion",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub region: Option<RegionId>,
     /// The relay's nonce, in hex.
     #[serde(rename = "ztnaNonce", default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
@@ -60,6 +70,7 @@ impl ClientInfo {
             app_name,
             ticket: Some(ticket),
             nonce: freshness.map(|nonce| hex(nonce)),
+            ..Self::default()
         }
     }
 

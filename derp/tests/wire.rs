@@ -252,6 +252,7 @@ async fn frames_between_relays_end_the_connection() {
         Frame::WatchConns,
         Frame::ClosePeer(key),
         Frame::ForwardPacket {
+            org: None,
             from: key,
             to: key,
             packet: Bytes::new(),
@@ -355,6 +356,7 @@ mod silence {
                 RegionId(1),
             )),
             limits: Limits::default(),
+            mesh: None,
         });
         let (near, far) = tokio::io::duplex(4096);
         let serving = Arc::clone(&server);

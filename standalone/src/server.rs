@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -13,13 +14,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use ztna_api::{
-    APP_ROLE, App, Config, DatabaseConfig, ServerKeys, default_host, url, write_ready_file,
+    APP_ROLE, App, Config, DatabaseConfig, RevocationFeed, ServerKeys, default_host, url,
+    write_ready_file,
 };
 use ztna_derp::key::RelayPrivateKey;
 use ztna_derp::server::{Limits, Server, ServerConfig, TicketAdmission};
 use ztna_pg::{ADMIN_ROLE, Cluster, Durability, Options, PgError};
 use ztna_proto::RegionId;
-use ztna_proto::relay::{CertificatePin, RelayMap, RelayNode, RelayRegion};
+use ztna_proto::relay::{CertificatePin, RegionDocument, RelayNode, RelayRegion};
 use ztna_tls::ServerIdentity;
 
 use crate::args::Args;
@@ -30,6 +32,10 @@ const REGION: RegionId = RegionId(1);
 const REGION_CODE: &str = "local";
 /// Tried in this order when no address is named.
 const PORTS: [u16; 2] = [443, 8443];
+/// How long one wait for revocations lasts.
+const REVOCATION_WAIT: Duration = Duration::from_secs(25);
+/// Pause after revocations could not be read.
+const REVOCATION_PAUSE: Duration = Duration::from_secs(1);
 /// The database, in an own cluster.
 const DATABASE: &str = "ztna";
 /// Written when everything serves. It stays behind, so that the next start can tell which port the
@@ -78,7 +84,8 @@ pub async fn run(args: Args) -> Result<()> {
     let cuts = Arc::clone(&relay);
     let mut config = Config::new(database.config.clone(), keys);
     config.dns_suffix.clone_from(&args.dns_suffix);
-    config.relays = relay_map(&args, &host, address, stun_port, &identity);
+    config.allow_private_relays = args.allow_private_relays;
+    config.relays = vec![own_region(&args, &host, address, stun_port, &identity)];
     config.on_cut = Some(Arc::new(move |key| {
         if let Some(relay) = cuts.get() {
             relay.revoke(&key, Timestamp::now());
@@ -91,10 +98,19 @@ pub async fn run(args: Args) -> Result<()> {
             key: relay_key,
             admission: Arc::new(TicketAdmission::with_system_clock(verifier, REGION)),
             limits: Limits::default(),
+            mesh: None,
         })
     });
 
-    let serving = Serving::start(Arc::clone(server), &app, listener, tls, stun);
+    let mut revocations = app.revocations();
+    // Before anybody is let in: those who lost their right while this server was down.
+    while let Some(entries) = revocations.next(Duration::ZERO).await?
+        && !entries.is_empty()
+    {
+        server.revoke_all(&entries);
+    }
+
+    let serving = Serving::start(Arc::clone(server), &app, listener, tls, stun, revocations);
     let ready = Ready {
         url: url("https", &host, address),
         pin: identity.pin(),
@@ -134,9 +150,11 @@ impl Serving {
         listener: TcpListener,
         tls: Arc<rustls::ServerConfig>,
         stun: ztna_stun::server::Listener,
+        revocations: RevocationFeed,
     ) -> Self {
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let router = app.router();
+        tasks.spawn(follow(Arc::clone(&relay), revocations, shutdown.clone()));
         tasks.spawn(ztna_derp::server::run(
             relay,
             listener,
@@ -153,6 +171,25 @@ impl Serving {
         self.shutdown.cancel();
         self.tasks.wait().await;
     }
+}
+
+/// Keeps the relay up to date with what other processes on the same database revoke.
+async fn follow(relay: Arc<Server>, mut revocations: RevocationFeed, shutdown: CancellationToken) {
+    let following = async {
+        loop {
+            match revocations.next(REVOCATION_WAIT).await {
+                Ok(Some(entries)) => {
+                    relay.revoke_all(&entries);
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "trying again");
+                    tokio::time::sleep(REVOCATION_PAUSE).await;
+                }
+            }
+        }
+    };
+    shutdown.run_until_cancelled(following).await;
 }
 
 /// The database: an own cluster, or one that somebody else runs.
@@ -249,13 +286,13 @@ fn identity(args: &Args, data_dir: &Path, host: &str) -> Result<ServerIdentity> 
 }
 
 /// This deployment's own region.
-fn relay_map(
+fn own_region(
     args: &Args,
     host: &str,
     address: SocketAddr,
     stun_port: u16,
     identity: &ServerIdentity,
-) -> RelayMap {
+) -> RegionDocument {
     let node = RelayNode {
         name: REGION_CODE.to_owned(),
         host: host.to_owned(),
@@ -275,9 +312,7 @@ fn relay_map(
         name: "This server".to_owned(),
         nodes: vec![node],
     };
-    RelayMap {
-        regions: [(REGION, region)].into(),
-    }
+    region.into()
 }
 
 /// Cancelled by SIGINT or SIGTERM.

@@ -23,6 +23,18 @@ macro_rules! uuid_id {
             pub fn generate() -> Self {
                 Self(Uuid::now_v7())
             }
+
+            /// Takes the id's 16 bytes.
+            #[must_use]
+            pub fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+
+            /// The id's 16 bytes.
+            #[must_use]
+            pub fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
         }
 
         impl fmt::Display for $name {

@@ -7,6 +7,8 @@ use clap::Parser;
 use ipnet::IpNet;
 use ztna_proto::ticket::TicketVerifier;
 
+use super::mesh::MeshArgs;
+
 const EXAMPLES: &str = "\
 Examples:
   The control plane's ticket key, on its machine:
@@ -17,7 +19,12 @@ Examples:
 
   With a certificate of a public authority, on another port:
     ztna-derp --region 2 --ticket-key 6a1f… --listen [::]:8443 \\
-        --tls-cert fullchain.pem --tls-key privkey.pem";
+        --tls-cert fullchain.pem --tls-key privkey.pem
+
+  Two relays of one region, which hand packets to each other's clients:
+    openssl rand -hex 32 > mesh.key    # the same file on both
+    ztna-derp --region 2 --ticket-key 6a1f… --mesh-key-file mesh.key \\
+        --mesh-with r1.example.org --mesh-with r2.example.org";
 
 /// DERP relay: carries sealed packets between machines that cannot reach each other directly.
 ///
@@ -85,6 +92,10 @@ pub struct Args {
         value_name = "N"
     )]
     pub max_clients: usize,
+
+    /// Relays that form the region together
+    #[command(flatten)]
+    pub mesh: MeshArgs,
 
     /// Networks that may read /metrics
     #[arg(

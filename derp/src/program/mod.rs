@@ -1,6 +1,7 @@
 //! The program around the relay.
 
 pub mod args;
+mod mesh;
 mod web;
 
 use std::io::Write;
@@ -59,6 +60,7 @@ pub async fn run(args: Args) -> Result<()> {
             bytes_per_second: args.client_rate.map(Into::into),
             ..Limits::default()
         },
+        mesh: args.mesh.mesh(RegionId(args.region))?,
     });
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
         let address = args.listen;
@@ -83,6 +85,9 @@ pub async fn run(args: Args) -> Result<()> {
         .with_context(|| format!("cannot write {}", ready_file.display()))?;
     tracing::info!(%address, host, region = args.region, pin = identity.pin(), "relay ready");
 
+    for node in args.mesh.mesh_with {
+        tokio::spawn(Arc::clone(&server).link(node, shutdown.clone()));
+    }
     ztna_derp::server::run(server, listener, tls, router, shutdown).await;
     tracing::info!("relay stopped");
     // Nobody reads it now; a file that stays behind is replaced at the next start.

@@ -6,13 +6,15 @@ use metrics::{Counter, Gauge, counter, gauge};
 
 use super::histogram::DelayHistogram;
 use crate::fair::Lost;
-use crate::outbox::{Account, Lane};
+use crate::outbox::{Account, Lane, Pushed};
 
 /// Why a packet was dropped (`derp/derpserver`, `dropReason`, and ours).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Drop {
     /// No client has that key.
     UnknownDest,
+    /// No client has that key, at the relay to which it was forwarded.
+    UnknownDestOnForward,
     /// The client with that key belongs to another org. Ours.
     OtherOrg,
     /// Its connection is ending.
@@ -81,9 +83,13 @@ pub(super) struct Metrics {
     pub gone_not_here: Counter,
     pub rate_limit_waits: Counter,
     pub write_timeouts: Counter,
+    pub mesh_links: Gauge,
+    pub forwarded_in: Counter,
+    pub forwarded_out: Counter,
     received: ByKind,
     forwarded: ByKind,
     unknown_dest: Dropped,
+    unknown_dest_on_forward: Dropped,
     other_org: Dropped,
     gone: Dropped,
     queue_head: Dropped,
@@ -109,9 +115,13 @@ impl Metrics {
             gone_not_here: counter!("derp_peer_gone_not_here_frames"),
             rate_limit_waits: counter!("derp_rate_limit_waits"),
             write_timeouts: counter!("derp_tcp_write_timeouts"),
+            mesh_links: gauge!("derp_mesh_links"),
+            forwarded_in: counter!("derp_packets_forwarded_in"),
+            forwarded_out: counter!("derp_packets_forwarded_out"),
             received: ByKind::new(|kind| counter!("derp_packets_received", "kind" => kind)),
             forwarded: ByKind::new(|kind| counter!("derp_packets_sent", "kind" => kind)),
             unknown_dest: Dropped::new("unknown_dest"),
+            unknown_dest_on_forward: Dropped::new("unknown_dest_on_fwd"),
             other_org: Dropped::new("other_org"),
             gone: Dropped::new("gone_disconnected"),
             queue_head: Dropped::new("queue_head"),
@@ -124,14 +134,23 @@ impl Metrics {
         self.received.of(lane).increment(1);
     }
 
-    /// A packet was queued for its receiver.
-    pub fn forwarded(&self, lane: Lane) {
-        self.forwarded.of(lane).increment(1);
+    /// What became of a packet of so many bytes that was queued for its receiver.
+    pub fn pushed(&self, pushed: Pushed, lane: Lane, bytes: u64) {
+        match pushed {
+            Pushed::Queued(lost) => {
+                self.forwarded.of(lane).increment(1);
+                if lost.packets > 0 {
+                    self.dropped(Drop::QueueHead, lane, lost.packets, lost.bytes);
+                }
+            }
+            Pushed::Closed => self.dropped(Drop::GoneDisconnected, lane, 1, bytes),
+        }
     }
 
     pub fn dropped(&self, reason: Drop, lane: Lane, packets: u64, bytes: u64) {
         let dropped = match reason {
             Drop::UnknownDest => &self.unknown_dest,
+            Drop::UnknownDestOnForward => &self.unknown_dest_on_forward,
             Drop::OtherOrg => &self.other_org,
             Drop::GoneDisconnected => &self.gone,
             Drop::QueueHead => &self.queue_head,

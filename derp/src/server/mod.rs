@@ -11,6 +11,7 @@ mod head;
 mod histogram;
 mod limits;
 mod listener;
+mod mesh;
 mod meta;
 mod metrics;
 mod registry;
@@ -35,6 +36,7 @@ use ztna_proto::revocation::{Revocation, WgKeyHash};
 pub use admission::{Admission, Admitted, Applicant, Clock, Refusal, TicketAdmission};
 pub use limits::Limits;
 pub use listener::{ListenerLimits, Port, run};
+pub use mesh::{Mesh, MeshKey};
 pub use meta::{meta_certificate, tls_config};
 pub use routes::routes;
 
@@ -57,12 +59,15 @@ pub struct ServerConfig {
     pub admission: Arc<dyn Admission>,
     /// What clients may use, to begin with.
     pub limits: Limits,
+    /// What it shares with the other relays of its region. `None`: it stands alone.
+    pub mesh: Option<Mesh>,
 }
 
 /// A relay: the clients that are connected, and the way between them.
 pub struct Server {
     key: RelayPrivateKey,
     admission: Arc<dyn Admission>,
+    mesh: Option<Mesh>,
     limits: watch::Sender<Limits>,
     org_buckets: OrgBuckets,
     clients: Registry,
@@ -77,6 +82,7 @@ impl Server {
         Arc::new(Self {
             key: config.key,
             admission: config.admission,
+            mesh: config.mesh,
             limits: watch::Sender::new(config.limits),
             org_buckets: OrgBuckets::default(),
             clients: Registry::default(),

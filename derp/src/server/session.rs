@@ -11,18 +11,18 @@ use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use ztna_proto::WgPublicKey;
+use ztna_proto::{OrgId, WgPublicKey};
 
 use super::Server;
 use super::admission::{Admitted, Applicant, Refusal};
 use super::limits::{Bounds, Limits};
 use super::metrics::Drop as DropReason;
-use super::registry::Connection;
+use super::registry::{Connection, MAX_REMEMBERED_PEERS, Route};
 use super::welcome::{HANDSHAKE_TIMEOUT, Welcome, welcome};
 use crate::bucket::TokenBucket;
 use crate::frame::{Frame, FrameError, GoneReason, PING_LEN, recv_packet_head};
 use crate::handshake::HandshakeError;
-use crate::outbox::{Item, Lane, Pushed};
+use crate::outbox::{Item, Lane, Outbox, Pushed};
 use crate::reader::ReadError;
 use crate::transport::{Sink, Source};
 
@@ -36,8 +36,9 @@ const PING_AFTER: Duration = Duration::from_secs(75);
 const SILENCE: Duration = Duration::from_secs(150);
 /// A client must take a byte within this time while there are some for it.
 const WRITE_STALL: Duration = Duration::from_secs(10);
-/// Peers remembered of a client, who are told when it leaves.
-const MAX_REMEMBERED_PEERS: usize = 4096;
+/// Frames of the protocol that wait for another relay, which must not miss one: all our clients
+/// twice. Their memory is there only while they wait.
+const RELAY_SIGNALS: usize = 200_000;
 /// PeerGone(not here) answers per second …
 const NOT_HERE_RATE: u64 = 1;
 /// … and at once (`derp/derpserver`).
@@ -52,6 +53,9 @@ const MAX_DRAIN: Duration = Duration::from_secs(8);
 const RESTART_SPREAD: Duration = Duration::from_secs(2);
 /// … and to try for so long.
 const RESTART_TRY_FOR: Duration = Duration::from_secs(60);
+
+/// Last word to a client that another relay has cut off.
+const CLOSED_BY_REGION: &str = "another relay of the region ended this connection";
 
 /// Why a client is no more.
 #[derive(Debug, thiserror::Error)]
@@ -120,12 +124,20 @@ where
         id: server.next_id(),
         key: welcome.applicant.key,
         org: welcome.admitted.org,
-        outbox: Default::default(),
+        address,
+        outbox: if welcome.is_relay {
+            Outbox::with_signals(RELAY_SIGNALS)
+        } else {
+            Outbox::default()
+        },
         cut: CancellationToken::new(),
     });
     // The first signal is the first frame that is written.
     connection.outbox.signal(&welcome.answer);
-    if let Some(oldest) = server.clients.insert(Arc::clone(&connection)) {
+    // Relays are nobody's destination.
+    if !welcome.is_relay
+        && let Some(oldest) = server.clients.insert(Arc::clone(&connection))
+    {
         oldest.close(&Frame::Health(
             "too many connections with this machine's key; is its state copied to another machine?"
                 .into(),
@@ -171,6 +183,7 @@ struct Session<'a, S> {
     source: S,
     applicant: Applicant,
     admitted: Admitted,
+    is_relay: bool,
     can_ack_pings: bool,
     limits: watch::Receiver<Limits>,
     bounds: Bounds,
@@ -181,6 +194,8 @@ struct Session<'a, S> {
     sent_to: HashSet<WgPublicKey>,
     /// The last of them.
     last_sent_to: Option<WgPublicKey>,
+    /// Source and destination of the last packet of another relay.
+    last_forwarded: Option<(WgPublicKey, WgPublicKey)>,
     preferred: bool,
     heard: Instant,
     pinged: bool,
@@ -209,6 +224,7 @@ impl<'a, S: Source> Session<'a, S> {
                 ..welcome.applicant
             },
             admitted: welcome.admitted,
+            is_relay: welcome.is_relay,
             can_ack_pings: welcome.can_ack_pings,
             limits: server.limits.subscribe(),
             bounds: Bounds::default(),
@@ -216,6 +232,7 @@ impl<'a, S: Source> Session<'a, S> {
             not_here: TokenBucket::new(NOT_HERE_RATE, NOT_HERE_BURST, now),
             sent_to: HashSet::new(),
             last_sent_to: None,
+            last_forwarded: None,
             preferred: false,
             heard: now,
             pinged: false,
@@ -236,6 +253,9 @@ impl<'a, S: Source> Session<'a, S> {
     }
 
     fn apply_limits(&mut self, now: Instant) {
+        if self.is_relay {
+            return;
+        }
         let limits = *self.limits.borrow_and_update();
         let orgs = &self.server.org_buckets;
         self.bounds.apply(&limits, &self.admitted, orgs, now);
@@ -328,7 +348,7 @@ impl<'a, S: Source> Session<'a, S> {
 
     async fn handle(&mut self, frame: Frame) -> Result<(), SessionError> {
         match frame {
-            Frame::SendPacket { to, packet } => self.forward(to, &packet),
+            Frame::SendPacket { to, packet } => self.forward(to, packet),
             Frame::Ping(data) => {
                 self.server.metrics.got_ping.increment(1);
                 self.server.metrics.sent_pong.increment(1);
@@ -336,9 +356,21 @@ impl<'a, S: Source> Session<'a, S> {
             }
             Frame::NotePreferred(preferred) => self.note_preferred(preferred),
             Frame::RenewTicket(ticket) => self.renew(ticket).await,
-            Frame::WatchConns | Frame::ClosePeer(_) | Frame::ForwardPacket { .. } => {
+            Frame::WatchConns | Frame::ClosePeer(_) | Frame::ForwardPacket { .. }
+                if !self.is_relay =>
+            {
                 return Err(SessionError::NotPermitted);
             }
+            Frame::WatchConns => self.server.clients.watch(&self.connection),
+            Frame::ClosePeer(key) => {
+                self.server.disconnect(&key, CLOSED_BY_REGION);
+            }
+            Frame::ForwardPacket {
+                org,
+                from,
+                to,
+                packet,
+            } => self.deliver_forwarded(org, from, to, &packet),
             Frame::Unknown { .. } => self.server.metrics.unknown_frames.increment(1),
             // A Pong was heard by arriving; the rest means nothing to a relay.
             _ => {}
@@ -346,47 +378,73 @@ impl<'a, S: Source> Session<'a, S> {
         Ok(())
     }
 
-    fn forward(&mut self, to: WgPublicKey, packet: &[u8]) {
+    fn forward(&mut self, to: WgPublicKey, packet: Bytes) {
         let metrics = &self.server.metrics;
-        let lane = Lane::of(packet);
+        let lane = Lane::of(&packet);
         metrics.received(lane);
         let bytes = packet.len() as u64;
-        let target = match self.server.clients.active(&to) {
-            Some(target) if target.org == self.connection.org => target,
-            other => {
+        let from = self.connection.key;
+        let org = self.connection.org;
+        let pushed = match self.server.clients.route(&to) {
+            Some(route) if route.org() != org => {
                 // Who is in another org is not here, as far as this client is to know.
-                let reason = match other {
-                    Some(_) => DropReason::OtherOrg,
-                    None => DropReason::UnknownDest,
-                };
-                metrics.dropped(reason, lane, 1, bytes);
-                if lane == Lane::Control && self.not_here.take(1, Instant::now()) {
-                    metrics.gone_not_here.increment(1);
-                    self.connection.outbox.signal(&Frame::PeerGone {
-                        peer: to,
-                        reason: GoneReason::NotHere,
-                    });
+                return self.not_here(to, DropReason::OtherOrg, lane, bytes);
+            }
+            None => return self.not_here(to, DropReason::UnknownDest, lane, bytes),
+            Some(Route::Local(target)) => {
+                if self.last_sent_to != Some(to) && self.sent_to.len() < MAX_REMEMBERED_PEERS {
+                    self.sent_to.insert(to);
+                    self.last_sent_to = Some(to);
                 }
-                return;
+                deliver(&target, lane, &from, &packet, self.heard)
+            }
+            Some(Route::Remote(link, _)) => {
+                metrics.forwarded_out.increment(1);
+                link.forward(lane, org, [from, to], packet, self.heard)
             }
         };
-        // A copy of its own: a slice would keep the whole read buffer alive in the queue.
-        let head = recv_packet_head(&self.connection.key, packet.len());
-        let item = Item::Packet(head, Bytes::copy_from_slice(packet));
-        let from = self.connection.key;
-        match target.outbox.push(lane, from, item, self.heard) {
-            Pushed::Queued(lost) => {
-                metrics.forwarded(lane);
-                if lost.packets > 0 {
-                    metrics.dropped(DropReason::QueueHead, lane, lost.packets, lost.bytes);
-                }
-            }
-            Pushed::Closed => metrics.dropped(DropReason::GoneDisconnected, lane, 1, bytes),
+        metrics.pushed(pushed, lane, bytes);
+    }
+
+    /// Tells a client that sets something up that it does so in vain.
+    fn not_here(&mut self, peer: WgPublicKey, reason: DropReason, lane: Lane, bytes: u64) {
+        let metrics = &self.server.metrics;
+        metrics.dropped(reason, lane, 1, bytes);
+        if lane == Lane::Control && self.not_here.take(1, Instant::now()) {
+            metrics.gone_not_here.increment(1);
+            self.connection.outbox.signal(&Frame::PeerGone {
+                peer,
+                reason: GoneReason::NotHere,
+            });
         }
-        if self.last_sent_to != Some(to) && self.sent_to.len() < MAX_REMEMBERED_PEERS {
-            self.sent_to.insert(to);
-            self.last_sent_to = Some(to);
+    }
+
+    /// Another relay hands a packet over. It goes no further than to an own client.
+    fn deliver_forwarded(
+        &mut self,
+        org: Option<OrgId>,
+        from: WgPublicKey,
+        to: WgPublicKey,
+        packet: &[u8],
+    ) {
+        let metrics = &self.server.metrics;
+        let lane = Lane::of(packet);
+        metrics.forwarded_in.increment(1);
+        let bytes = packet.len() as u64;
+        let target = match self.server.clients.active(&to) {
+            Some(target) if target.org == org => target,
+            Some(_) => return metrics.dropped(DropReason::OtherOrg, lane, 1, bytes),
+            None => return metrics.dropped(DropReason::UnknownDestOnForward, lane, 1, bytes),
+        };
+        if self.last_forwarded != Some((from, to)) {
+            self.server.clients.note_heard(&from, to);
+            self.last_forwarded = Some((from, to));
         }
+        metrics.pushed(
+            deliver(&target, lane, &from, packet, self.heard),
+            lane,
+            bytes,
+        );
     }
 
     fn note_preferred(&mut self, preferred: bool) {
@@ -439,21 +497,28 @@ impl<'a, S: Source> Session<'a, S> {
 
     /// Leaves the registry, and tells those who heard of this client.
     fn leave(&mut self) {
-        self.note_preferred(false);
-        if !self.server.clients.remove(&self.connection) {
-            return;
+        if self.is_relay {
+            return self.server.clients.unwatch(&self.connection);
         }
-        let gone = Frame::PeerGone {
-            peer: self.connection.key,
-            reason: GoneReason::Disconnected,
-        };
-        for peer in &self.sent_to {
-            if let Some(peer) = self.server.clients.active(peer) {
-                self.server.metrics.gone_disconnected.increment(1);
-                peer.outbox.signal(&gone);
-            }
+        self.note_preferred(false);
+        if self.server.clients.remove(&self.connection) {
+            self.server.tell_gone(self.connection.key, &self.sent_to);
         }
     }
+}
+
+/// Queues a packet for a client of this relay.
+fn deliver(
+    target: &Connection,
+    lane: Lane,
+    from: &WgPublicKey,
+    packet: &[u8],
+    now: Instant,
+) -> Pushed {
+    // A copy of its own: a slice would keep the whole read buffer alive in the queue.
+    let head = recv_packet_head(from, packet.len());
+    let item = Item::Packet(head, Bytes::copy_from_slice(packet));
+    target.outbox.push(lane, *from, item, now)
 }
 
 fn next_keep_alive(now: Instant) -> Instant {

@@ -9,6 +9,7 @@ use ztna_proto::WgPublicKey;
 
 use super::Server;
 use super::admission::{Admitted, Applicant, Refusal};
+use super::mesh::{Claim, Mesh};
 use super::session::SessionError;
 use crate::PROTOCOL_VERSION;
 use crate::frame::{Frame, NONCE_LEN};
@@ -18,10 +19,15 @@ use crate::transport::Source;
 /// From the upgrade to the ticket's verdict.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+const FALSE_CLAIM: &str =
+    "the mesh key is not this region's; give all relays of a region the same --mesh-key-file";
+
 /// A client that may come in.
 pub(super) struct Welcome {
     pub applicant: Applicant,
     pub admitted: Admitted,
+    /// It is another relay of the region.
+    pub is_relay: bool,
     pub can_ack_pings: bool,
     pub app_name: String,
     /// ServerInfo.
@@ -85,7 +91,12 @@ async fn judge(
 ) -> Result<Welcome, SessionError> {
     let info = open_client_info(&server.key, &key, nonce, sealed)?;
     let limits = *server.limits.borrow();
-    if server.clients.len() >= limits.clients {
+    let is_relay = match Mesh::judge(server.mesh.as_ref(), &info) {
+        Claim::Client => false,
+        Claim::Relay => true,
+        Claim::False => return Err(Refusal(FALSE_CLAIM.into()).into()),
+    };
+    if !is_relay && server.clients.len() >= limits.clients {
         return Err(Refusal("this relay is full".into()).into());
     }
     let applicant = Applicant {
@@ -94,8 +105,13 @@ async fn judge(
         fresh: info.is_fresh(freshness),
         ticket: info.ticket,
     };
-    let admitted = server.admission.admit(&applicant).await?;
-    let (bytes_per_second, burst) = limits.of_client(&admitted).unwrap_or_default();
+    let admitted = if is_relay {
+        Admitted::default()
+    } else {
+        server.admission.admit(&applicant).await?
+    };
+    let bound = limits.of_client(&admitted).filter(|_| !is_relay);
+    let (bytes_per_second, burst) = bound.unwrap_or_default();
     let server_info = ServerInfo {
         version: PROTOCOL_VERSION,
         bytes_per_second,
@@ -105,6 +121,7 @@ async fn judge(
     Ok(Welcome {
         applicant,
         admitted,
+        is_relay,
         can_ack_pings: info.can_ack_pings,
         app_name: info.app_name,
         answer,

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use ztna_derp::client::{ClientConfig, ConnectError, Event, Receiver, Sender, connect};
 use ztna_derp::key::RelayPrivateKey;
-use ztna_derp::server::{Limits, Port, Server, ServerConfig, TicketAdmission, routes, run};
+use ztna_derp::server::{Limits, Mesh, Port, Server, ServerConfig, TicketAdmission, routes, run};
 use ztna_proto::relay::RelayNode;
 use ztna_proto::ticket::{TicketClaims, TicketSigner};
 use ztna_proto::{MachineId, OrgId, RegionId, WgPrivateKey, WgPublicKey};
@@ -57,7 +57,19 @@ impl Relay {
     }
 
     pub async fn with_port(limits: Limits, identity: &ServerIdentity, port: Port) -> Self {
-        let signer = TicketSigner::from_seed(&rand::random());
+        Self::with_mesh(limits, identity, port, None, rand::random()).await
+    }
+
+    /// A relay whose tickets are signed by the key of this seed.
+    pub async fn with_mesh(
+        limits: Limits,
+        identity: &ServerIdentity,
+        port: impl Into<Port>,
+        mesh: Option<Mesh>,
+        seed: [u8; 32],
+    ) -> Self {
+        let port = port.into();
+        let signer = TicketSigner::from_seed(&seed);
         let server = Server::new(ServerConfig {
             key: RelayPrivateKey::generate(&mut rand::rng()),
             admission: Arc::new(TicketAdmission::with_system_clock(
@@ -65,6 +77,7 @@ impl Relay {
                 REGION,
             )),
             limits,
+            mesh,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
