@@ -21,6 +21,7 @@ use crate::identity::Passwords;
 use crate::keys::ServerKeys;
 use crate::kv::{Kv, MemoryKv};
 use crate::netmap::Hub;
+use crate::relays::{RevocationFeed, Revocations};
 use crate::{auth_keys, http, identity, machines, netmap, orgs, policy, relays};
 
 /// How often the hub looks after what time does: silence, expiry, writing down. What a machine has
@@ -59,6 +60,7 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) trusted_proxies: usize,
     pub(crate) metrics: Metrics,
+    pub(crate) revocations: Arc<Revocations>,
     pub(crate) stopping: CancellationToken,
     dns_suffix: String,
     on_cut: Option<OnCut>,
@@ -77,10 +79,14 @@ impl Inner {
         dns_name(machine, org_slug, &self.dns_suffix)
     }
 
-    /// A machine has lost its place: a relay beside us cuts its connection.
-    pub(crate) fn cut(&self, key: WgPublicKey) {
+    /// A machine has lost its place, as is committed: a relay beside us cuts its connection, and
+    /// those that wait for revocations are told.
+    pub(crate) async fn cut(&self, key: WgPublicKey) {
         if let Some(on_cut) = &self.on_cut {
             on_cut(key);
+        }
+        if let Err(error) = self.revocations.look(&self.db).await {
+            tracing::error!(%error, "relays hear of a revocation a moment later");
         }
     }
 }
@@ -114,9 +120,12 @@ impl App {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let db = Db::open(&config.database).await?;
         relays::upsert(&db, &config.relays).await?;
-        let map = relays::load(&db).await?;
         let state = State(Arc::new(Inner {
-            hub: Hub::new(db.clone(), &map, config.dns_suffix.clone())?,
+            hub: Hub::new(
+                db.clone(),
+                Arc::clone(config.keys.tickets()),
+                config.dns_suffix.clone(),
+            ),
             db,
             kv: Box::new(MemoryKv::default()),
             keys: config.keys,
@@ -124,6 +133,7 @@ impl App {
             limits: config.limits,
             trusted_proxies: config.trusted_proxies,
             metrics: Metrics::install().map_err(StartError::Other)?,
+            revocations: Arc::default(),
             stopping: CancellationToken::new(),
             dns_suffix: config.dns_suffix,
             on_cut: config.on_cut,
@@ -149,6 +159,17 @@ impl App {
         self.state.keys.ticket_verifier()
     }
 
+    /// What was revoked, from the oldest ticket's time on, for a relay in the same process.
+    #[must_use]
+    pub fn revocations(&self) -> RevocationFeed {
+        let state = &self.state;
+        RevocationFeed::new(
+            state.db.clone(),
+            Arc::clone(&state.revocations),
+            state.stopping.clone(),
+        )
+    }
+
     /// Ends streams and tasks, and writes down what is only in memory.
     pub async fn stop(self) {
         self.state.stopping.cancel();
@@ -164,6 +185,7 @@ fn router(state: &State) -> Router {
         .merge(machines::routes())
         .merge(policy::routes())
         .merge(netmap::routes())
+        .merge(relays::routes())
         .merge(http::routes())
         .split_for_parts();
     let router = router
@@ -185,6 +207,9 @@ async fn look_after(state: State) {
                     tracing::error!(%error, "expired machines could not be ended; trying again");
                 }
                 state.hub.sweep().await;
+                if let Err(error) = state.revocations.look(&state.db).await {
+                    tracing::error!(%error, "revocations could not be read; trying again");
+                }
                 state.metrics.upkeep();
             }
             _ = leftovers.tick() => {

@@ -1,10 +1,13 @@
 //! What a control plane has to be told.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
+use ztna_proto::ids::RegionId;
 use ztna_proto::keys::WgPublicKey;
-use ztna_proto::relay::RelayMap;
+use ztna_proto::relay::RegionDocument;
 
 use crate::db::DatabaseConfig;
 use crate::keys::ServerKeys;
@@ -21,7 +24,12 @@ pub struct Config {
     /// Keys that sign access tokens and relay tickets.
     pub keys: ServerKeys,
     /// Regions to write into the relay map before anything is served; others stay.
-    pub relays: RelayMap,
+    pub relays: Vec<RegionDocument>,
+    /// How often every relay is probed.
+    pub probe_period: Duration,
+    /// Whether relays of orgs are probed that are not on the public internet. Not where strangers
+    /// may sign up: they would learn what answers in the server's own network.
+    pub allow_private_relays: bool,
     /// What machine names end in, after the org's label.
     pub dns_suffix: String,
     /// How often strangers may try.
@@ -40,13 +48,24 @@ impl Config {
         Self {
             database,
             keys,
-            relays: RelayMap::default(),
+            relays: Vec::new(),
+            probe_period: Duration::from_secs(5),
+            allow_private_relays: false,
             dns_suffix: "ztna.internal".to_owned(),
             limits: Limits::default(),
             trusted_proxies: 0,
             on_cut: None,
         }
     }
+}
+
+/// The file that holds relay regions: a relay map (`{"regions": {"1": …}}`), each region with its
+/// `latitude` and `longitude` if wanted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelayFile {
+    /// The regions, by number.
+    pub regions: BTreeMap<RegionId, RegionDocument>,
 }
 
 /// How often strangers may try, by the address that they come from.
@@ -63,6 +82,9 @@ pub struct Limits {
     /// Failed registrations per address. Those that succeed do not count: a fleet may enrol
     /// through one NAT.
     pub registration: Rate,
+    /// Calls for revocations per address. A relay makes one every 25 seconds, and one more with
+    /// each revocation.
+    pub revocations: Rate,
 }
 
 impl Default for Limits {
@@ -75,6 +97,7 @@ impl Default for Limits {
             lockout: minutes(15),
             signup: rate(5, minutes(5)),
             registration: rate(10, minutes(10)),
+            revocations: rate(1200, minutes(5)),
         }
     }
 }

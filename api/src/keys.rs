@@ -1,6 +1,7 @@
 //! The control plane's own keys, made at the first start and kept in one file (0600).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
@@ -64,7 +65,7 @@ impl Drop for Stored {
 pub struct ServerKeys {
     encoding: EncodingKey,
     decoding: DecodingKey,
-    tickets: TicketSigner,
+    tickets: Arc<TicketSigner>,
 }
 
 /// What an access token says (RFC 7519 §4.1).
@@ -113,7 +114,7 @@ impl ServerKeys {
                 .map_err(|e| e.to_string())?,
             decoding: DecodingKey::from_ec_pem(pair.public_key_pem().as_bytes())
                 .map_err(|e| e.to_string())?,
-            tickets: TicketSigner::from_seed(&seed),
+            tickets: Arc::new(TicketSigner::from_seed(&seed)),
         })
     }
 
@@ -123,7 +124,7 @@ impl ServerKeys {
         self.tickets.verifier()
     }
 
-    pub(crate) fn tickets(&self) -> &TicketSigner {
+    pub(crate) fn tickets(&self) -> &Arc<TicketSigner> {
         &self.tickets
     }
 

@@ -7,7 +7,7 @@
 //! * [`auth_keys`]: keys that enrol machines without a person;
 //! * [`machines`]: registration, heartbeat, the machines of an org;
 //! * [`policy`]: an org's rules;
-//! * [`relays`]: the relay map and relay tickets;
+//! * [`relays`]: the relay map, tickets, revocations, health;
 //! * [`netmap`]: the machine stream, and the hub that feeds it.
 //!
 //! Below them: [`db`] (PostgreSQL, one transaction per request, row-level security), [`kv`] (what
@@ -32,8 +32,9 @@ mod relays;
 mod serve;
 
 pub use app::{App, StartError};
-pub use config::{Config, Limits, OnCut};
+pub use config::{Config, Limits, OnCut, RelayFile};
 pub use db::{APP_ROLE, DatabaseConfig, SetupError};
 pub use keys::{KeysError, ServerKeys};
 pub use kv::Rate;
+pub use relays::{RevocationFeed, RevocationFeedError};
 pub use serve::{default_host, serve_plain, url, write_ready_file};

@@ -12,7 +12,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use ztna_api::{
-    App, Config, DatabaseConfig, ServerKeys, default_host, serve_plain, url, write_ready_file,
+    App, Config, DatabaseConfig, RelayFile, ServerKeys, default_host, serve_plain, url,
+    write_ready_file,
 };
 use ztna_tls::{AcceptLimits, ServerIdentity};
 
@@ -198,8 +199,9 @@ fn config(flags: &Flags) -> Result<Config> {
     if let Some(path) = &flags.relay_map {
         let text = std::fs::read(path)
             .with_context(|| format!("cannot read the relay map {}", path.display()))?;
-        config.relays = serde_json::from_slice(&text)
+        let file: RelayFile = serde_json::from_slice(&text)
             .with_context(|| format!("{} is not a relay map", path.display()))?;
+        config.relays = file.regions.into_values().collect();
     }
     config.dns_suffix.clone_from(&flags.dns_suffix);
     config.trusted_proxies = flags.trusted_proxies;

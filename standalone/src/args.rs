@@ -69,6 +69,17 @@ pub struct Args {
         value_name = "NAME"
     )]
     pub dns_suffix: String,
+
+    /// Probe orgs' own relays that are not on the public internet. Say false where strangers may
+    /// sign up: they would learn what answers in this server's own network
+    #[arg(
+        long,
+        env = "ZTNA_ALLOW_PRIVATE_RELAYS",
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        value_name = "BOOL"
+    )]
+    pub allow_private_relays: bool,
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use http::request::Parts;
 use http::{HeaderMap, header};
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{MachineId, OrgId, UserId};
-use ztna_proto::keys::WgPublicKey;
 use ztna_proto::tokens::MachineToken;
 use ztna_tls::ClientAddr;
 
@@ -82,7 +81,6 @@ impl OptionalFromRequestParts<State> for User {
 pub(crate) struct Machine {
     pub(crate) org: OrgId,
     pub(crate) id: MachineId,
-    pub(crate) wg_key: WgPublicKey,
 }
 
 impl FromRequestParts<State> for Machine {

@@ -62,7 +62,7 @@ impl<'a> Counted<'a> {
 }
 
 /// IPv6 hosts have a whole /64 to call from, so they count by it.
-fn prefix(ip: IpAddr) -> IpAddr {
+pub(crate) fn prefix(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.into(),
         IpAddr::V6(ip) => std::net::Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),

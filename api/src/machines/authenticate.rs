@@ -41,23 +41,22 @@ pub(crate) async fn authenticate(state: &State, token: &MachineToken) -> Result<
     let tx = connection.bare().await?;
     let row = tx
         .query_opt(
-            "SELECT org_id, id, wg_key, expired, deleted FROM lookup_machine_token($1)",
+            "SELECT org_id, id, expired, deleted FROM lookup_machine_token($1)",
             &[&token.hash().as_slice()],
         )
         .await?;
     let Some(row) = row else {
         return Err(unknown_token());
     };
-    if row.get(4) {
+    if row.get(3) {
         return Err(deleted());
     }
-    if row.get(3) {
+    if row.get(2) {
         return Err(expired());
     }
     Ok(Machine {
         org: OrgId(row.get(0)),
         id: MachineId(row.get(1)),
-        wg_key: wg_key(row.get(2))?,
     })
 }
 

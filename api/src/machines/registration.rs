@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::Row;
 use ztna_proto::api::{MAX_MACHINE_NAME, RegisterRequest, Registered};
 use ztna_proto::error::ErrorCode;
@@ -21,6 +21,7 @@ use crate::db::Tx;
 use crate::http::{ApiError, refuse};
 use crate::netmap::{self, Changed};
 use crate::orgs::{Right, authorise};
+use crate::relays;
 
 /// On whose word a machine joins.
 enum Sponsor {
@@ -148,8 +149,15 @@ pub(super) async fn register(
         None => joining.insert(&name).await?,
     };
     netmap::append_change(&tx, org.id, Changed::Machine(machine.id)).await?;
+    let revoked_until = relays::revoked_until(&tx, &request.wg_key).await?;
     tx.commit().await?;
     drop(connection);
+    if let Some(until) = revoked_until {
+        // Its key was revoked a moment ago, and its new tickets have to be newer than that.
+        let left = until.duration_since(Timestamp::now());
+        let left = left.clamp(SignedDuration::ZERO, relays::REVOKED_AHEAD);
+        tokio::time::sleep(left.unsigned_abs()).await;
+    }
     state.hub.notify(org.id).await;
     metrics::counter!("ztna_registrations_total").increment(1);
     tracing::info!(org = %org.id, machine = %machine.id, name = machine.name, "a machine was registered");

@@ -88,9 +88,11 @@ async fn heartbeat(
     netmap::check_report(&request.report)?;
     upkeep::set_agent_version(&state, &machine, &request.agent_version).await?;
     state.hub.report(&machine, request.report).await?;
+    let ticket = state.hub.ticket(&machine).await?;
     ok(HeartbeatAnswer {
         server_time: Timestamp::now(),
-        relay_ticket: relays::ticket(state.keys.tickets(), &machine),
+        // Deleted or expired since the token was checked: the next call is told which.
+        relay_ticket: ticket.ok_or_else(authenticate::unknown_token)?,
     })
 }
 
@@ -185,10 +187,13 @@ async fn update(
     let wg_key = authenticate::wg_key(row.get(0))?;
     let ended: bool = row.get(1);
     let machine = read_machines(&state, &tx, org, Some(id), None).await?.pop();
+    if ended {
+        relays::append(&tx, &wg_key).await?;
+    }
     tx.commit().await?;
     drop(connection);
     if ended {
-        state.cut(wg_key);
+        state.cut(wg_key).await;
     }
     state.hub.notify(org).await;
     machine.map_or_else(|| Err(no_machine()), ok)
@@ -215,9 +220,10 @@ async fn delete(
     let Some(wg_key) = upkeep::delete(&tx, org, id, own).await? else {
         return Err(no_machine());
     };
+    relays::append(&tx, &wg_key).await?;
     tx.commit().await?;
     drop(connection);
-    state.cut(wg_key);
+    state.cut(wg_key).await;
     state.hub.notify(org).await;
     tracing::info!(%org, machine = %id, by = %user, "a machine was deleted");
     ok(Empty {})

@@ -9,6 +9,7 @@ use crate::app::State;
 use crate::db::Tx;
 use crate::http::{ApiError, Machine};
 use crate::netmap::{self, Changed};
+use crate::relays;
 
 /// Writes down which version of the agent a machine runs, if that is another than before. Peers are
 /// not told: they do not see it.
@@ -58,7 +59,7 @@ pub(crate) async fn expire_due(state: &State) -> Result<(), ApiError> {
     for org in orgs_to_expire(state).await? {
         for (id, wg_key) in expire_in(state, org).await? {
             tracing::info!(%org, machine = %id, "a machine's sign-in has expired");
-            state.cut(wg_key);
+            state.cut(wg_key).await;
         }
         state.hub.notify(org).await;
     }
@@ -92,6 +93,9 @@ async fn expire_in(state: &State, org: OrgId) -> Result<Vec<(MachineId, WgPublic
         let id = MachineId(row.get(0));
         netmap::append_change(&tx, org, Changed::Machine(id)).await?;
         ended.push((id, wg_key(row.get(1))?));
+    }
+    for (_, key) in &ended {
+        relays::append(&tx, key).await?;
     }
     tx.commit().await?;
     Ok(ended)

@@ -9,11 +9,10 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
-use ztna_netmap::records::Record;
 use ztna_proto::ids::{MachineId, OrgId};
 use ztna_proto::keys::KemKeyHash;
 use ztna_proto::netmap::VolatileReport;
-use ztna_proto::relay::RelayMap;
+use ztna_proto::ticket::TicketSigner;
 
 use super::load::{self, Loaded};
 use super::org::{self, OUTBOX, OrgState, Shared};
@@ -53,13 +52,12 @@ impl OrgHub {
 }
 
 impl Hub {
-    pub(crate) fn new(db: Db, relays: &RelayMap, dns_suffix: String) -> Result<Self, ApiError> {
-        let relays = Record::relays(relays).map_err(unserialisable)?;
-        Ok(Self(Arc::new(Inner {
+    pub(crate) fn new(db: Db, signer: Arc<TicketSigner>, dns_suffix: String) -> Self {
+        Self(Arc::new(Inner {
             db,
-            shared: Shared { relays, dns_suffix },
+            shared: Shared { signer, dns_suffix },
             orgs: Mutex::new(HashMap::new()),
-        })))
+        }))
     }
 
     /// The org has changed in the database: machines that the change concerns are told. If nobody
@@ -87,7 +85,6 @@ impl Hub {
     pub(super) async fn connect(
         &self,
         machine: &Machine,
-        ticket: String,
     ) -> Result<Option<Subscription>, ApiError> {
         let org = self.open(machine.org);
         // The registration that this machine comes from may not have been read yet.
@@ -98,7 +95,7 @@ impl Hub {
             return Ok(None);
         };
         let serial = state
-            .connect(machine.id, outbox, ticket, Instant::now())
+            .connect(machine.id, outbox, Instant::now())
             .map_err(unserialisable)?;
         Ok(serial.map(|serial| Subscription { inbox, serial }))
     }
@@ -131,6 +128,27 @@ impl Hub {
         self.with(machine, |state| {
             state.report(machine.id, report, Instant::now())
         })?;
+        Ok(())
+    }
+
+    /// A ticket for a machine. `None`: it is not (any more) in its org.
+    pub(crate) async fn ticket(&self, machine: &Machine) -> Result<Option<String>, ApiError> {
+        let org = self.open(machine.org);
+        // What ended the machine may have happened in another process.
+        self.catch_up(machine.org, &org).await?;
+        let state = org.state();
+        Ok(state.as_ref().and_then(|s| s.ticket_of(machine.id)))
+    }
+
+    /// Sends a machine a fresh ticket over its stream, if it is still in its org.
+    pub(super) async fn renew_ticket(
+        &self,
+        machine: &Machine,
+        serial: u64,
+    ) -> Result<(), ApiError> {
+        let org = self.open(machine.org);
+        self.catch_up(machine.org, &org).await?;
+        self.with(machine, |state| state.renew_ticket(machine.id, serial))?;
         Ok(())
     }
 

@@ -11,10 +11,11 @@ use ztna_policy::Policy;
 use ztna_proto::ids::{MachineId, OrgId};
 use ztna_proto::keys::{KemKeyHash, WgPublicKey};
 use ztna_proto::netmap::VolatileReport;
+use ztna_proto::relay::RelayMap;
 
 use crate::db::{Db, Tx};
 use crate::http::ApiError;
-use crate::policy;
+use crate::{policy, relays};
 
 /// A machine that may talk to others (not expired).
 #[derive(Clone)]
@@ -50,6 +51,8 @@ pub(super) struct Whole {
     pub(super) name: String,
     pub(super) slug: String,
     pub(super) policy: Policy,
+    /// The deployment's regions and the org's own.
+    pub(super) relays: RelayMap,
     pub(super) machines: Vec<MachineRow>,
     pub(super) presence: Vec<PresenceRow>,
 }
@@ -59,6 +62,8 @@ pub(super) struct Since {
     pub(super) seq: i64,
     /// Set if the rules changed.
     pub(super) policy: Option<Policy>,
+    /// Set if the org's own regions changed.
+    pub(super) relays: Option<RelayMap>,
     pub(super) machines: Vec<Standing>,
 }
 
@@ -100,6 +105,7 @@ pub(super) async fn load(db: &Db, org: OrgId, held: Option<i64>) -> Result<Loade
         name: row.get(1),
         slug: row.get(2),
         policy: policy::load(&tx, org).await?,
+        relays: relays::load(&tx, org).await?,
         machines: machines
             .iter()
             .map(read_machine)
@@ -125,7 +131,7 @@ async fn read_since(
     if i64::try_from(changes.len()).ok() != Some(seq - held) {
         return Ok(None);
     }
-    let mut policy_changed = false;
+    let (mut policy_changed, mut relays_changed) = (false, false);
     let mut ids: BTreeSet<Uuid> = BTreeSet::new();
     for row in &changes {
         match (row.get(0), row.get(1)) {
@@ -133,6 +139,7 @@ async fn read_since(
                 ids.insert(id);
             }
             ("policy", _) => policy_changed = true,
+            ("relays", _) => relays_changed = true,
             _ => return Ok(None),
         }
     }
@@ -154,6 +161,10 @@ async fn read_since(
         seq,
         policy: match policy_changed {
             true => Some(policy::load(tx, org).await?),
+            false => None,
+        },
+        relays: match relays_changed {
+            true => Some(relays::load(tx, org).await?),
             false => None,
         },
         machines,

@@ -36,6 +36,8 @@ pub(crate) enum Changed {
     Machine(MachineId),
     /// The rules are others.
     Policy,
+    /// The org's own relay regions are others.
+    Relays,
 }
 
 /// Takes the org's next `seq` and logs the change under it. Locks the org's row until the
@@ -55,6 +57,7 @@ pub(crate) async fn append_change(
     let (kind, machine) = match changed {
         Changed::Machine(id) => ("machine", Some(id.0)),
         Changed::Policy => ("policy", None),
+        Changed::Relays => ("relays", None),
     };
     tx.execute(
         "INSERT INTO changes (org_id, seq, kind, machine_id) VALUES ($1, $2, $3, $4)",

@@ -2,6 +2,7 @@
 //! into a bounded outbox.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::ws::Utf8Bytes;
@@ -10,15 +11,18 @@ use tokio::sync::mpsc;
 use ztna_netmap::records::{Edit, Record, RecordSet};
 use ztna_policy::{Compiled, MachineFacts, compile};
 use ztna_proto::error::{ErrorBody, ErrorCode};
-use ztna_proto::ids::{MachineId, OrgId};
-use ztna_proto::keys::KemKeyHash;
+use ztna_proto::ids::{MachineId, OrgId, RegionId};
+use ztna_proto::keys::{KemKeyHash, WgPublicKey};
 use ztna_proto::netmap::{
     PeerRecord, PeerVolatile, PqMode, Resume, SelfRecord, ServerMessage, VolatileReport,
     VolatileUpdate,
 };
+use ztna_proto::relay::RelayMap;
+use ztna_proto::ticket::TicketSigner;
 
 use super::load::{MachineRow, Since, Standing, Whole};
 use super::presence::Presence;
+use crate::relays;
 
 /// Messages that wait for a machine to read them. A machine that falls behind further is cut off.
 pub(super) const OUTBOX: usize = 256;
@@ -29,10 +33,10 @@ pub(super) type Outbox = mpsc::Sender<Utf8Bytes>;
 /// Something could not be serialised; never for values of our own types.
 pub(super) type Result<T> = serde_json::Result<T>;
 
-/// What all machines of the deployment share.
+/// What all orgs of the deployment share.
 #[derive(Clone)]
 pub(super) struct Shared {
-    pub(super) relays: Record,
+    pub(super) signer: Arc<TicketSigner>,
     pub(super) dns_suffix: String,
 }
 
@@ -44,6 +48,9 @@ pub(super) struct OrgState {
     seq: i64,
     shared: Shared,
     compiled: Compiled,
+    relays: Record,
+    /// What the relay map names, and tickets open.
+    regions: Vec<RegionId>,
     machines: BTreeMap<MachineId, Entry>,
     presence: BTreeMap<MachineId, Presence>,
     streams: BTreeMap<MachineId, Stream>,
@@ -55,6 +62,7 @@ pub(super) struct OrgState {
 struct Entry {
     this: Record,
     peer: Record,
+    wg_key: WgPublicKey,
     kem_hash: KemKeyHash,
 }
 
@@ -77,6 +85,8 @@ impl OrgState {
             seq: whole.seq,
             shared,
             compiled: compile(&whole.policy, &whole.machines.iter().map(facts).collect()),
+            relays: Record::relays(&whole.relays)?,
+            regions: regions_of(&whole.relays),
             machines: BTreeMap::new(),
             presence: BTreeMap::new(),
             streams: BTreeMap::new(),
@@ -118,6 +128,7 @@ impl OrgState {
         for id in lost.copied().collect::<Vec<_>>() {
             self.streams.remove(&id);
         }
+        self.renew_tickets()?;
         self.update_all()
     }
 
@@ -142,8 +153,18 @@ impl OrgState {
             }
         }
         self.seq = since.seq;
+        if let Some(relays) = &since.relays {
+            self.relays = Record::relays(relays)?;
+            self.regions = regions_of(relays);
+            // Before the map: a machine that goes to a new region brings a ticket that opens it.
+            self.renew_tickets()?;
+        }
         let Some(policy) = since.policy else {
-            return self.update(&touched, &changed);
+            self.update(&touched, &changed)?;
+            return match since.relays {
+                Some(_) => self.update_relays(),
+                None => Ok(()),
+            };
         };
         let facts = |id: &MachineId| (*id, MachineFacts::member());
         self.compiled = compile(&policy, &self.machines.keys().map(facts).collect());
@@ -213,6 +234,31 @@ impl OrgState {
         Ok(())
     }
 
+    /// Tells every connected machine of another relay map.
+    fn update_relays(&mut self) -> Result<()> {
+        let all: Vec<MachineId> = self.streams.keys().copied().collect();
+        for id in all {
+            let relays = Some(self.relays.clone());
+            self.tell(
+                id,
+                Edit {
+                    relays,
+                    ..Edit::default()
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Gives every connected machine a ticket for the regions that there are now.
+    fn renew_tickets(&mut self) -> Result<()> {
+        let all = self.streams.iter().map(|(id, stream)| (*id, stream.serial));
+        for (id, serial) in all.collect::<Vec<_>>() {
+            self.renew_ticket(id, serial)?;
+        }
+        Ok(())
+    }
+
     /// Tells every connected machine how everything looks to it now.
     fn update_all(&mut self) -> Result<()> {
         let all: Vec<MachineId> = self.streams.keys().copied().collect();
@@ -263,10 +309,9 @@ impl OrgState {
         &mut self,
         id: MachineId,
         outbox: Outbox,
-        ticket: String,
         now: Instant,
     ) -> Result<Option<u64>> {
-        let Some(map) = self.map_of(id) else {
+        let (Some(map), Some(ticket)) = (self.map_of(id), self.ticket_of(id)) else {
             return Ok(None);
         };
         let seq = self.seq.unsigned_abs();
@@ -336,12 +381,27 @@ impl OrgState {
     }
 
     /// Sends a machine a fresh ticket.
-    pub(super) fn ticket(&mut self, id: MachineId, serial: u64, ticket: String) -> Result<()> {
-        if self.stream(id, serial).is_some() {
+    pub(super) fn renew_ticket(&mut self, id: MachineId, serial: u64) -> Result<()> {
+        if self.stream(id, serial).is_some()
+            && let Some(ticket) = self.ticket_of(id)
+        {
             let text = ServerMessage::RelayTicket(ticket).encode()?;
             self.send(id, [text]);
         }
         Ok(())
+    }
+
+    /// A ticket for the org's relays. `None`: the machine is not (any more) in the org.
+    pub(super) fn ticket_of(&self, id: MachineId) -> Option<String> {
+        let machine = self.machines.get(&id)?;
+        let signer = &self.shared.signer;
+        Some(relays::ticket(
+            signer,
+            self.id,
+            id,
+            machine.wg_key,
+            &self.regions,
+        ))
     }
 
     /// A machine is alive.
@@ -486,7 +546,7 @@ impl OrgState {
             this.this.clone(),
             peers.collect(),
             filter,
-            self.shared.relays.clone(),
+            self.relays.clone(),
         ))
     }
 
@@ -520,9 +580,14 @@ impl OrgState {
         Ok(Entry {
             this: Record::this(&this)?,
             peer: Record::peer(&peer)?,
+            wg_key: machine.wg_key,
             kem_hash: machine.kem_hash,
         })
     }
+}
+
+fn regions_of(relays: &RelayMap) -> Vec<RegionId> {
+    relays.regions.keys().copied().collect()
 }
 
 /// Why a stream ends for good.

@@ -35,6 +35,7 @@ fn whole(seq: i64, policy: Policy, machines: Vec<MachineRow>) -> Whole {
         name: "Acme".to_owned(),
         slug: "acme".to_owned(),
         policy,
+        relays: RelayMap::default(),
         machines,
         presence: Vec::new(),
     }
@@ -42,11 +43,24 @@ fn whole(seq: i64, policy: Policy, machines: Vec<MachineRow>) -> Whole {
 
 fn org(machines: Vec<MachineRow>) -> OrgState {
     let shared = Shared {
-        relays: Record::relays(&RelayMap::default()).unwrap(),
+        signer: Arc::new(TicketSigner::from_seed(&[1; 32])),
         dns_suffix: "ztna.internal".to_owned(),
     };
     let policy = Policy::default_for_new_org(RuleId::generate());
     OrgState::new(OrgId::generate(), shared, whole(1, policy, machines)).unwrap()
+}
+
+/// Regions 1 to `count`, without relays.
+fn relay_map(count: u32) -> RelayMap {
+    let region = |n| ztna_proto::relay::RelayRegion {
+        id: RegionId(n),
+        code: format!("r{n}"),
+        name: format!("Region {n}"),
+        nodes: Vec::new(),
+    };
+    RelayMap {
+        regions: (1..=count).map(|n| (RegionId(n), region(n))).collect(),
+    }
 }
 
 /// A machine's end: applies what comes.
@@ -56,21 +70,20 @@ struct Client {
     seq: u64,
     volatile: BTreeMap<MachineId, PeerVolatile>,
     error: Option<ErrorCode>,
+    ticket: Option<String>,
 }
 
 impl Client {
     fn connect(org: &mut OrgState, n: u128) -> Self {
         let (outbox, inbox) = mpsc::channel(OUTBOX);
-        let ticket = "ticket".to_owned();
-        org.connect(id(n), outbox, ticket, Instant::now())
-            .unwrap()
-            .unwrap();
+        org.connect(id(n), outbox, Instant::now()).unwrap().unwrap();
         Self {
             inbox,
             map: None,
             seq: 0,
             volatile: BTreeMap::new(),
             error: None,
+            ticket: None,
         }
     }
 
@@ -99,7 +112,7 @@ impl Client {
                     assert_eq!((at.seq, at.hash), (self.seq, map.hash()));
                 }
                 ServerMessage::Error(error) => self.error = Some(error.code),
-                ServerMessage::RelayTicket(_) => {}
+                ServerMessage::RelayTicket(ticket) => self.ticket = Some(ticket),
                 ServerMessage::Unknown => panic!("an unknown message"),
             }
         }
@@ -142,9 +155,13 @@ fn deltas_lead_where_a_full_map_would() {
         for _ in 0..60 {
             let n = rng.random_range(0..8);
             let seq = org.seq() + 1;
+            let relays = rng
+                .random_bool(0.2)
+                .then(|| relay_map(rng.random_range(0..3)));
             let since = |policy, machines| Since {
                 seq,
                 policy,
+                relays: relays.clone(),
                 machines,
             };
             match rng.random_range(0..8) {
@@ -253,6 +270,7 @@ fn an_end_is_told_and_then_the_stream_is_closed() {
     org.apply(Since {
         seq: 3,
         policy: None,
+        relays: None,
         machines: vec![Standing::Gone(id(0)), Standing::Expired(id(1))],
     })
     .unwrap();
@@ -262,4 +280,39 @@ fn an_end_is_told_and_then_the_stream_is_closed() {
     assert_eq!(expired.error, Some(ErrorCode::KeyExpired));
     assert!(deleted.inbox.is_closed() && expired.inbox.is_closed());
     assert!(org.is_idle());
+}
+
+/// A ticket opens the regions of the map and no others; who is connected gets one before the map.
+#[test]
+fn tickets_go_with_the_relay_map() {
+    let mut org = org(vec![row(0, "a")]);
+    let verifier = org.shared.signer.verifier();
+    let mut client = Client::connect(&mut org, 0);
+    client.read();
+    let opens = |ticket: &Option<String>, region| {
+        let ticket = ticket.as_ref().unwrap();
+        let key = WgPublicKey([1; 32]);
+        verifier
+            .verify(ticket, &key, RegionId(region), Timestamp::now())
+            .is_ok()
+    };
+    assert!(!opens(&client.ticket, 1), "there is no region yet");
+    org.apply(Since {
+        seq: 2,
+        policy: None,
+        relays: Some(relay_map(2)),
+        machines: Vec::new(),
+    })
+    .unwrap();
+    let first = client.inbox.try_recv().unwrap();
+    let ServerMessage::RelayTicket(ticket) = ServerMessage::decode(&first).unwrap() else {
+        panic!("the map came first");
+    };
+    let ticket = Some(ticket);
+    assert!(opens(&ticket, 1) && opens(&ticket, 2) && !opens(&ticket, 3));
+    client.read();
+    let map: RelayMap =
+        serde_json::from_str(client.map.as_ref().unwrap().relays().raw().get()).unwrap();
+    assert_eq!(map, relay_map(2));
+    assert_eq!(client.seq, 2);
 }

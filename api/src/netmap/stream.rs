@@ -18,7 +18,6 @@ use super::hub::Subscription;
 use crate::app::State;
 use crate::http::{ApiError, Machine, refuse};
 use crate::machines;
-use crate::relays;
 
 /// The first message comes within this time.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
@@ -105,8 +104,7 @@ impl Stream {
         if let Err(end) = self.hello().await {
             return end;
         }
-        let ticket = relays::ticket(self.state.keys.tickets(), &self.machine);
-        let subscription = match self.state.hub.connect(&self.machine, ticket).await {
+        let subscription = match self.state.hub.connect(&self.machine).await {
             Ok(Some(subscription)) => subscription,
             // Deleted or expired since the token was checked: the next call is told which.
             Ok(None) => return machines::unknown_token().into(),
@@ -232,9 +230,9 @@ impl Stream {
                     }
                 }
                 _ = tickets.tick() => {
-                    let ticket = relays::ticket(self.state.keys.tickets(), &machine);
-                    if let Err(error) = hub.with(&machine, |org| org.ticket(machine.id, serial, ticket)) {
-                        return error.into();
+                    // The one that it has holds on; the next hour brings the next try.
+                    if let Err(error) = hub.renew_ticket(&machine, serial).await {
+                        tracing::error!(machine = %machine.id, %error, "no fresh relay ticket");
                     }
                 }
             }

@@ -8,5 +8,7 @@ mod identity;
 mod machines;
 mod operation;
 mod pages;
+mod relays;
+mod revocations;
 mod stream;
 mod tenancy;

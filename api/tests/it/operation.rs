@@ -151,8 +151,8 @@ async fn a_restart_keeps_tokens_and_the_relay_map_is_upserted() {
         "2": {"id": 2, "code": "nyc", "name": "New York", "nodes": []},
     }}))
     .unwrap();
-    let first = map.clone();
-    let server = Server::start_with(move |config| config.relays = first).await;
+    let documents = map.regions.values().cloned().map(Into::into).collect();
+    let server = Server::start_with(move |config| config.relays = documents).await;
     let owner = Owner::new(&server, "acme").await;
     let (_, machine) = owner.enrol("a").await;
     let relays = |stream: &Stream| {

@@ -3,6 +3,7 @@
 use crate::common::client::{Owner, code};
 use crate::common::stream::{self, Stream};
 use crate::common::{Client, Server};
+use crate::relays::bare;
 use reqwest::Method;
 use serde_json::json;
 use ztna_proto::CAPABILITY;
@@ -26,9 +27,15 @@ fn report(region: u32) -> VolatileReport {
     }
 }
 
+/// A control plane with regions 1 and 2, which tickets open.
+async fn with_regions() -> Server {
+    let regions = [bare(1, "lon"), bare(2, "nyc")];
+    Server::start_with(|config| config.relays = regions.map(Into::into).into()).await
+}
+
 #[tokio::test]
 async fn a_machine_joins_is_seen_changes_and_goes() {
-    let server = Server::start().await;
+    let server = with_regions().await;
     let owner = Owner::new(&server, "acme").await;
     let (_, alice) = owner.enrol("alice").await;
     let mut at_alice = Stream::connect(&server, &alice.node_key).await;
@@ -332,7 +339,7 @@ async fn the_stream_keeps_to_its_rules() {
 
 #[tokio::test]
 async fn heartbeats_carry_reports_and_tickets() {
-    let server = Server::start().await;
+    let server = with_regions().await;
     let owner = Owner::new(&server, "acme").await;
     let (_, alice) = owner.enrol("alice").await;
     let (bob_keys, bob) = owner.enrol("bob").await;

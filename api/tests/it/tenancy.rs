@@ -8,20 +8,24 @@ use serde_json::{Value, json};
 use ztna_proto::error::ErrorCode;
 
 /// Tables that row-level security does not guard, and why that is right.
-const UNGUARDED: [(&str, &str); 3] = [
+const UNGUARDED: [(&str, &str); 5] = [
     ("refinery_schema_history", "the list of migrations"),
+    ("relay_health", "the deployment's relays are every org's"),
     ("relay_nodes", "the deployment's relays are every org's"),
     ("relay_regions", "the deployment's relays are every org's"),
+    ("relay_revocations", "hashes of keys, told to every relay"),
 ];
 
 /// Functions that look across orgs. Another one needs a reason and a line here.
-const ACROSS_ORGS: [&str; 7] = [
+const ACROSS_ORGS: [&str; 9] = [
     "lookup_account",
     "lookup_auth_key",
     "lookup_machine_token",
+    "lookup_org_relay_nodes",
     "lookup_orgs_to_expire",
     "lookup_refresh_token",
     "rotate_refresh_token",
+    "store_org_relay_health",
     "sweep_leftovers",
 ];
 
@@ -88,6 +92,8 @@ async fn a_query_that_forgets_the_org_sees_nothing() {
     let rival = Owner::new(&server, "rival").await;
     acme.enrol("a").await;
     rival.enrol("b").await;
+    own_region(&acme).await;
+    own_region(&rival).await;
     let admin = connect(&server.database.setup).await;
     let app = connect(server.database.app.as_ref().unwrap()).await;
     let tables = admin
@@ -99,7 +105,7 @@ async fn a_query_that_forgets_the_org_sees_nothing() {
         )
         .await
         .unwrap();
-    assert_eq!(tables.len(), 10);
+    assert_eq!(tables.len(), 13);
     let org = acme.org.id.to_string();
     for table in &tables {
         let table: &str = table.get(0);
@@ -117,7 +123,10 @@ async fn a_query_that_forgets_the_org_sees_nothing() {
         .unwrap();
         let seen: i64 = app.query_one(&count, &[]).await.unwrap().get(0);
         assert_eq!(seen, 0, "{table} after a commit");
-        let has_rows = !matches!(table, "machine_presence" | "deleted_machines");
+        let has_rows = !matches!(
+            table,
+            "machine_presence" | "deleted_machines" | "org_relay_health"
+        );
         assert_eq!(all > 0, has_rows, "{table}");
     }
 
@@ -132,8 +141,9 @@ async fn a_query_that_forgets_the_org_sees_nothing() {
         "auth_keys",
         "members",
         "rules",
-        "changes",
         "orgs",
+        "org_relay_regions",
+        "org_relay_nodes",
         "users",
     ] {
         let column = if table == "users" { "id" } else { "*" };
@@ -173,6 +183,7 @@ async fn another_orgs_ids_are_not_found() {
     let acme = Owner::new(&server, "acme").await;
     let rival = Owner::new(&server, "rival").await;
     let (_, machine) = acme.enrol("a").await;
+    own_region(&acme).await;
     let (own, key, id) = (rival.org.id, acme.key.info.id, machine.machine_id);
     let theirs = acme.org.id;
     let rule = json!({"rules": []});
@@ -240,6 +251,26 @@ async fn another_orgs_ids_are_not_found() {
         (Method::PUT, format!("/api/orgs/{theirs}/policy"), rule),
         (
             Method::GET,
+            format!("/api/orgs/{theirs}/relays"),
+            json!(null),
+        ),
+        (
+            Method::PUT,
+            format!("/api/orgs/{theirs}/relays/900"),
+            crate::relays::region(900, "stolen"),
+        ),
+        (
+            Method::DELETE,
+            format!("/api/orgs/{theirs}/relays/900"),
+            json!(null),
+        ),
+        (
+            Method::DELETE,
+            format!("/api/orgs/{own}/relays/900"),
+            json!(null),
+        ),
+        (
+            Method::GET,
             "/api/orgs/not-an-id/machines".to_owned(),
             json!(null),
         ),
@@ -278,6 +309,13 @@ async fn another_orgs_ids_are_not_found() {
     let list: Vec<ztna_proto::api::Machine> =
         acme.client.get(&acme.path("/machines")).await.unwrap();
     assert_eq!(list[0].name, "a");
+}
+
+/// A relay region of the org's own.
+async fn own_region(owner: &Owner) {
+    let region = crate::relays::region(900, "own");
+    let path = owner.path("/relays/900");
+    let _: Value = owner.client.call(Method::PUT, &path, region).await.unwrap();
 }
 
 async fn reqwest_json(owner: &Owner, path: &str) -> Value {

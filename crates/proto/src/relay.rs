@@ -70,6 +70,15 @@ pub struct RegionDocument {
     pub location: Location,
 }
 
+impl From<RelayRegion> for RegionDocument {
+    fn from(region: RelayRegion) -> Self {
+        Self {
+            region,
+            location: Location::default(),
+        }
+    }
+}
+
 /// A place on Earth (WGS 84), or none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Location {
