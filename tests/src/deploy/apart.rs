@@ -1,5 +1,8 @@
 //! Control plane, relays and STUN as processes of their own, with a database beside them.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use ztna_proto::RegionId;
@@ -61,10 +64,11 @@ impl<'a> Apart<'a> {
         // first start is for the key only.
         let api = start_api(lab, &control, &database)?;
         api.1.stop()?;
-        let relays = sites
+        let mut relays = sites
             .iter()
             .map(|site| Relay::start(lab, site, &api.0.ticket_key))
             .collect::<Result<Vec<_>>>()?;
+        mesh(lab, &mut relays)?;
         let path = lab.state.path().join("relays.json");
         std::fs::write(&path, serde_json::to_vec_pretty(&map_of(&relays))?)
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -137,4 +141,27 @@ fn start_api(lab: &Lab, host: &Host, database: &Database) -> Result<(ApiFile, Pr
     let mut program = Program::start("ztna-api", command, &lab.log("api"))?;
     let ready = wait_ready(&data.join("api.json"), &mut program)?;
     Ok((ready.rest, program))
+}
+
+/// Makes the relays of a region one mesh, where there are several.
+fn mesh(lab: &Lab, relays: &mut [Relay<'_>]) -> Result<()> {
+    let regions = map_of(relays).regions;
+    for relay in relays {
+        let members = &regions[&relay.site.region].nodes;
+        if members.len() == 1 {
+            continue;
+        }
+        let key = lab
+            .state
+            .path()
+            .join(format!("mesh-{}.key", relay.site.region));
+        if !key.exists() {
+            let secret: [u8; 32] = rand::random();
+            let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+            std::fs::write(&key, hex).with_context(|| format!("cannot write {}", key.display()))?;
+            std::fs::set_permissions(&key, Permissions::from_mode(0o600))?;
+        }
+        relay.join_mesh(&key, members)?;
+    }
+    Ok(())
 }

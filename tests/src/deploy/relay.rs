@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use ztna_proto::RegionId;
-use ztna_proto::relay::{RelayMap, RelayNode, RelayRegion};
+use ztna_proto::relay::{CertificatePin, RelayMap, RelayNode, RelayRegion};
 use ztna_tls::parse_pin;
 
 use super::{PORT, wait_ready};
@@ -34,6 +35,7 @@ pub struct Relay<'a> {
     /// Where it is.
     pub site: Site,
     ticket_key: String,
+    mesh: Vec<String>,
     program: Option<Program>,
     stun: Program,
     /// What the relay map says of it.
@@ -53,7 +55,7 @@ impl<'a> Relay<'a> {
     /// # Errors
     /// One ends, or is not ready in time.
     pub fn start(lab: &'a Lab, site: &Site, ticket_key: &str) -> Result<Self> {
-        let (program, node) = start_relay(lab, site, ticket_key)?;
+        let (program, node) = start_relay(lab, site, ticket_key, &[])?;
         let host = &site.host;
         let mut command = host.netns.command(&lab.program("ztna-stun")?);
         set_environment(&mut command);
@@ -63,6 +65,7 @@ impl<'a> Relay<'a> {
             lab,
             site: site.clone(),
             ticket_key: ticket_key.to_owned(),
+            mesh: Vec::new(),
             program: Some(program),
             stun: Program::start("ztna-stun", command, &log)?,
             node,
@@ -88,8 +91,26 @@ impl<'a> Relay<'a> {
     /// # Errors
     /// It is not ready in time.
     pub fn restart(&mut self) -> Result<()> {
-        self.program = Some(start_relay(self.lab, &self.site, &self.ticket_key)?.0);
+        let (program, _) = start_relay(self.lab, &self.site, &self.ticket_key, &self.mesh)?;
+        self.program = Some(program);
         Ok(())
+    }
+
+    /// Starts the relay anew as one of a mesh. `key` is the file with their secret.
+    ///
+    /// # Errors
+    /// It does not end well, or is not ready in time.
+    pub fn join_mesh(&mut self, key: &Path, members: &[RelayNode]) -> Result<()> {
+        self.mesh = vec!["--mesh-key-file".to_owned(), key.display().to_string()];
+        for member in members {
+            let CertificatePin::Sha256(pin) = &member.certificate else {
+                bail!("{} has no certificate of its own", member.name);
+            };
+            let address = format!("{}:{PORT}=sha256:{pin}", member.host);
+            self.mesh.extend(["--mesh-with".to_owned(), address]);
+        }
+        self.program.take().context("no relay runs")?.stop()?;
+        self.restart()
     }
 
     /// Stops both in order.
@@ -104,7 +125,12 @@ impl<'a> Relay<'a> {
     }
 }
 
-fn start_relay(lab: &Lab, site: &Site, ticket_key: &str) -> Result<(Program, RelayNode)> {
+fn start_relay(
+    lab: &Lab,
+    site: &Site,
+    ticket_key: &str,
+    mesh: &[String],
+) -> Result<(Program, RelayNode)> {
     let (host, name) = (&site.host, &site.host.name);
     let data = lab.state_dir(name)?;
     let mut command = host.netns.command(&lab.program("ztna-derp")?);
@@ -115,7 +141,8 @@ fn start_relay(lab: &Lab, site: &Site, ticket_key: &str) -> Result<(Program, Rel
         .args(["--listen", &format!("0.0.0.0:{PORT}")])
         .args(["--public-host", &host.address.to_string()])
         .args(["--region", &site.region.to_string()])
-        .args(["--ticket-key", ticket_key]);
+        .args(["--ticket-key", ticket_key])
+        .args(mesh);
     let mut program = Program::start("ztna-derp", command, &lab.log(name))?;
     let ready = wait_ready::<RelayFile>(&data.join("derp.json"), &mut program)?.rest;
     let node = RelayNode {

@@ -261,6 +261,17 @@ impl Router {
         ))
     }
 
+    /// Drops all TCP between LAN and one address of the internet from now on.
+    ///
+    /// # Errors
+    /// `nft` refuses.
+    pub fn block_tcp_with(&self, address: Ipv4Addr) -> Result<()> {
+        self.netns.nft(&format!(
+            "add rule ip lab block ip daddr {address} meta l4proto tcp drop
+             add rule ip lab block ip saddr {address} meta l4proto tcp drop"
+        ))
+    }
+
     /// Lets UDP pass again.
     ///
     /// # Errors

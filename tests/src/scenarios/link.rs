@@ -69,15 +69,15 @@ impl Ends {
             delay: DELAY,
             ..Shape::default()
         };
-        self.link.set(&plain);
+        self.link.set(plain);
         let trips = round_trips(&self.near, &self.far)?;
         demand_trip(&trips, 40.0)?;
         figures.set("rtt_ms_of_40", trips[PINGS / 2]);
         figures.set("rtt_p99_ms_of_40", trips[PINGS * 99 / 100]);
 
-        self.link.set(&Shape {
+        self.link.set(Shape {
             jitter: Jitter::Uniform(Duration::from_millis(5)),
-            ..plain.clone()
+            ..plain
         });
         let trips = round_trips(&self.near, &self.far)?;
         ensure!(
@@ -92,7 +92,7 @@ impl Ends {
         );
         figures.set("jitter_p10_ms", early);
         figures.set("jitter_p90_ms", late);
-        self.link.set(&Shape::default());
+        self.link.set(Shape::default());
         Ok(())
     }
 
@@ -121,7 +121,7 @@ impl Ends {
     }
 
     fn loses_by_count(&self, figures: &mut Figures) -> Result<()> {
-        self.link.set(&Shape {
+        self.link.set(Shape {
             loss: Loss::Random(0.02),
             ..Shape::default()
         });
@@ -142,7 +142,7 @@ impl Ends {
         figures.set("loss_offered", outward.offered + inward.offered);
         figures.set("loss_lost", outward.lost + inward.lost);
 
-        self.link.set(&Shape {
+        self.link.set(Shape {
             loss: Loss::Bursts {
                 begin: 0.005,
                 end: 0.25,
@@ -162,13 +162,13 @@ impl Ends {
             jitter: Jitter::Normal(Duration::from_millis(5)),
             ..Shape::default()
         };
-        self.link.set(&jittery);
+        self.link.set(jittery);
         let (loss, ..) = self.stream()?;
         demand_eq("out of order", &reordered(&loss), &0)?;
         loss.demand_none()?;
         figures.set("latency_p50_us_of_20000", loss.ends[1].latency.p50_us);
 
-        self.link.set(&Shape {
+        self.link.set(Shape {
             reorder: 0.05,
             ..jittery
         });
@@ -184,7 +184,7 @@ impl Ends {
         );
         figures.set("overtook", overtook);
         figures.set("came_late", reordered(&loss));
-        self.link.set(&Shape::default());
+        self.link.set(Shape::default());
         Ok(())
     }
 
@@ -207,7 +207,7 @@ impl Ends {
         figures.set("queue_drops", dropped);
         self.link.set_outward(Shape::default());
         ensure!(
-            rate <= LINE_MBIT_S && rate >= LINE_MBIT_S * USED_SHARE,
+            (LINE_MBIT_S * USED_SHARE..=LINE_MBIT_S).contains(&rate),
             "a line of {LINE_MBIT_S} Mbit/s carried {rate} Mbit/s of TCP"
         );
         ensure!(
@@ -221,8 +221,10 @@ impl Ends {
         let before = self.link.counts().outward;
         self.link.cut();
         ensure!(!answers(&self.near, &self.far, &["-c3", "-i0.1", "-W1"])?);
-        let cut = since(self.link.counts().outward, before).cut;
-        demand_eq("pings into a link that is cut", &cut, &3)?;
+        let counts = since(self.link.counts().outward, before);
+        demand_eq("packets that pass a cut", &counts.delivered, &0)?;
+        // More if the flow before has left something on its way.
+        ensure!(counts.cut >= 3, "3 pings came to a cut, {}", counts.cut);
         self.link.mend();
         ensure!(answers(&self.near, &self.far, &["-c1", "-W5"])?);
         let latest = self.link.counts().outward.latest;
@@ -252,7 +254,7 @@ fn adds_up(lab: &Lab, figures: &mut Figures, ends: &Ends) -> Result<()> {
     let ms = Duration::from_millis;
     let (beyond, _sea) = lab.net.beyond(&Spec::round_trip(ms(30)))?;
     let (host, _last) = beyond.host_behind("island", 2, &Spec::round_trip(ms(10)))?;
-    ends.link.set(&Shape {
+    ends.link.set(Shape {
         delay: DELAY,
         ..Shape::default()
     });

@@ -6,6 +6,7 @@ mod errors;
 mod fifty;
 mod hard_hard;
 mod link;
+mod mesh;
 mod nats;
 mod pair;
 mod policy;
@@ -49,6 +50,7 @@ pub const ALL: &[Scenario] = &[
     relay_to_direct::SCENARIO,
     restarts::SCENARIO,
     regions::SCENARIO,
+    mesh::SCENARIO,
     psk::SCENARIO,
     strangers::SCENARIO,
     policy::SCENARIO,

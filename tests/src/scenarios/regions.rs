@@ -36,7 +36,7 @@ const SEA: Duration = Duration::from_millis(40);
 /// Round trip between two of the machines and what they reach first.
 const LAST_MILE: Duration = Duration::from_millis(10);
 /// Traffic of a relayed pair has to flow again so soon after its region died.
-const FAILOVER_BOUND: Duration = Duration::from_secs(30);
+pub const FAILOVER_BOUND: Duration = Duration::from_secs(30);
 /// Longest wait for it, so that the record has a figure beyond the bound as well.
 const FAILOVER_LIMIT: Duration = Duration::from_secs(60);
 /// How long a stream runs before and after what happens.
@@ -90,9 +90,12 @@ fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
         figures.set("far_rtt_ms", a.round_trip_ms(b.ipv4()?)?);
     }
 
-    let killed = outage(&machines, figures, "region_failover", || {
-        servers.relays[0].kill()
-    })?;
+    let killed = outage(
+        [&machines[0], &machines[1]],
+        figures,
+        "region_failover",
+        || servers.relays[0].kill(),
+    )?;
     for machine in &machines {
         wait_for_home(machine, "east")?;
     }
@@ -104,10 +107,15 @@ fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
     }
     wait_for_kind(&machines[0], &machines[1], "relay")?;
 
-    let vanished = outage(&machines, figures, "region_vanish", || {
-        uplink.cut();
-        Ok(())
-    })?;
+    let vanished = outage(
+        [&machines[0], &machines[1]],
+        figures,
+        "region_vanish",
+        || {
+            uplink.cut();
+            Ok(())
+        },
+    )?;
     for machine in &machines {
         wait_for_home(machine, "east")?;
     }
@@ -132,7 +140,10 @@ fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
 }
 
 /// Waits until a machine's home is a region, whose relay has admitted it.
-fn wait_for_home(machine: &Agent, code: &str) -> Result<()> {
+///
+/// # Errors
+/// It does not become so.
+pub fn wait_for_home(machine: &Agent, code: &str) -> Result<()> {
     let mut last = None;
     poll(
         PATH_LIMIT,
@@ -147,18 +158,18 @@ fn wait_for_home(machine: &Agent, code: &str) -> Result<()> {
     .with_context(|| format!("it says {last:?}"))
 }
 
-/// Does something to the home region of the first two machines under a stream between them. Returns
+/// Does something to the relay of two machines under a stream between them. Returns
 /// the time from then until packets pass in both directions again, and notes it with the longest
 /// silence of the stream at an end and what was lost.
-fn outage(
-    machines: &[Agent],
+///
+/// # Errors
+/// No packets pass again, or they do not take the relay.
+pub fn outage(
+    [a, c]: [&Agent; 2],
     figures: &mut Figures,
     name: &str,
     happen: impl FnOnce() -> Result<()>,
 ) -> Result<Duration> {
-    let [a, c, ..] = machines else {
-        bail!("a stream needs two machines");
-    };
     let stream = Stream::between(a, c)?;
     let_run(AROUND);
     happen()?;

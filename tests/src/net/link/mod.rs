@@ -48,7 +48,7 @@ impl Spec {
     #[must_use]
     pub fn both(shape: Shape) -> Self {
         Self {
-            outward: shape.clone(),
+            outward: shape,
             inward: shape,
             mtu: DEFAULT_MTU,
             seed: 1,
@@ -95,8 +95,8 @@ impl Link {
     pub fn lay(near: (&Netns, &str), far: (&Netns, &str), spec: &Spec) -> Result<Self> {
         let near = Arc::new(device(near.0, near.1, spec.mtu)?);
         let far = Arc::new(device(far.0, far.1, spec.mtu)?);
-        let way = |from: &Arc<SyncDevice>, to: &Arc<SyncDevice>, shape: &Shape, seed: u64| {
-            let direction = Arc::new(Mutex::new(Direction::new(shape.clone(), seed)));
+        let way = |from: &Arc<SyncDevice>, to: &Arc<SyncDevice>, shape: Shape, seed: u64| {
+            let direction = Arc::new(Mutex::new(Direction::new(shape, seed)));
             let ends = [Arc::clone(from), Arc::clone(to)];
             let forwarder = Forwarder::start(ends, Arc::clone(&direction))?;
             anyhow::Ok(Way {
@@ -105,16 +105,16 @@ impl Link {
             })
         };
         Ok(Self {
-            outward: way(&near, &far, &spec.outward, spec.seed)?,
+            outward: way(&near, &far, spec.outward, spec.seed)?,
             // Another seed, or both directions would lose the same numbers.
-            inward: way(&far, &near, &spec.inward, !spec.seed)?,
+            inward: way(&far, &near, spec.inward, !spec.seed)?,
         })
     }
 
     /// Changes what happens to packets that come from now on, in both directions.
-    pub fn set(&self, shape: &Shape) {
-        self.set_outward(shape.clone());
-        self.set_inward(shape.clone());
+    pub fn set(&self, shape: Shape) {
+        self.set_outward(shape);
+        self.set_inward(shape);
     }
 
     /// Changes what happens to packets that go outward from now on.

@@ -28,7 +28,7 @@ const MAX_TRAVELLING: u64 = 64 * 1024 * 1024;
 const DEFAULT_QUEUE: u64 = 250_000;
 
 /// What one direction does.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shape {
     /// How long a packet travels.
     pub delay: Duration,
@@ -370,7 +370,7 @@ mod tests {
                 ..Shape::default()
             };
             // So far apart that the order holds nobody back.
-            let apart = through(&mut Direction::new(shape.clone(), 1), 4000, 100, 100 * MS);
+            let apart = through(&mut Direction::new(shape, 1), 4000, 100, 100 * MS);
             let delays: Vec<_> = apart
                 .iter()
                 .map(|(number, at)| (*at - 100 * MS * *number).as_secs_f64())
@@ -406,9 +406,9 @@ mod tests {
             jitter: Jitter::Uniform(MS),
             reorder: 0.1,
             delay: 3 * MS,
-            ..lossy.clone()
+            ..lossy
         };
-        let mut one = Direction::new(lossy.clone(), 7);
+        let mut one = Direction::new(lossy, 7);
         let mut first = numbers(&through(&mut one, 50_000, 100, MS));
         let lost = one.counts().lost;
         assert!((800..1200).contains(&lost), "{lost} of 50,000");
