@@ -43,9 +43,7 @@ const USED_SHARE: f64 = 0.7;
 const SMALL_MTU: u16 = 1280;
 
 fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
-    let (near, link) = lab
-        .net
-        .host_behind("near", 2, &Spec::both(Shape::default()))?;
+    let (near, link) = lab.net.host_behind("near", 2, &Spec::both(Shape::CLEAN))?;
     let far = lab.net.host("far", 3)?;
     let ends = Ends { near, far, link };
     ends.delays(figures)?;
@@ -67,7 +65,7 @@ impl Ends {
     fn delays(&self, figures: &mut Figures) -> Result<()> {
         let plain = Shape {
             delay: DELAY,
-            ..Shape::default()
+            ..Shape::CLEAN
         };
         self.link.set(plain);
         let trips = round_trips(&self.near, &self.far)?;
@@ -92,7 +90,7 @@ impl Ends {
         );
         figures.set("jitter_p10_ms", early);
         figures.set("jitter_p90_ms", late);
-        self.link.set(Shape::default());
+        self.link.set(Shape::CLEAN);
         Ok(())
     }
 
@@ -123,7 +121,7 @@ impl Ends {
     fn loses_by_count(&self, figures: &mut Figures) -> Result<()> {
         self.link.set(Shape {
             loss: Loss::Random(0.02),
-            ..Shape::default()
+            ..Shape::CLEAN
         });
         let (loss, outward, inward) = self.stream()?;
         demand_eq("lost outward", &loss.forward, &outward.lost)?;
@@ -147,7 +145,7 @@ impl Ends {
                 begin: 0.005,
                 end: 0.25,
             },
-            ..Shape::default()
+            ..Shape::CLEAN
         });
         let (loss, outward, _) = self.stream()?;
         demand_eq("lost in bursts", &loss.forward, &outward.lost)?;
@@ -160,7 +158,7 @@ impl Ends {
         let jittery = Shape {
             delay: DELAY,
             jitter: Jitter::Normal(Duration::from_millis(5)),
-            ..Shape::default()
+            ..Shape::CLEAN
         };
         self.link.set(jittery);
         let (loss, ..) = self.stream()?;
@@ -184,7 +182,7 @@ impl Ends {
         );
         figures.set("overtook", overtook);
         figures.set("came_late", reordered(&loss));
-        self.link.set(Shape::default());
+        self.link.set(Shape::CLEAN);
         Ok(())
     }
 
@@ -199,13 +197,13 @@ impl Ends {
             delay: DELAY,
             rate: Some((LINE_MBIT_S * 1e6) as u64),
             queue: 50_000,
-            ..Shape::default()
+            ..Shape::CLEAN
         });
         let rate = bulk()?;
         let dropped = since(self.link.counts().outward, before).overflowed;
         figures.set("shaped_mbit_s_of_20", rate);
         figures.set("queue_drops", dropped);
-        self.link.set_outward(Shape::default());
+        self.link.set_outward(Shape::CLEAN);
         ensure!(
             (LINE_MBIT_S * USED_SHARE..=LINE_MBIT_S).contains(&rate),
             "a line of {LINE_MBIT_S} Mbit/s carried {rate} Mbit/s of TCP"
@@ -237,7 +235,7 @@ impl Ends {
 fn bounds_packets(lab: &Lab, far: &Host) -> Result<()> {
     let small = Spec {
         mtu: SMALL_MTU,
-        ..Spec::both(Shape::default())
+        ..Spec::both(Shape::CLEAN)
     };
     let (host, _link) = lab.net.host_behind("small", 4, &small)?;
     // Headers of IPv4 and ICMP: 28 bytes.
@@ -256,7 +254,7 @@ fn adds_up(lab: &Lab, figures: &mut Figures, ends: &Ends) -> Result<()> {
     let (host, _last) = beyond.host_behind("island", 2, &Spec::round_trip(ms(10)))?;
     ends.link.set(Shape {
         delay: DELAY,
-        ..Shape::default()
+        ..Shape::CLEAN
     });
     let trips = round_trips(&ends.near, &host)?;
     figures.set("rtt_ms_of_80", trips[PINGS / 2]);

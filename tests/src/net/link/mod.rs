@@ -60,7 +60,7 @@ impl Spec {
     pub fn round_trip(time: Duration) -> Self {
         Self::both(Shape {
             delay: time / 2,
-            ..Shape::default()
+            ..Shape::CLEAN
         })
     }
 }

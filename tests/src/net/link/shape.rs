@@ -72,18 +72,16 @@ pub enum Loss {
     },
 }
 
-impl Default for Shape {
+impl Shape {
     /// A line that does nothing to packets.
-    fn default() -> Self {
-        Self {
-            delay: Duration::ZERO,
-            jitter: Jitter::None,
-            loss: Loss::None,
-            reorder: 0.0,
-            rate: None,
-            queue: DEFAULT_QUEUE,
-        }
-    }
+    pub const CLEAN: Self = Self {
+        delay: Duration::ZERO,
+        jitter: Jitter::None,
+        loss: Loss::None,
+        reorder: 0.0,
+        rate: None,
+        queue: DEFAULT_QUEUE,
+    };
 }
 
 /// What became of the packets of one direction.
@@ -344,7 +342,7 @@ mod tests {
     fn delay_is_added_and_nothing_else() {
         let shape = Shape {
             delay: 20 * MS,
-            ..Shape::default()
+            ..Shape::CLEAN
         };
         let arrived = through(&mut Direction::new(shape, 1), 3, 100, MS);
         assert_eq!(arrived, [(0, 20 * MS), (1, 21 * MS), (2, 22 * MS)]);
@@ -353,7 +351,7 @@ mod tests {
     #[test]
     fn packets_of_one_moment_keep_their_order() {
         let arrived = through(
-            &mut Direction::new(Shape::default(), 1),
+            &mut Direction::new(Shape::CLEAN, 1),
             100,
             100,
             Duration::ZERO,
@@ -367,7 +365,7 @@ mod tests {
             let shape = Shape {
                 delay: 20 * MS,
                 jitter,
-                ..Shape::default()
+                ..Shape::CLEAN
             };
             // So far apart that the order holds nobody back.
             let apart = through(&mut Direction::new(shape, 1), 4000, 100, 100 * MS);
@@ -400,7 +398,7 @@ mod tests {
     fn the_seed_alone_decides_what_is_lost() {
         let lossy = Shape {
             loss: Loss::Random(0.02),
-            ..Shape::default()
+            ..Shape::CLEAN
         };
         let busy = Shape {
             jitter: Jitter::Uniform(MS),
@@ -428,7 +426,7 @@ mod tests {
                 begin: 0.01,
                 end: 0.25,
             },
-            ..Shape::default()
+            ..Shape::CLEAN
         };
         let mut direction = Direction::new(shape, 3);
         let came = numbers(&through(&mut direction, 100_000, 100, MS));
@@ -448,7 +446,7 @@ mod tests {
         let shape = Shape {
             delay: 10 * MS,
             reorder: 0.25,
-            ..Shape::default()
+            ..Shape::CLEAN
         };
         let mut direction = Direction::new(shape, 5);
         let arrived = through(&mut direction, 10_000, 100, MS);
@@ -467,7 +465,7 @@ mod tests {
         let shape = Shape {
             rate: Some(8_000_000),
             queue: 5000,
-            ..Shape::default()
+            ..Shape::CLEAN
         };
         let mut direction = Direction::new(shape, 1);
         let arrived = through(&mut direction, 20, 1000, Duration::ZERO);
@@ -481,7 +479,7 @@ mod tests {
     fn a_cut_link_keeps_nothing_and_a_mended_one_works() {
         let shape = Shape {
             delay: 20 * MS,
-            ..Shape::default()
+            ..Shape::CLEAN
         };
         let mut direction = Direction::new(shape, 1);
         let now = Instant::now();
