@@ -62,6 +62,8 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) stopping: CancellationToken,
+    pub(crate) probe_period: Duration,
+    pub(crate) allow_private_relays: bool,
     dns_suffix: String,
     on_cut: Option<OnCut>,
 }
@@ -135,11 +137,14 @@ impl App {
             metrics: Metrics::install().map_err(StartError::Other)?,
             revocations: Arc::default(),
             stopping: CancellationToken::new(),
+            probe_period: config.probe_period,
+            allow_private_relays: config.allow_private_relays,
             dns_suffix: config.dns_suffix,
             on_cut: config.on_cut,
         }));
         let tasks = TaskTracker::new();
         tasks.spawn(look_after(state.clone()));
+        tasks.spawn(relays::keep_probing(state.clone()));
         tasks.close();
         Ok(Self {
             router: router(&state),

@@ -49,9 +49,13 @@ struct Flags {
     /// Serve plain HTTP, for a proxy that does TLS.
     #[arg(long, env = "ZTNA_NO_TLS", conflicts_with = "tls_cert")]
     no_tls: bool,
-    /// JSON file with relay regions to write into the relay map.
+    /// JSON file with relay regions to write into the relay map: {"regions": {"1": {…}}}.
     #[arg(long, env = "ZTNA_RELAY_MAP")]
     relay_map: Option<PathBuf>,
+    /// Probe orgs' own relays that are not on the public internet. Not where strangers may sign up:
+    /// they would learn what answers in this server's own network.
+    #[arg(long, env = "ZTNA_ALLOW_PRIVATE_RELAYS")]
+    allow_private_relays: bool,
     /// Name or address that agents dial [default: the address of the default route's interface].
     #[arg(long, env = "ZTNA_PUBLIC_HOST")]
     public_host: Option<String>,
@@ -204,6 +208,7 @@ fn config(flags: &Flags) -> Result<Config> {
         config.relays = file.regions.into_values().collect();
     }
     config.dns_suffix.clone_from(&flags.dns_suffix);
+    config.allow_private_relays = flags.allow_private_relays;
     config.trusted_proxies = flags.trusted_proxies;
     config.limits.signup.count = flags.signup_limit;
     config.limits.registration.count = flags.registration_limit;

@@ -153,7 +153,7 @@ impl Serving {
         revocations: RevocationFeed,
     ) -> Self {
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
-        let router = app.router();
+        let router = ztna_derp::server::routes().merge(app.router());
         tasks.spawn(follow(Arc::clone(&relay), revocations, shutdown.clone()));
         tasks.spawn(ztna_derp::server::run(
             relay,

@@ -85,6 +85,23 @@ impl Db {
         Ok(Connection(self.0.get().await?))
     }
 
+    /// Takes an advisory lock for as long as the answer lives. `None`: another process has it.
+    pub(crate) async fn lead(&self, lock: i64) -> Result<Option<Lead>, ApiError> {
+        let mut lead = Lead(Some(self.0.get().await?));
+        let Some(client) = &lead.0 else {
+            return Ok(None);
+        };
+        let row = client
+            .query_one("SELECT pg_try_advisory_lock($1)", &[&lock])
+            .await?;
+        if row.get(0) {
+            return Ok(Some(lead));
+        }
+        // Nothing hangs on this connection: back into the pool with it.
+        lead.0.take();
+        Ok(None)
+    }
+
     /// Refuses to serve with more rights than the policies of the schema reckon with.
     async fn check_rights(&self) -> Result<(), SetupError> {
         let client = self
@@ -102,6 +119,31 @@ impl Db {
             return Err(SetupError::TooPowerful);
         }
         Ok(())
+    }
+}
+
+/// An advisory lock, held by a connection of its own.
+pub(crate) struct Lead(Option<deadpool_postgres::Object>);
+
+impl Lead {
+    /// Whether the lock is still held: it goes with the connection.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub(crate) async fn check(&self) -> Result<(), ApiError> {
+        if let Some(client) = &self.0 {
+            client.query_one("SELECT 1", &[]).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        // Closed, not given back to the pool, which would go on holding the lock.
+        if let Some(client) = self.0.take() {
+            drop(deadpool_postgres::Object::take(client));
+        }
     }
 }
 

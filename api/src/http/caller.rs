@@ -33,6 +33,14 @@ impl FromRequestParts<State> for Bearer {
     }
 }
 
+impl OptionalFromRequestParts<State> for Bearer {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &State) -> Result<Option<Self>, ApiError> {
+        Ok(bearer(&parts.headers).map(|text| Self(text.to_owned())))
+    }
+}
+
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, credential) = text.split_once(' ')?;
@@ -50,7 +58,8 @@ impl FromRequestParts<State> for User {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, ApiError> {
-        let Bearer(token) = Bearer::from_request_parts(parts, state).await?;
+        let Bearer(token) =
+            <Bearer as FromRequestParts<State>>::from_request_parts(parts, state).await?;
         state.keys.verify_access(&token).map(Self).ok_or_else(|| {
             refuse(
                 ErrorCode::Unauthorized,
@@ -87,7 +96,8 @@ impl FromRequestParts<State> for Machine {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, ApiError> {
-        let Bearer(token) = Bearer::from_request_parts(parts, state).await?;
+        let Bearer(token) =
+            <Bearer as FromRequestParts<State>>::from_request_parts(parts, state).await?;
         let token: MachineToken = token.parse().map_err(|_| machines::unknown_token())?;
         machines::authenticate(state, &token).await
     }

@@ -3,9 +3,11 @@
 //!
 //! * [`map`]: the deployment's regions, which every org sees, and each org's own;
 //! * [`routes`]: how an org sees and changes its own, within the bounds of [`check`];
-//! * [`revocations`]: the list that relays follow, so that a revoked machine is cut off at once.
+//! * [`revocations`]: the list that relays follow, so that a revoked machine is cut off at once;
+//! * [`health`]: probes of every node.
 
 mod check;
+mod health;
 mod map;
 mod revocations;
 mod routes;
@@ -16,6 +18,7 @@ use ztna_proto::ids::{MachineId, OrgId, RegionId};
 use ztna_proto::keys::WgPublicKey;
 use ztna_proto::ticket::{TICKET_LIFETIME, TicketClaims, TicketSigner};
 
+pub(crate) use health::keep_probing;
 pub(crate) use map::{load, upsert};
 pub(crate) use revocations::{REVOKED_AHEAD, Revocations, append, revoked_until};
 pub use revocations::{RevocationFeed, RevocationFeedError};
@@ -23,7 +26,9 @@ pub use revocations::{RevocationFeed, RevocationFeedError};
 use crate::app::State;
 
 pub(crate) fn routes() -> OpenApiRouter<State> {
-    routes::routes().merge(revocations::routes())
+    routes::routes()
+        .merge(revocations::routes())
+        .merge(health::routes())
 }
 
 /// Named by the ticket of a machine that has no region: no relay is in it.

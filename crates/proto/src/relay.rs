@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::RegionId;
@@ -99,6 +100,48 @@ pub enum CertificatePin {
     WebPki,
     /// By a certificate whose DER has this SHA-256, 64 hex digits.
     Sha256(String),
+}
+
+/// `GET /api/derp-health`: whether the relays work, as the control plane sees them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RelayHealth {
+    /// The regions that the caller may see.
+    pub regions: Vec<RegionHealth>,
+}
+
+/// A region's health.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RegionHealth {
+    /// The region's number.
+    pub id: RegionId,
+    /// Short code.
+    pub code: String,
+    /// Name for people.
+    pub name: String,
+    /// Where it is.
+    #[serde(flatten)]
+    pub location: Location,
+    /// Whether it is the org's own.
+    pub own: bool,
+    /// Its relays, in the order of the map.
+    pub nodes: Vec<NodeHealth>,
+}
+
+/// A relay's health.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct NodeHealth {
+    /// The node's name.
+    pub node: String,
+    /// Whether everything that it serves answered the last probe. `None`: it is not probed (yet).
+    pub up: Option<bool>,
+    /// Since when it is so.
+    pub since: Option<Timestamp>,
+    /// Round trip from the control plane, in milliseconds.
+    pub latency_ms: Option<f32>,
+    /// When it was probed last.
+    pub checked_at: Option<Timestamp>,
+    /// What does not answer and why, or why there is no probe. Told of an org's own relays only.
+    pub error: Option<String>,
 }
 
 /// Which region a machine reaches in what time: the result of a network check.

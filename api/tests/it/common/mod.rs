@@ -131,6 +131,12 @@ impl Server {
         }
     }
 
+    /// Ends it.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.app.stop().await;
+    }
+
     /// Stops it and starts another on the same database and keys.
     pub async fn restart(self) -> Self {
         self.shutdown.cancel();
