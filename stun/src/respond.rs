@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 
 use webrtc_stun::attributes::{
     ATTR_CHANGE_REQUEST, ATTR_CHANGED_ADDRESS, ATTR_ERROR_CODE, ATTR_MAPPED_ADDRESS,
-    ATTR_OTHER_ADDRESS, ATTR_RESPONSE_ORIGIN, ATTR_SOFTWARE, ATTR_SOURCE_ADDRESS,
-    ATTR_UNKNOWN_ATTRIBUTES, ATTR_XORMAPPED_ADDRESS,
+    ATTR_OTHER_ADDRESS, ATTR_RESPONSE_ORIGIN, ATTR_RESPONSE_PORT, ATTR_SOFTWARE,
+    ATTR_SOURCE_ADDRESS, ATTR_UNKNOWN_ATTRIBUTES, ATTR_XORMAPPED_ADDRESS,
 };
 use webrtc_stun::message::MESSAGE_HEADER_SIZE;
 
@@ -21,8 +21,9 @@ use crate::wire::{BINDING_ERROR, BINDING_SUCCESS, MAX_UNKNOWN, Request, Writer};
 pub const MAX_BARE_ANSWER: usize = 64;
 /// An answer to a larger request has at most this many times its size.
 pub const MAX_AMPLIFICATION: usize = 2;
-/// Largest message that is looked at, in bytes: no binding request is near it.
-pub const MAX_REQUEST: usize = 1500;
+/// Largest message that is looked at, in bytes: a request that is padded beyond Ethernet's frames
+/// (RFC 5780 §7.6) is told that PADDING is not served; nothing else is near it.
+pub const MAX_REQUEST: usize = 2048;
 /// Largest answer, in bytes: header, three IPv6 addresses, SOFTWARE and FINGERPRINT have 108; an
 /// error with its longest list has 128.
 pub const MAX_ANSWER: usize = 160;
@@ -43,6 +44,8 @@ pub enum Answer {
         length: usize,
         /// Place of the corner that it must leave from (see [`Vantage::changed`]); 0 without corners.
         corner: usize,
+        /// Port of the client to send it to, if not the one that the request came from.
+        port: Option<u16>,
     },
     /// 420: the request needs something that this server does not know or have.
     UnknownAttribute {
@@ -68,9 +71,14 @@ pub fn respond(
     let Some(mut request) = Request::parse(message) else {
         return Answer::Silence;
     };
-    // A server of one address has nothing to change to (RFC 5780 §7.2).
-    if vantage.is_none() && request.change.any() {
-        request.note(ATTR_CHANGE_REQUEST);
+    // A server of one address does not serve behaviour discovery.
+    if vantage.is_none() {
+        if request.change.any() {
+            request.note(ATTR_CHANGE_REQUEST);
+        }
+        if request.response_port.is_some() {
+            request.note(ATTR_RESPONSE_PORT);
+        }
     }
     let limit = match message.len() {
         MESSAGE_HEADER_SIZE => MAX_BARE_ANSWER,
@@ -88,7 +96,12 @@ pub fn respond(
         success(&request, from, vantage, memory)
     };
     let corner = vantage.map_or(0, |vantage| vantage.changed(request.change));
-    length.map_or(Answer::Silence, |length| Answer::Success { length, corner })
+    let port = request.response_port;
+    length.map_or(Answer::Silence, |length| Answer::Success {
+        length,
+        corner,
+        port,
+    })
 }
 
 /// Adds what must be in the answer, then, in the order of their use, what the size allows.

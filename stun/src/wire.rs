@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use webrtc_stun::attributes::{
     ATTR_CHANGE_REQUEST, ATTR_FINGERPRINT, ATTR_MESSAGE_INTEGRITY, ATTR_MESSAGE_INTEGRITY_SHA256,
-    ATTR_NONCE, ATTR_PRIORITY, ATTR_REALM, ATTR_SOFTWARE, ATTR_USE_CANDIDATE, ATTR_USERNAME,
-    AttrType,
+    ATTR_NONCE, ATTR_PRIORITY, ATTR_REALM, ATTR_RESPONSE_PORT, ATTR_SOFTWARE, ATTR_USE_CANDIDATE,
+    ATTR_USERNAME, AttrType,
 };
 use webrtc_stun::fingerprint::fingerprint_value;
 use webrtc_stun::message::{ATTRIBUTE_HEADER_SIZE, MAGIC_COOKIE, MESSAGE_HEADER_SIZE};
@@ -56,6 +56,8 @@ pub struct Request {
     pub tailnode: bool,
     /// CHANGE-REQUEST (RFC 5780 §7.2), if it asks for any change.
     pub change: Change,
+    /// RESPONSE-PORT (RFC 5780 §7.5): the port of the client to answer to, never 0.
+    pub response_port: Option<u16>,
     unknown: [u16; MAX_UNKNOWN],
     unknown_count: usize,
 }
@@ -78,6 +80,7 @@ impl Request {
             fingerprint: false,
             tailnode: false,
             change: Change::default(),
+            response_port: None,
             unknown: [0; MAX_UNKNOWN],
             unknown_count: 0,
         };
@@ -116,6 +119,11 @@ impl Request {
                     changes = true;
                 }
                 ATTR_CHANGE_REQUEST => {}
+                ATTR_RESPONSE_PORT if self.response_port.is_none() => {
+                    let port = be16(value, 0).filter(|port| *port != 0)?;
+                    self.response_port = Some(port);
+                }
+                ATTR_RESPONSE_PORT => {}
                 kind if kind.required() && !UNDERSTOOD.contains(&kind) => self.note(kind),
                 _ => {}
             }

@@ -103,7 +103,7 @@ fn limit(message: &[u8]) -> usize {
 fn answer_at(message: &[u8], from: SocketAddr, vantage: Option<Vantage<'_>>) -> (Vec<u8>, usize) {
     let mut memory = [0xee; MAX_ANSWER];
     match respond(message, from, vantage, &mut memory) {
-        Answer::Success { length, corner } => (memory[..length].to_vec(), corner),
+        Answer::Success { length, corner, .. } => (memory[..length].to_vec(), corner),
         other => panic!("{other:?} to {message:02x?}"),
     }
 }
@@ -313,6 +313,31 @@ fn answers_leave_from_the_corner_that_was_asked_for() {
 }
 
 #[test]
+fn answers_go_to_the_port_that_was_asked_for() {
+    let corners = corners();
+    let vantage = Vantage {
+        corners: &corners,
+        at: 0,
+    };
+    let ask = |value: &[u8]| {
+        let message = with_attributes(&[(0x0027, value)]);
+        respond(&message, v4(), Some(vantage), &mut [0; MAX_ANSWER])
+    };
+    for value in [&[0x9c, 0x41, 0, 0][..], &[0x9c, 0x41]] {
+        assert!(matches!(
+            ask(value),
+            Answer::Success {
+                port: Some(40001),
+                ..
+            }
+        ));
+    }
+    for value in [&[0, 0, 0, 0][..], &[1], &[]] {
+        assert_eq!(ask(value), Answer::Silence);
+    }
+}
+
+#[test]
 fn unknown_required_attributes_are_named() {
     let table: [(&str, Vec<u8>, &[u8]); 6] = [
         ("one", with_attributes(&[(0x7ff0, &[1; 40])]), &[0x7f, 0xf0]),
@@ -327,8 +352,8 @@ fn unknown_required_attributes_are_named() {
             &[0x7f, 0xf0, 0x7f, 0xf1],
         ),
         (
-            "RESPONSE-PORT",
-            with_attributes(&[(0x0027, &[0; 4])]),
+            "RESPONSE-PORT without another address",
+            with_attributes(&[(0x0027, &[9; 4])]),
             &[0, 0x27],
         ),
         (
@@ -466,7 +491,7 @@ proptest! {
         for message in [raw, bytes, classic(whole.clone()), whole, printed] {
             let mut memory = [0; MAX_ANSWER];
             match respond(&message, from, vantage, &mut memory) {
-                Answer::Success { length, corner } => {
+                Answer::Success { length, corner, .. } => {
                     prop_assert!(length <= limit(&message) && corner < CORNERS);
                     attributes(&memory[..length]);
                 }

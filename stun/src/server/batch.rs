@@ -120,6 +120,14 @@ impl Batch {
         Some((from, datagram, self.answers.get_mut(slot)?))
     }
 
+    /// The slot's answer goes to another port of its sender.
+    pub fn redirect(&mut self, slot: usize, port: u16) {
+        let name = &raw mut self.names[slot];
+        // SAFETY: sockaddr_in and sockaddr_in6 both begin with the family and then the port, and the
+        // storage is larger than either.
+        unsafe { (*name.cast::<libc::sockaddr_in>()).sin_port = port.to_be() };
+    }
+
     /// The slot's answer is ready, `length` bytes of it, to leave from a corner.
     pub fn queue(&mut self, slot: usize, length: usize, corner: usize, disposition: Disposition) {
         self.queued[corner].push(Queued {

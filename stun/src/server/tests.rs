@@ -188,6 +188,18 @@ async fn answers_leave_from_the_corner_that_was_asked_for() {
             let (_, seen) = parse_response(&answer).unwrap();
             assert_eq!(seen, client.local_addr().unwrap());
         }
+        let elsewhere = self::client("127.0.0.1:0");
+        let mut message = request(TransactionId([3; 12]));
+        message.truncate(20);
+        message[3] = 8;
+        message.extend([0, 0x27, 0, 4]);
+        message.extend(elsewhere.local_addr().unwrap().port().to_be_bytes());
+        message.extend([0, 0]);
+        client.send_to(&message, server).unwrap();
+        let mut answer = [0; 200];
+        let (length, _) = elsewhere.recv_from(&mut answer).unwrap();
+        let (_, seen) = parse_response(&answer[..length]).unwrap();
+        assert_eq!(seen, client.local_addr().unwrap());
     }
     serving.end().await;
 }

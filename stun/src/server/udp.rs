@@ -60,10 +60,15 @@ impl Worker {
                 stats.count(Disposition::NotStun);
                 continue;
             };
-            let (length, corner, disposition) = match respond(datagram, from, vantage, memory) {
-                Answer::Success { length, corner } => (length, corner, Disposition::Success),
+            let answer = respond(datagram, from, vantage, memory);
+            let (length, corner, port, disposition) = match answer {
+                Answer::Success {
+                    length,
+                    corner,
+                    port,
+                } => (length, corner, port, Disposition::Success),
                 Answer::UnknownAttribute { length } => {
-                    (length, self.at, Disposition::UnknownAttribute)
+                    (length, self.at, None, Disposition::UnknownAttribute)
                 }
                 Answer::Silence => {
                     stats.count(Disposition::NotStun);
@@ -75,6 +80,9 @@ impl Worker {
                 continue;
             }
             stats.family(from);
+            if let Some(port) = port {
+                batch.redirect(slot, port);
+            }
             batch.queue(slot, length, corner, disposition);
         }
         for (corner, socket) in self.sockets.iter().enumerate() {
