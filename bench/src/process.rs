@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::record::Run;
+
 /// File descriptors for ten thousand clients and then some.
 const NOFILE: u64 = 65_536;
 
@@ -95,7 +97,7 @@ fn check(result: i32) -> io::Result<()> {
 }
 
 /// CPU time of this process so far.
-pub fn own_cpu_time() -> Duration {
+fn own_cpu_time() -> Duration {
     // SAFETY: plain data out; this clock always exists.
     let time = unsafe {
         let mut time: libc::timespec = std::mem::zeroed();
@@ -106,6 +108,83 @@ pub fn own_cpu_time() -> Duration {
         time.tv_sec.try_into().unwrap_or(0),
         time.tv_nsec.try_into().unwrap_or(0),
     )
+}
+
+/// CPU time that all programs of this machine have used (proc_stat(5): all but idle, iowait, and what
+/// guests used, which is counted in user time), and how many CPUs there are.
+fn machine_cpu_time() -> Result<(Duration, f64)> {
+    let text = std::fs::read_to_string("/proc/stat")?;
+    let mut lines = text.lines();
+    let ticks: Vec<u64> = lines
+        .next()
+        .context("an empty /proc/stat")?
+        .split_whitespace()
+        .skip(1)
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
+    let busy = [0, 1, 2, 5, 6, 7].map(|at| ticks.get(at).copied().unwrap_or(0));
+    let cpus = lines.take_while(|line| line.starts_with("cpu")).count();
+    Ok((of_ticks(busy.iter().sum()), cpus.max(1) as f64))
+}
+
+#[allow(clippy::cast_precision_loss)] // months of ticks
+fn of_ticks(ticks: u64) -> Duration {
+    // SAFETY: no pointers.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Duration::from_secs_f64(ticks as f64 / per_second as f64)
+}
+
+/// Counts from the start of a measurement.
+pub struct Meter<'a> {
+    server: &'a Server,
+    start: Instant,
+    server_time: Duration,
+    own_time: Duration,
+    machine_time: Duration,
+}
+
+/// What a measurement took.
+pub struct Used {
+    /// Its length.
+    pub seconds: f64,
+    /// CPU time of the server, in seconds.
+    pub server_seconds: f64,
+    /// The shares; figure and loss are still to be filled in.
+    pub run: Run,
+}
+
+impl<'a> Meter<'a> {
+    /// Starts one.
+    pub fn start(server: &'a Server) -> Result<Self> {
+        Ok(Self {
+            server,
+            start: Instant::now(),
+            server_time: server.cpu_time()?,
+            own_time: own_cpu_time(),
+            machine_time: machine_cpu_time()?.0,
+        })
+    }
+
+    /// Ends it.
+    pub fn stop(self) -> Result<Used> {
+        let seconds = self.start.elapsed().as_secs_f64();
+        let server = self.server.cpu_time()?.saturating_sub(self.server_time);
+        let own = own_cpu_time().saturating_sub(self.own_time);
+        let (machine, cpus) = machine_cpu_time()?;
+        let others = machine
+            .saturating_sub(self.machine_time)
+            .saturating_sub(server + own);
+        Ok(Used {
+            seconds,
+            server_seconds: server.as_secs_f64(),
+            run: Run {
+                server_cpu: server.as_secs_f64() / seconds,
+                generator_cpu: own.as_secs_f64() / seconds,
+                others_cpu: others.as_secs_f64() / seconds / cpus,
+                ..Run::default()
+            },
+        })
+    }
 }
 
 /// A running server; killed when dropped.
@@ -166,7 +245,7 @@ impl Server {
     }
 
     /// User and system time of all its threads (proc_pid_stat(5), fields 14 and 15).
-    pub fn cpu_time(&self) -> Result<Duration> {
+    fn cpu_time(&self) -> Result<Duration> {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         // The name, in parentheses, may hold spaces.
         let fields: Vec<&str> = text
@@ -178,11 +257,7 @@ impl Server {
         let ticks = |at: usize| -> Result<u64> {
             Ok(fields.get(at).context("a short /proc/PID/stat")?.parse()?)
         };
-        // SAFETY: no pointers.
-        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-        #[allow(clippy::cast_precision_loss)] // hours of ticks
-        let seconds = (ticks(11)? + ticks(12)?) as f64 / per_second as f64;
-        Ok(Duration::from_secs_f64(seconds))
+        Ok(of_ticks(ticks(11)? + ticks(12)?))
     }
 
     /// Resident memory in bytes.
@@ -195,6 +270,11 @@ impl Server {
             .context("no VmRSS in /proc/PID/status")?
             .parse()?;
         Ok(kib * 1024)
+    }
+
+    /// Open file descriptors.
+    pub fn descriptors(&self) -> Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
     }
 }
 

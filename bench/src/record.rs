@@ -15,6 +15,8 @@ pub struct Sample {
     pub server_cpu: f64,
     /// Share of its CPU that the load generator used, median.
     pub generator_cpu: f64,
+    /// Share of all CPUs that other programs used, median.
+    pub others_cpu: f64,
     /// Packets lost, or requests unanswered, of all; median.
     pub lost: f64,
     /// The load generator was at its limit before the server was at its own: the server may be
@@ -31,12 +33,17 @@ pub struct Run {
     pub server_cpu: f64,
     /// Share of its CPU that the generator used.
     pub generator_cpu: f64,
+    /// Share of all CPUs that other programs used.
+    pub others_cpu: f64,
     /// Lost of all.
     pub lost: f64,
 }
 
 /// Above this share a CPU is at its limit.
 const FULL: f64 = 0.9;
+
+/// Above this share of all CPUs, other programs are in the way.
+const DISTURBED: f64 = 0.05;
 
 impl Sample {
     /// Summarises runs; `load` tells whether the server was meant to be at its limit.
@@ -50,6 +57,7 @@ impl Sample {
             runs: all(|run| run.value),
             server_cpu,
             generator_cpu,
+            others_cpu: median(&all(|run| run.others_cpu)),
             lost: median(&all(|run| run.lost)),
             generator_limited: load && server_cpu < FULL && generator_cpu >= FULL,
         }
@@ -113,6 +121,24 @@ pub struct Record {
 }
 
 impl Record {
+    /// A benchmark that could not be run.
+    pub fn failed(name: &str, error: &anyhow::Error) -> Self {
+        eprintln!("✘ {name}: {error:#}");
+        Self {
+            name: name.to_owned(),
+            ok: false,
+            figure: "none: the benchmark failed".to_owned(),
+            unit: String::new(),
+            ours: None,
+            best_peer: None,
+            best_peer_name: None,
+            ratio: None,
+            bar: String::new(),
+            notes: vec![format!("{error:#}")],
+            samples: Vec::new(),
+        }
+    }
+
     /// Compares the first sample, ours, with the others of the names `counted`.
     pub fn compare(
         (name, figure, unit): (&str, &str, &str),
@@ -158,6 +184,26 @@ impl Record {
                 )
             })
             .collect();
+        notes.extend(ours.into_iter().flat_map(|ours| {
+            samples
+                .iter()
+                .skip(1)
+                .filter(|sample| !peers.contains(&sample.server.as_str()))
+                .map(|sample| {
+                    let ratio = ours.median / sample.median;
+                    format!("beside the bar: {ratio:.2} × {}", sample.server)
+                })
+        }));
+        let others = samples
+            .iter()
+            .map(|sample| sample.others_cpu)
+            .fold(0.0, f64::max);
+        if others > DISTURBED {
+            notes.push(format!(
+                "this machine was busy: other programs used {:.0} % of its CPUs",
+                others * 100.0
+            ));
+        }
         // A peer that was held back cannot be said to be beaten by so much.
         let peer_held = matches!(bar, Bar::Ratio(_))
             && unit.ends_with("/s")
@@ -236,7 +282,7 @@ mod tests {
             value,
             server_cpu,
             generator_cpu,
-            lost: 0.0,
+            ..Run::default()
         };
         Sample::new(server, &[run; 5], true)
     }

@@ -1,8 +1,9 @@
 //! A DERP client that costs as little as possible: it writes frames that lie ready and looks at no
 //! more of what comes than it must. Handshake and frames are `ztna-derp`'s own.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 use bytes::BytesMut;
@@ -10,7 +11,7 @@ use jiff::Timestamp;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use ztna_derp::frame::{Decoder, Frame, HEADER_LEN};
@@ -20,7 +21,8 @@ use ztna_proto::{MachineId, OrgId, WgPrivateKey, WgPublicKey};
 
 use super::packet::{Flow, PACKET, stamp, template};
 
-type Stream = TlsStream<TcpStream>;
+/// A connection to a relay.
+pub type Stream = TlsStream<TcpStream>;
 
 /// A relay that speaks DERP, and whose clients we may be.
 pub struct Target {
@@ -28,6 +30,8 @@ pub struct Target {
     pub tls: Arc<ClientConfig>,
     pub signer: TicketSigner,
     pub org: OrgId,
+    /// Clients so far.
+    pub joined: AtomicU32,
 }
 
 /// A client that has been admitted.
@@ -38,7 +42,21 @@ pub struct Client {
     early: BytesMut,
 }
 
+/// Client addresses before they repeat.
+const SOURCES: u32 = 1 << 20;
+
+/// What a client asks for.
+pub const UPGRADE: &[u8] =
+    b"GET /derp HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: DERP\r\n\r\n";
+
 impl Target {
+    /// An address of its own for every client, from 127.1.0.1 on: the relay bounds how many
+    /// connections one address may open in a while.
+    fn next_source(&self) -> Ipv4Addr {
+        let number = self.joined.fetch_add(1, Ordering::Relaxed) % SOURCES;
+        Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + number)
+    }
+
     fn ticket(&self, key: WgPublicKey) -> Result<String> {
         let issued_at = Timestamp::now();
         Ok(self.signer.sign(&TicketClaims {
@@ -52,17 +70,23 @@ impl Target {
         }))
     }
 
-    pub async fn join(&self) -> Result<Client> {
-        let key = WgPrivateKey::generate(&mut rand::rng());
-        let tcp = TcpStream::connect(self.address).await?;
+    /// A TLS connection on which nothing was said.
+    pub async fn connect(&self) -> Result<Stream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from((self.next_source(), 0)))?;
+        let tcp = socket.connect(self.address).await?;
         tcp.set_nodelay(true)?;
         let name = ServerName::try_from("localhost")?;
-        let mut stream = TlsConnector::from(Arc::clone(&self.tls))
+        Ok(TlsConnector::from(Arc::clone(&self.tls))
             .connect(name, tcp)
-            .await?;
-        stream
-            .write_all(b"GET /derp HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: DERP\r\n\r\n")
-            .await?;
+            .await?)
+    }
+
+    /// A client with a ticket.
+    pub async fn join(&self) -> Result<Client> {
+        let key = WgPrivateKey::generate(&mut rand::rng());
+        let mut stream = self.connect().await?;
+        stream.write_all(UPGRADE).await?;
         let mut buf = BytesMut::with_capacity(2048);
         skip_head(&mut stream, &mut buf).await?;
 
@@ -142,6 +166,11 @@ impl Client {
                 len: 0,
             },
         )
+    }
+
+    /// Sends bytes, whether they are frames or not.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        write_all(&mut self.stream, bytes).await
     }
 
     /// Stays, answers Pings, and otherwise does nothing, until the relay closes the connection.

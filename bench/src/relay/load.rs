@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::packet::{Clock, Flow, PACKET};
 use super::target::{Receiver, Running, Sender, pair};
-use crate::process::own_cpu_time;
+use crate::process::Meter;
 use crate::record::Run;
 
 /// Packets that a sender writes at once.
@@ -167,27 +167,22 @@ impl Load {
         }
         let count =
             |load: &Self, of: fn(&Flow) -> u64| load.flows.iter().map(|flow| of(flow)).sum::<u64>();
-        let start = Instant::now();
-        let (server, own) = (relay.server.cpu_time()?, own_cpu_time());
+        let meter = Meter::start(&relay.server)?;
         let (sent, delivered) = (count(self, Flow::sent), count(self, Flow::delivered));
         self.last(length).await?;
-        let seconds = start.elapsed().as_secs_f64();
-        let server_seconds = (relay.server.cpu_time()? - server).as_secs_f64();
-        let generator_seconds = (own_cpu_time() - own).as_secs_f64();
+        let used = meter.stop()?;
         let delivered = count(self, Flow::delivered) - delivered;
         let sent = count(self, Flow::sent) - sent;
         if delivered == 0 {
             bail!("the relay forwarded nothing");
         }
         Ok(Seen {
-            seconds,
-            server_seconds,
+            seconds: used.seconds,
+            server_seconds: used.server_seconds,
             delivered,
             run: Run {
-                value: 0.0,
-                server_cpu: server_seconds / seconds,
-                generator_cpu: generator_seconds / seconds,
-                lost: (sent.saturating_sub(delivered)) as f64 / sent.max(1) as f64,
+                lost: sent.saturating_sub(delivered) as f64 / sent.max(1) as f64,
+                ..used.run
             },
         })
     }
@@ -233,11 +228,9 @@ pub async fn idle(relay: &Running, clients: usize) -> Result<Run> {
     join_all(relay, JOINING, &mut idle).await?;
     tokio::time::sleep(SETTLE).await;
     let before = relay.server.resident()?;
-    let (start, server, own) = (Instant::now(), relay.server.cpu_time()?, own_cpu_time());
+    let meter = Meter::start(&relay.server)?;
     join_all(relay, clients, &mut idle).await?;
-    let seconds = start.elapsed().as_secs_f64();
-    let server_cpu = (relay.server.cpu_time()? - server).as_secs_f64() / seconds;
-    let generator_cpu = (own_cpu_time() - own).as_secs_f64() / seconds;
+    let used = meter.stop()?;
     tokio::time::sleep(SETTLE).await;
     if let Some(ended) = idle.try_join_next() {
         ended?.context("while idle")?;
@@ -245,9 +238,7 @@ pub async fn idle(relay: &Running, clients: usize) -> Result<Run> {
     let growth = relay.server.resident()?.saturating_sub(before);
     Ok(Run {
         value: growth as f64 / 1024.0 / clients as f64,
-        server_cpu,
-        generator_cpu,
-        lost: 0.0,
+        ..used.run
     })
 }
 

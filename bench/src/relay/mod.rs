@@ -4,17 +4,17 @@ mod derp;
 pub mod iroh;
 mod load;
 mod packet;
+pub mod soak;
 mod target;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use load::Shape;
 use target::Relay;
 
-use crate::process::Cpus;
+use crate::Runs;
 use crate::record::{Bar, Better, Record, Run, Sample};
 
 /// What can be measured.
@@ -39,12 +39,6 @@ pub struct Options {
     /// Only these figures
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<Figure>,
-    /// Runs per figure and relay
-    #[arg(long, default_value_t = 5)]
-    pub runs: usize,
-    /// Length of a run
-    #[arg(long, default_value_t = 3.0)]
-    pub seconds: f64,
     /// Idle clients
     #[arg(long, default_value_t = 10_000)]
     pub clients: usize,
@@ -65,16 +59,14 @@ const PAIRS: Shape = Shape {
 };
 
 /// Runs the figures.
-pub async fn run(options: &Options, cpus: Cpus) -> Result<Vec<Record>> {
+pub async fn run(options: &Options, runs: Runs) -> Result<Vec<Record>> {
     let bench = Bench {
         relays: vec![
             Relay::Ztna(options.ztna_derp.clone()),
             Relay::Iroh { joined: false },
             Relay::Iroh { joined: true },
         ],
-        runs: options.runs,
-        length: Duration::from_secs_f64(options.seconds),
-        cpus,
+        runs,
     };
     let wanted = |figure| options.only.is_empty() || options.only.contains(&figure);
     let mut records = Vec::new();
@@ -92,17 +84,12 @@ pub async fn run(options: &Options, cpus: Cpus) -> Result<Vec<Record>> {
     if wanted(Figure::Memory) {
         records.push(bench.memory(options.clients).await?);
     }
-    for record in &mut records {
-        record.notes.push(cpus.describe());
-    }
     Ok(records)
 }
 
 struct Bench {
     relays: Vec<Relay>,
-    runs: usize,
-    length: Duration,
-    cpus: Cpus,
+    runs: Runs,
 }
 
 /// The peers that ours is measured against: single packets on both sides. Joined datagrams are
@@ -118,10 +105,10 @@ impl Bench {
         one: impl AsyncFn(&Relay) -> Result<T>,
     ) -> Result<Vec<Vec<T>>> {
         let mut all: Vec<Vec<T>> = self.relays.iter().map(|_| Vec::new()).collect();
-        for round in 1..=self.runs {
+        for round in 1..=self.runs.count {
             for (relay, runs) in self.relays.iter().zip(&mut all) {
                 let name = relay.name();
-                eprintln!("▶ {what}: {name}, run {round} of {}", self.runs);
+                eprintln!("▶ {what}: {name}, run {round} of {}", self.runs.count);
                 runs.push(
                     one(relay)
                         .await
@@ -144,8 +131,8 @@ impl Bench {
     async fn packets(&self) -> Result<(Record, f64)> {
         let runs = self
             .in_turn("packets", async |relay| {
-                let running = relay.start(self.cpus)?;
-                let seen = load::flood(&running, ONE_WAY, self.length).await?;
+                let running = relay.start(self.runs.cpus)?;
+                let seen = load::flood(&running, ONE_WAY, self.runs.length).await?;
                 let run = seen.worth(seen.packets_per_cpu_second());
                 eprintln!(
                     "  {:.0} packets per CPU-second, {:.0} a second, server {:.0} %, generator {:.0} %",
@@ -181,8 +168,8 @@ impl Bench {
     async fn throughput(&self) -> Result<Record> {
         let runs = self
             .in_turn("throughput", async |relay| {
-                let running = relay.start(self.cpus)?;
-                let seen = load::flood(&running, PAIRS, self.length).await?;
+                let running = relay.start(self.runs.cpus)?;
+                let seen = load::flood(&running, PAIRS, self.runs.length).await?;
                 let run = seen.worth(seen.gigabits_per_second());
                 eprintln!(
                     "  {:.3} Gbit/s, server {:.0} %, generator {:.0} %",
@@ -208,8 +195,8 @@ impl Bench {
     async fn latency(&self, rate: f64) -> Result<Record> {
         let runs = self
             .in_turn("latency", async |relay| {
-                let running = relay.start(self.cpus)?;
-                let (seen, p99) = load::paced(&running, rate, self.length).await?;
+                let running = relay.start(self.runs.cpus)?;
+                let (seen, p99) = load::paced(&running, rate, self.runs.length).await?;
                 let run = seen.worth(p99);
                 eprintln!("  p99 {p99:.1} µs, server {:.0} %", run.server_cpu * 100.0);
                 Ok(run)
@@ -237,7 +224,7 @@ impl Bench {
                 if matches!(relay, Relay::Iroh { joined: true }) {
                     return Ok(None);
                 }
-                let running = relay.start(self.cpus)?;
+                let running = relay.start(self.runs.cpus)?;
                 let run = load::idle(&running, clients).await?;
                 eprintln!("  {:.1} KiB per client", run.value);
                 Ok(Some(run))

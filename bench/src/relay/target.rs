@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
@@ -35,8 +37,8 @@ pub struct Running {
 }
 
 enum Target {
-    Derp(derp::Target),
-    Iroh(iroh::Target, usize),
+    Derp(Arc<derp::Target>),
+    Iroh(Box<iroh::Target>, usize),
 }
 
 impl Relay {
@@ -68,8 +70,9 @@ impl Relay {
                     tls: client_config(&pin, KeyExchange::PreferPostQuantum)?,
                     signer,
                     org: OrgId::generate(),
+                    joined: AtomicU32::new(0),
                 };
-                (server, Target::Derp(target))
+                (server, Target::Derp(Arc::new(target)))
             }
             Self::Iroh { joined } => {
                 let ready = dir.path().join("ready.json");
@@ -78,7 +81,7 @@ impl Relay {
                 let mut server = Server::start(self.name(), command, cpus)?;
                 let target = iroh::Target::new(&server.wait_for_json(&ready)?)?;
                 let per_frame = if *joined { JOINED } else { 1 };
-                (server, Target::Iroh(target, per_frame))
+                (server, Target::Iroh(Box::new(target), per_frame))
             }
         };
         Ok(Running {
@@ -90,6 +93,14 @@ impl Relay {
 }
 
 impl Running {
+    /// Where a relay that speaks DERP is reached.
+    pub fn derp(&self) -> Option<Arc<derp::Target>> {
+        match &self.target {
+            Target::Derp(target) => Some(Arc::clone(target)),
+            Target::Iroh(..) => None,
+        }
+    }
+
     pub async fn join(&self) -> Result<Client> {
         Ok(match &self.target {
             Target::Derp(target) => Client::Derp(Box::new(target.join().await?)),
@@ -109,7 +120,7 @@ pub enum Client {
 /// Ends of a connection: sends to one peer, in bursts of at most a given size.
 pub enum Sender {
     Derp(derp::Sender),
-    Iroh(iroh::Sender),
+    Iroh(Box<iroh::Sender>),
 }
 
 /// Receives from whomever.
@@ -128,8 +139,9 @@ pub fn pair(one: Client, other: Client, burst: usize) -> Result<[(Sender, Receiv
         }
         (Client::Iroh(one, per_frame), Client::Iroh(other, _)) => {
             let (a, b) = (one.key, other.key);
-            [one.split(b, per_frame), other.split(a, per_frame)]
-                .map(|(sender, receiver)| (Sender::Iroh(sender), Receiver::Iroh(receiver)))
+            [one.split(b, per_frame), other.split(a, per_frame)].map(|(sender, receiver)| {
+                (Sender::Iroh(Box::new(sender)), Receiver::Iroh(receiver))
+            })
         }
         _ => bail!("clients of different relays"),
     })
