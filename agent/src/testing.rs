@@ -1,5 +1,7 @@
 //! For tests: a network namespace of one's own, and a control plane that says what it is told to.
 
+pub mod relay;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::Ipv4Addr;

@@ -9,6 +9,7 @@ mod down;
 mod ip;
 mod login;
 mod logout;
+mod netcheck;
 mod peers;
 mod ping;
 mod session;
@@ -40,7 +41,8 @@ const EXAMPLES: &str = "Examples:
   sudo ztna up --server https://ztna.example --auth-key ztna-auth-…   join, without a person at hand
   ztna login --server https://ztna.example && sudo ztna up            join, signed in by browser
   ztna status                                                         who is there, and by which path
-  ztna ping db-1                                                      is it there, and how fast";
+  ztna ping db-1                                                      is it there, and how fast
+  ztna netcheck                                                       what this network lets through";
 
 #[derive(Subcommand)]
 enum Command {
@@ -52,6 +54,7 @@ enum Command {
     Peers(peers::PeersArgs),
     Ip(ip::IpArgs),
     Ping(ping::PingArgs),
+    Netcheck(netcheck::NetcheckArgs),
     Version(version::VersionArgs),
     Daemon(daemon::DaemonArgs),
 }
@@ -111,6 +114,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Peers(args) => peers::run(socket, args).await,
             Command::Ip(args) => ip::run(socket, args).await,
             Command::Ping(args) => ping::run(socket, args).await,
+            Command::Netcheck(args) => netcheck::run(socket, args).await,
             Command::Version(args) => version::run(socket, args).await,
             Command::Daemon(args) => daemon::run(socket, args).await,
         }

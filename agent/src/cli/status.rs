@@ -72,7 +72,10 @@ fn links(status: &Status) -> String {
     };
     let url = status.control.url.as_deref().unwrap_or_default();
     let relay = match (&status.relay.home_code, status.relay.connected) {
-        (Some(code), true) => format!("relay {code}"),
+        (Some(code), true) => match status.relay.home_latency_ms {
+            Some(latency) => format!("relay {code} ({})", ui::milliseconds(latency)),
+            None => format!("relay {code}"),
+        },
         (Some(code), false) => format!("relay {code} away"),
         (None, _) => "no relay".to_owned(),
     };
@@ -103,6 +106,8 @@ mod tests {
             links(&status),
             "control plane https://z.example connected, relay lon"
         );
+        status.relay.home_latency_ms = Some(12.34);
+        assert!(links(&status).ends_with(", relay lon (12 ms)"));
         status.relay = RelayStatus::default();
         status.control.connected = false;
         assert_eq!(

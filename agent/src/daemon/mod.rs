@@ -9,6 +9,7 @@ mod backoff;
 mod engine;
 mod link;
 mod log;
+mod netcheck;
 mod peers;
 mod ping;
 mod register;

@@ -116,6 +116,9 @@ fn relay(engine: &EngineStatus, map: &Netmap) -> RelayStatus {
     RelayStatus {
         home_region: engine.home_region,
         home_code: engine.home_region.and_then(|region| code(map, region)),
+        home_latency_ms: engine
+            .home_latency
+            .map(|latency| latency.as_secs_f64() * 1000.0),
         connected: engine.relay_connected,
         error: engine.relay_error.clone(),
     }

@@ -27,12 +27,7 @@ pub fn wanted<'a>(
     ipv6: Ipv6Addr,
     peers: impl Iterator<Item = &'a PeerRecord>,
 ) -> BTreeSet<IpNet> {
-    let mut routes = BTreeSet::new();
-    let shared = Ipv4Net::new_assert(SHARED_SPACE.0, SHARED_SPACE.1);
-    if shared.contains(&ipv4) {
-        routes.insert(IpNet::V4(shared));
-    }
-    routes.insert(IpNet::V6(Ipv6Net::new_assert(ipv6, ULA_PREFIX).trunc()));
+    let mut routes = tailnet(ipv4, ipv6);
     let prefixes: Vec<IpNet> = routes.iter().copied().collect();
     for peer in peers {
         for address in peer.addresses() {
@@ -45,6 +40,18 @@ pub fn wanted<'a>(
         routes.extend(networks.map(IpNet::trunc));
     }
     routes
+}
+
+/// The tailnet's prefixes, by the addresses of a machine in it.
+#[must_use]
+pub fn tailnet(ipv4: Ipv4Addr, ipv6: Ipv6Addr) -> BTreeSet<IpNet> {
+    let mut prefixes = BTreeSet::new();
+    let shared = Ipv4Net::new_assert(SHARED_SPACE.0, SHARED_SPACE.1);
+    if shared.contains(&ipv4) {
+        prefixes.insert(IpNet::V4(shared));
+    }
+    prefixes.insert(IpNet::V6(Ipv6Net::new_assert(ipv6, ULA_PREFIX).trunc()));
+    prefixes
 }
 
 fn host(address: IpAddr) -> IpNet {

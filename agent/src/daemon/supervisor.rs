@@ -5,11 +5,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use ztna_local::{
-    Answer, Caller, DaemonState, Failure, FailureKind, PingOptions, Pong, Replies, Request,
-    Service, Status, ThisMachine, VERSION, VersionAnswer,
+    Answer, Caller, DaemonState, Failure, FailureKind, NetcheckOptions, NetcheckReport,
+    PingOptions, Pong, Replies, Request, Service, Status, ThisMachine, VERSION, VersionAnswer,
 };
 use ztna_proto::ErrorBody;
 
@@ -19,11 +19,15 @@ use super::ping::Pinger;
 use super::session::Session;
 use super::state::{Keys, State, Wanted};
 use super::state_dir::StateDir;
-use super::{Options, peers, report};
+use super::{Options, netcheck, peers, report};
 use crate::control::Api;
 
 /// Pause between two pings, as `ping` has it.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A network check that was asked for is there by then, or never: one that is begun anew by a change of
+/// network on the way takes as long again.
+const NETCHECK_TIME: Duration = Duration::from_secs(12);
 
 /// The daemon's mind.
 pub struct Supervisor {
@@ -269,6 +273,32 @@ impl Supervisor {
         status
     }
 
+    async fn netcheck(&self, options: NetcheckOptions) -> Result<NetcheckReport, Failure> {
+        let session = self.session()?;
+        let engine = session.engine();
+        let report = if options.last {
+            engine.status().await.netcheck
+        } else {
+            let checked = timeout(NETCHECK_TIME, engine.netcheck()).await;
+            checked.ok().flatten()
+        };
+        let report = report.ok_or_else(|| {
+            Failure::new(
+                FailureKind::Failed,
+                "no network check was completed; try again in a few seconds",
+            )
+        })?;
+        let home = engine.status().await.home_region;
+        Ok(session.read_map(|map| netcheck::told(&report, map.relays(), home)))
+    }
+
+    /// The tunnel that is up.
+    fn session(&self) -> Result<Arc<Session>, Failure> {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        let session = view.session.clone();
+        session.ok_or_else(|| Failure::new(FailureKind::NotRunning, TUNNEL_DOWN))
+    }
+
     async fn ping(&self, options: PingOptions, replies: &mut Replies) -> Result<(), Failure> {
         let in_bounds = (1..=PingOptions::MAX_COUNT).contains(&options.count)
             && options.timeout_ms <= PingOptions::MAX_TIMEOUT_MS;
@@ -282,13 +312,7 @@ impl Supervisor {
                 ),
             ));
         }
-        let session = {
-            let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
-            view.session.clone()
-        };
-        let Some(session) = session else {
-            return Err(Failure::new(FailureKind::NotRunning, TUNNEL_DOWN));
-        };
+        let session = self.session()?;
         let (peer, address) = session.read_map(|map| peers::find(map, &options.peer))?;
         let cannot =
             |error: std::io::Error| failed(anyhow::anyhow!("cannot ping {address}: {error}"));
@@ -393,6 +417,10 @@ impl Service for Door {
                 pid: std::process::id(),
             }),
             Request::Ping(options) => done(supervisor.ping(options, replies).await),
+            Request::Netcheck(options) => match supervisor.netcheck(options).await {
+                Ok(report) => Answer::Netcheck(Box::new(report)),
+                Err(failure) => Answer::Failed(failure),
+            },
             Request::Up(options) => {
                 tracing::info!(uid = caller.uid, "up");
                 match supervisor.up(options, caller, replies).await {

@@ -9,14 +9,16 @@
 //! may change.
 
 mod client;
+mod netcheck;
 mod protocol;
 mod server;
 mod status;
 
 pub use client::{Answers, Client, ClientError};
+pub use netcheck::{NatKind, NetcheckReport, PortMappings, RegionDistance, StunStatus};
 pub use protocol::{
-    Answer, Call, Failure, FailureKind, PingOptions, Pong, Progress, Request, Secret, Step,
-    StepState, UpOptions, VERSION, VersionAnswer,
+    Answer, Call, Failure, FailureKind, NetcheckOptions, PingOptions, Pong, Progress, Request,
+    Secret, Step, StepState, UpOptions, VERSION, VersionAnswer,
 };
 pub use server::{
     Caller, Listener, ListenerError, MAX_CLIENTS, MAX_CLIENTS_PER_USER, Replies, Service,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 use ztna_proto::{OrgId, RegionId};
 
+use crate::netcheck::NetcheckReport;
 use crate::status::{PathKind, Status};
 
 /// Version of this protocol. A daemon refuses other versions: both sides come from one package, and
@@ -34,6 +35,9 @@ pub enum Request {
     Forget,
     /// Pings a peer through the tunnel. Answers: [`Answer::Pong`] per request, [`Answer::Done`].
     Ping(PingOptions),
+    /// What the network lets through, and how far the relay regions are. Answer:
+    /// [`Answer::Netcheck`].
+    Netcheck(NetcheckOptions),
     /// Which build the daemon is. Answer: [`Answer::Version`].
     Version,
     /// Ends the daemon. The tunnel comes back at its next start. Answer: [`Answer::Done`].
@@ -45,7 +49,7 @@ impl Request {
     #[must_use]
     pub fn is_change(&self) -> bool {
         match self {
-            Self::Status | Self::Ping(_) | Self::Version => false,
+            Self::Status | Self::Ping(_) | Self::Netcheck(_) | Self::Version => false,
             Self::Up(_) | Self::Down | Self::Forget | Self::Shutdown => true,
         }
     }
@@ -119,6 +123,16 @@ impl PingOptions {
     pub const MAX_TIMEOUT_MS: u32 = 60_000;
 }
 
+/// Which network check is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetcheckOptions {
+    /// The last one that the daemon made for itself. Else it makes one now, which takes up to five
+    /// seconds.
+    #[serde(default)]
+    pub last: bool,
+}
+
 /// One line of the daemon's answer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "type", content = "body", rename_all = "snake_case")]
@@ -129,6 +143,8 @@ pub enum Answer {
     Status(Box<Status>),
     /// What became of one ping.
     Pong(Pong),
+    /// What the network lets through.
+    Netcheck(Box<NetcheckReport>),
     /// Which build the daemon is.
     Version(VersionAnswer),
     /// It is done.

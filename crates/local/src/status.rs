@@ -87,12 +87,15 @@ pub struct ControlStatus {
 }
 
 /// The relay.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RelayStatus {
     /// The home region.
     pub home_region: Option<RegionId>,
     /// Its code.
     pub home_code: Option<String>,
+    /// Round trip to it in milliseconds, the best of the last minutes.
+    #[serde(default)]
+    pub home_latency_ms: Option<f64>,
     /// Whether its relay has admitted this machine.
     pub connected: bool,
     /// Why it has not, for people.

@@ -200,6 +200,9 @@ impl Netcheck {
             .as_ref()
             .is_some_and(|check| check.kind == Kind::Thorough);
         let kind = if was_thorough { Kind::Thorough } else { kind };
+        // What the check before has not sent yet is sent by this one, if it matters.
+        self.outputs
+            .retain(|output| matches!(output, Output::Measured | Output::Done { .. }));
         let portal = self.portal && kind != Kind::Incremental;
         let mut check = Check::new(kind, portal, now);
         match (&self.last, kind) {

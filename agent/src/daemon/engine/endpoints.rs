@@ -1,26 +1,44 @@
-//! Where this machine may be reached: its own addresses, and what STUN services see.
+//! Where this machine may be reached: its own addresses, what STUN services see, and what the
+//! router has opened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::time::Instant;
-use ztna_proto::RegionId;
+use ztna_netcheck::{FULL_EVERY, MAX_REGIONS};
 use ztna_proto::netmap::{Endpoint, EndpointKind, MAX_ENDPOINTS};
 
 /// What a STUN service saw is believed for this long without being seen again: longer than a few
 /// rounds, shorter than most NATs keep a mapping that is not used.
 const STUN_MEMORY: Duration = Duration::from_secs(90);
-/// A region must be this much nearer than the home region to become it (also by a third).
-const HOME_HYSTERESIS: Duration = Duration::from_millis(10);
+/// A service that sees another address than this long ago tells that the NAT has changed its mind. Later, the NAT
+/// may only have forgotten a mapping that nobody used (RFC 4787 §4.3 asks for two minutes, many give 30 s).
+const SAME_MAPPING: Duration = Duration::from_secs(30);
+/// Services whose word is remembered.
+const MAX_SERVICES: usize = MAX_REGIONS * 4;
 
-/// Where this machine may be reached, and how far the regions are.
+/// What a service's word is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sighting {
+    /// Nothing new.
+    Same,
+    /// This service sees us for the first time, or for the first time in long.
+    First,
+    /// It saw us elsewhere a moment ago.
+    Moved,
+}
+
+/// Where this machine may be reached.
 #[derive(Default)]
 pub struct Endpoints {
     local: Vec<SocketAddr>,
-    seen: BTreeMap<SocketAddr, Instant>,
-    /// How far each region is, and when that was measured.
-    latencies: BTreeMap<RegionId, (Duration, Instant)>,
+    /// By which service this machine was seen where, and when last.
+    seen: BTreeMap<SocketAddr, (SocketAddr, Instant)>,
+    mapped: Option<SocketAddr>,
+    /// What leads into the tunnel: never an endpoint.
+    tailnet: BTreeSet<IpNet>,
 }
 
 impl Endpoints {
@@ -31,73 +49,55 @@ impl Endpoints {
             .map(|ip| SocketAddr::new(*ip, port))
             .collect();
         self.seen.clear();
-        self.latencies.clear();
     }
 
-    /// A STUN service of a region saw us.
-    pub fn stun_answer(
-        &mut self,
-        region: RegionId,
-        seen: SocketAddr,
-        latency: Duration,
-        now: Instant,
-    ) {
-        self.seen.insert(seen, now);
-        self.latencies.insert(region, (latency, now));
+    /// The networks that lead into the tunnel.
+    pub fn set_tailnet(&mut self, networks: BTreeSet<IpNet>) {
+        self.tailnet = networks;
     }
 
-    /// Every endpoint, own addresses first, without repetition.
-    pub fn list(&mut self, now: Instant) -> Vec<Endpoint> {
+    /// What the router has opened.
+    pub fn set_mapped(&mut self, mapped: Option<SocketAddr>) {
+        self.mapped = mapped;
+    }
+
+    /// A STUN service saw us.
+    pub fn seen(&mut self, service: SocketAddr, addr: SocketAddr, now: Instant) -> Sighting {
+        // As old as that, it is of no use to anybody.
         self.seen
-            .retain(|_, at| now.duration_since(*at) < STUN_MEMORY);
-        let local = self.local.iter().map(|addr| Endpoint {
-            addr: *addr,
-            kind: EndpointKind::Local,
-        });
-        let seen = self
-            .seen
-            .keys()
-            .filter(|addr| !self.local.contains(addr))
-            .map(|addr| Endpoint {
-                addr: *addr,
-                kind: EndpointKind::Stun,
-            });
-        local.chain(seen).take(MAX_ENDPOINTS).collect()
-    }
-
-    /// Whether any region's distance is known.
-    pub fn is_measured(&self) -> bool {
-        !self.latencies.is_empty()
-    }
-
-    /// The region to call home: the nearest, and the present one unless another is clearly nearer.
-    /// Without any measurement the present one, or the first of `regions`. A region that has not
-    /// answered for long has no distance.
-    pub fn home(
-        &mut self,
-        present: Option<RegionId>,
-        regions: &[RegionId],
-        now: Instant,
-    ) -> Option<RegionId> {
-        self.latencies
-            .retain(|_, (_, at)| now.duration_since(*at) < STUN_MEMORY);
-        let present = present.filter(|region| regions.contains(region));
-        let nearest = self
-            .latencies
-            .iter()
-            .filter(|(region, _)| regions.contains(region))
-            .min_by_key(|(_, (latency, _))| *latency);
-        let Some((nearest, (latency, _))) = nearest else {
-            return present.or(regions.first().copied());
-        };
-        match present.and_then(|region| Some((region, self.latencies.get(&region)?.0))) {
-            Some((region, old))
-                if old.saturating_sub(*latency) < HOME_HYSTERESIS || *latency > old * 2 / 3 =>
-            {
-                Some(region)
-            }
-            _ => Some(*nearest),
+            .retain(|_, (_, at)| now.duration_since(*at) < FULL_EVERY);
+        if self.seen.len() >= MAX_SERVICES && !self.seen.contains_key(&service) {
+            return Sighting::Same;
         }
+        match self.seen.insert(service, (addr, now)) {
+            Some((before, _)) if before == addr => Sighting::Same,
+            Some((_, at)) if now.duration_since(at) < SAME_MAPPING => Sighting::Moved,
+            _ => Sighting::First,
+        }
+    }
+
+    /// Every endpoint, own addresses first, without repetition and without those of the tailnet.
+    pub fn list(&self, now: Instant) -> Vec<Endpoint> {
+        let local = self.local.iter().map(|addr| (*addr, EndpointKind::Local));
+        let mapped = self.mapped.map(|addr| (addr, EndpointKind::PortMapped));
+        let fresh = self
+            .seen
+            .values()
+            .filter(|(_, at)| now.duration_since(*at) < STUN_MEMORY);
+        let seen: BTreeSet<SocketAddr> = fresh.map(|(addr, _)| *addr).collect();
+        let seen = seen.into_iter().map(|addr| (addr, EndpointKind::Stun));
+        let mut told = BTreeSet::new();
+        local
+            .chain(mapped)
+            .chain(seen)
+            .filter(|(addr, _)| !self.is_tailnet(addr.ip()) && told.insert(*addr))
+            .map(|(addr, kind)| Endpoint { addr, kind })
+            .take(MAX_ENDPOINTS)
+            .collect()
+    }
+
+    fn is_tailnet(&self, ip: IpAddr) -> bool {
+        self.tailnet.iter().any(|network| network.contains(&ip))
     }
 }
 
@@ -109,86 +109,94 @@ mod tests {
         text.parse().unwrap()
     }
 
-    #[tokio::test]
-    async fn what_stun_saw_is_forgotten_in_time_and_with_a_new_network() {
+    fn texts(endpoints: &Endpoints, now: Instant) -> Vec<String> {
+        let list = endpoints.list(now).into_iter();
+        list.map(|endpoint| format!("{} {:?}", endpoint.addr, endpoint.kind))
+            .collect()
+    }
+
+    const SERVICE: &str = "198.51.100.1:3478";
+    const OTHER: &str = "198.51.100.2:3478";
+
+    #[test]
+    fn what_stun_saw_is_forgotten_in_time_and_with_a_new_network() {
         let now = Instant::now();
         let mut endpoints = Endpoints::default();
         endpoints.set_local(&["10.0.0.2".parse().unwrap()], 41641);
-        endpoints.stun_answer(
-            RegionId(1),
-            addr("192.0.2.1:5000"),
-            Duration::from_millis(3),
-            now,
-        );
-        endpoints.stun_answer(
-            RegionId(2),
-            addr("10.0.0.2:41641"),
-            Duration::from_millis(9),
-            now,
-        );
-        let list = endpoints.list(now);
-        assert_eq!(list.len(), 2, "an address is told once: {list:?}");
-        assert_eq!(list[0].kind, EndpointKind::Local);
+        endpoints.seen(addr(SERVICE), addr("192.0.2.1:5000"), now);
+        endpoints.seen(addr(OTHER), addr("10.0.0.2:41641"), now);
+        let list = texts(&endpoints, now);
+        assert_eq!(list, ["10.0.0.2:41641 Local", "192.0.2.1:5000 Stun"]);
         assert_eq!(endpoints.list(now + STUN_MEMORY).len(), 1);
 
-        endpoints.stun_answer(
-            RegionId(1),
-            addr("192.0.2.1:5000"),
-            Duration::from_millis(3),
-            now,
-        );
+        endpoints.seen(addr(SERVICE), addr("192.0.2.1:5000"), now);
         endpoints.set_local(&["10.9.0.2".parse().unwrap()], 41641);
-        assert_eq!(
-            endpoints.list(now),
-            [Endpoint {
-                addr: addr("10.9.0.2:41641"),
-                kind: EndpointKind::Local
-            }]
-        );
+        assert_eq!(texts(&endpoints, now), ["10.9.0.2:41641 Local"]);
     }
 
-    #[tokio::test]
-    async fn home_is_the_nearest_region_and_stays_unless_another_is_clearly_nearer() {
+    #[test]
+    fn a_mapped_port_is_told_as_such() {
         let now = Instant::now();
-        let regions = [RegionId(1), RegionId(2)];
         let mut endpoints = Endpoints::default();
-        assert_eq!(endpoints.home(None, &regions, now), Some(RegionId(1)));
-        assert_eq!(
-            endpoints.home(Some(RegionId(2)), &regions, now),
-            Some(RegionId(2))
-        );
-        assert_eq!(
-            endpoints.home(Some(RegionId(7)), &regions, now),
-            Some(RegionId(1))
-        );
+        endpoints.set_mapped(Some(addr("192.0.2.1:41641")));
+        endpoints.seen(addr(SERVICE), addr("192.0.2.1:41641"), now);
+        endpoints.seen(addr(OTHER), addr("192.0.2.1:5000"), now);
+        let list = texts(&endpoints, now);
+        assert_eq!(list, ["192.0.2.1:41641 PortMapped", "192.0.2.1:5000 Stun"]);
+        endpoints.set_mapped(None);
+        assert_eq!(endpoints.list(now)[0].kind, EndpointKind::Stun);
+    }
 
-        let mut measure = |region, ms| {
-            let seen = addr("192.0.2.1:1");
-            endpoints.stun_answer(RegionId(region), seen, Duration::from_millis(ms), now);
-            endpoints.home(Some(RegionId(1)), &regions, now)
+    #[test]
+    fn tailnet_addresses_are_never_told() {
+        let now = Instant::now();
+        let mut endpoints = Endpoints::default();
+        let networks = ["100.64.0.0/10", "fd7a:1:2::/48", "10.9.0.1/32"];
+        endpoints.set_tailnet(networks.map(|net| net.parse().unwrap()).into());
+        let locals = [
+            "100.64.0.7",
+            "fd7a:1:2::7",
+            "10.9.0.1",
+            "10.9.0.2",
+            "2001:db8::7",
+        ];
+        endpoints.set_local(&locals.map(|ip| ip.parse().unwrap()), 41641);
+        endpoints.set_mapped(Some(addr("100.64.3.3:41641")));
+        endpoints.seen(addr(SERVICE), addr("100.64.3.3:5000"), now);
+        let list = texts(&endpoints, now);
+        assert_eq!(list, ["10.9.0.2:41641 Local", "[2001:db8::7]:41641 Local"]);
+    }
+
+    #[test]
+    fn a_service_that_sees_another_address_tells_of_a_changed_nat() {
+        let now = Instant::now();
+        let mut endpoints = Endpoints::default();
+        let mut see = |service, at, late| {
+            endpoints.seen(addr(service), addr(at), now + Duration::from_secs(late))
         };
-        measure(1, 40);
+        assert_eq!(see(SERVICE, "192.0.2.1:5000", 0), Sighting::First);
         assert_eq!(
-            measure(2, 35),
-            Some(RegionId(1)),
-            "5 ms are not worth a move"
+            see(OTHER, "192.0.2.1:5001", 0),
+            Sighting::First,
+            "a hard NAT"
         );
+        assert_eq!(see(SERVICE, "192.0.2.1:5000", 23), Sighting::Same);
+        assert_eq!(see(SERVICE, "192.0.2.1:6000", 46), Sighting::Moved);
         assert_eq!(
-            measure(2, 28),
-            Some(RegionId(1)),
-            "nor is less than a third"
+            see(OTHER, "192.0.2.1:6001", 46),
+            Sighting::First,
+            "not used for long"
         );
-        assert_eq!(measure(2, 20), Some(RegionId(2)));
-        assert_eq!(endpoints.home(None, &regions, now), Some(RegionId(2)));
-        assert_eq!(endpoints.home(None, &[], now), None);
+        assert_eq!(texts(&endpoints, now + Duration::from_secs(46)).len(), 2);
+    }
 
-        // Region 2 falls silent.
-        let later = now + STUN_MEMORY;
-        let seen = addr("192.0.2.1:1");
-        endpoints.stun_answer(RegionId(1), seen, Duration::from_millis(90), later);
-        assert_eq!(
-            endpoints.home(Some(RegionId(2)), &regions, later),
-            Some(RegionId(1))
-        );
+    #[test]
+    fn memory_is_bounded() {
+        let now = Instant::now();
+        let mut endpoints = Endpoints::default();
+        for port in 1..=2000 {
+            endpoints.seen(SocketAddr::from(([192, 0, 2, 1], port)), addr(SERVICE), now);
+        }
+        assert_eq!(endpoints.seen.len(), MAX_SERVICES);
     }
 }

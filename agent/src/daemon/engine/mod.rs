@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use ztna_handshake::KemPrivateKey;
 use ztna_local::{PathStatus, PskStatus};
+use ztna_netcheck::Report;
 use ztna_netmap::{Netmap, Update};
 use ztna_proto::keys::KemPublicKey;
 use ztna_proto::netmap::VolatileReport;
@@ -26,10 +27,12 @@ use self::run::Engine;
 use crate::platform::{NetworkMonitor, Tun};
 
 mod endpoints;
+mod netcheck;
+mod portmap;
+mod probes;
 mod relays;
 mod run;
 mod status;
-mod stun;
 mod udp;
 
 /// Events that may wait in either direction before the sender has to.
@@ -88,6 +91,10 @@ pub struct EngineStatus {
     pub endpoints: Vec<SocketAddr>,
     /// The region whose relay it keeps a connection to.
     pub home_region: Option<RegionId>,
+    /// Round trip to that region, as it was measured lately.
+    pub home_latency: Option<Duration>,
+    /// The last network check.
+    pub netcheck: Option<Report>,
     /// Whether that connection stands and the relay has admitted this machine.
     pub relay_connected: bool,
     /// Why there is none, for people.
@@ -128,6 +135,8 @@ pub struct EngineHandle {
 pub enum Request {
     /// How things stand.
     Status(oneshot::Sender<EngineStatus>),
+    /// A network check, made now.
+    Netcheck(oneshot::Sender<Report>),
     /// Tell peers and relays goodbye, close everything, end.
     Shutdown,
 }
@@ -140,6 +149,13 @@ impl EngineHandle {
             return EngineStatus::default();
         }
         status.await.unwrap_or_default()
+    }
+
+    /// Makes a network check. `None`: the engine has ended.
+    pub async fn netcheck(&self) -> Option<Report> {
+        let (answer, report) = oneshot::channel();
+        self.requests.send(Request::Netcheck(answer)).await.ok()?;
+        report.await.ok()
     }
 
     /// Stops the engine and waits until the TUN device and the sockets are closed.

@@ -1,11 +1,12 @@
 //! The engine's loop: everything that the mesh is told, and everything that it wants done.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use ipnet::IpNet;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use ztna_handshake::{Handshakes, Identity};
@@ -16,11 +17,13 @@ use ztna_netmap::Update;
 use ztna_proto::netmap::VolatileReport;
 use ztna_proto::{DiscoPrivateKey, MachineId, RegionId};
 
-use super::endpoints::Endpoints;
+use super::endpoints::{Endpoints, Sighting};
+use super::netcheck::Check;
+use super::portmap::PortMapper;
 use super::relays::{RelayEvent, Relays};
-use super::stun::Stun;
 use super::udp::{Burst, UdpPort};
 use super::{CHANNEL_CAPACITY, ControlEvent, EngineConfig, EngineEvent, Request, status};
+use crate::daemon::routes;
 use crate::platform::{NetworkMonitor, TunReader, TunWriter};
 
 /// Packets from relays on their way to the loop.
@@ -33,6 +36,11 @@ const PADDING_ROOM: usize = 16;
 const REFRESH: Duration = Duration::from_secs(1);
 /// A fresh ticket is asked for this often at most.
 const TICKET_PAUSE: Duration = Duration::from_secs(5);
+/// A NAT that gives this machine another address does so for one socket after another: paths are
+/// doubted after this much time …
+const REBIND_SETTLE: Duration = Duration::from_millis(500);
+/// … and this often at most.
+const REBIND_PAUSE: Duration = Duration::from_secs(5);
 
 /// A running engine: the mesh and all that it does IO with.
 pub struct Engine {
@@ -42,13 +50,19 @@ pub struct Engine {
     pub(super) warnings: Vec<String>,
     pub(super) home: Option<RegionId>,
     config: Shared,
-    stun: Stun,
+    pub(super) check: Check,
     tun: TunWriter,
     events: mpsc::Sender<EngineEvent>,
     reported: Option<VolatileReport>,
     ticket_asked: Option<Instant>,
     /// When endpoints and home region are looked at anew.
     refresh_at: Instant,
+    /// When paths are to be doubted because the NAT changed.
+    rebound_at: Option<Instant>,
+    /// The regions in the order in which they are to be home.
+    ranked: Vec<RegionId>,
+    /// When they were last.
+    doubted: Option<Instant>,
     /// Datagrams that are to leave, in bursts.
     bursts: Vec<Burst>,
     /// Packets that are to reach the TUN device.
@@ -122,12 +136,15 @@ impl Engine {
                 netmap: config.netmap,
                 port: udp.port()?,
             },
-            stun: Stun::new(),
+            check: Check::new(),
             tun: writer,
             events,
             reported: None,
             ticket_asked: None,
             refresh_at: Instant::now(),
+            rebound_at: None,
+            ranked: Vec::new(),
+            doubted: None,
             bursts: Vec::new(),
             packets: Vec::with_capacity(CHANNEL_CAPACITY),
         };
@@ -149,8 +166,9 @@ impl Engine {
         mut control: mpsc::Receiver<ControlEvent>,
         mut requests: mpsc::Receiver<Request>,
     ) {
-        self.set_addresses(&inputs.network);
         self.apply(&Update::Full, now());
+        self.set_addresses(&inputs.network);
+        let mut mapper = PortMapper::start(inputs.network.gateway(), self.config.port);
         let mut received: Vec<(SocketAddr, BytesMut)> = Vec::new();
         loop {
             self.flush(&inputs.udp).await;
@@ -178,7 +196,7 @@ impl Engine {
                         let why = format!("the TUN device is gone: {error}");
                         // Fails only if the supervisor is gone, and with it whoever to tell.
                         let _ = self.events.clone().send(EngineEvent::Failed(why)).await;
-                        return;
+                        break;
                     },
                 },
                 result = inputs.udp.receive(&mut received) => {
@@ -200,45 +218,66 @@ impl Engine {
                 }
                 event = control.recv() => match event {
                     Some(event) => self.handle_control(event),
-                    None => return,
+                    None => break,
                 },
                 request = requests.recv() => match request {
                     // Nobody waits for the answer if this fails.
                     Some(Request::Status(answer)) => drop(answer.send(status::of(&mut self))),
-                    Some(Request::Shutdown) | None => return,
+                    Some(Request::Netcheck(answer)) => self.check.request(answer, Instant::now()),
+                    Some(Request::Shutdown) | None => break,
                 },
                 () = inputs.network.changed() => {
                     tracing::info!("network changed");
                     self.set_addresses(&inputs.network);
                     self.relays.network_changed();
                     self.mesh.network_changed(now());
+                    // The one before gives its port back by itself.
+                    mapper = PortMapper::start(inputs.network.gateway(), self.config.port);
+                    self.endpoints.set_mapped(None);
                 }
-                () = self.stun.looked_up() => {}
+                () = self.check.found() => self.refresh_at = Instant::now(),
+                found = mapper.changed() => {
+                    self.endpoints.set_mapped(found.mapped);
+                    self.check.set_port_mapping(found);
+                    self.refresh_at = Instant::now();
+                }
                 () = sleep_until(wake) => self.handle_timeout(&inputs.udp).await,
             }
         }
+        mapper.close().await;
     }
 
     fn wake_at(&self) -> Instant {
+        let at = Instant::now();
         let mesh = self.mesh.poll_timeout().map(Instant::from_std);
-        // Until there is a home region, something is to be done without an event.
-        let refresh = self.home.is_none().then_some(self.refresh_at);
-        let idle = Instant::now() + Duration::from_secs(3600);
-        [mesh, self.stun.poll_timeout(), refresh]
+        // Until there is a home region and the connection to it stands, something is to be done
+        // without an event.
+        let refresh = (!self.relays.is_home_up()).then_some(self.refresh_at);
+        let check = self.check.poll_timeout();
+        [mesh, check, refresh, self.rebound_at]
             .into_iter()
             .flatten()
             .min()
-            .unwrap_or(idle)
+            .unwrap_or(at + Duration::from_secs(3600))
     }
 
     async fn handle_timeout(&mut self, udp: &UdpPort) {
         let at = Instant::now();
         self.mesh.handle_timeout(at.into_std());
-        for (to, request) in self.stun.requests(at) {
+        for (to, request) in self.check.requests(at) {
             let burst = Burst::new(to, None, BytesMut::from(request.as_slice()));
             if let Err(error) = udp.send(&burst).await {
                 tracing::debug!(%to, %error, "STUN request not sent");
             }
+        }
+        if self.rebound_at.is_some_and(|due| due <= at) {
+            self.rebound_at = None;
+            self.doubted = Some(at);
+            tracing::info!("the NAT gives this machine another address");
+            self.mesh.network_changed(at.into_std());
+        }
+        if self.check.is_measured() {
+            self.refresh_at = at;
         }
     }
 
@@ -248,11 +287,16 @@ impl Engine {
             return;
         }
         let at = Instant::from_std(now);
-        if let Some((region, seen, latency)) = self.stun.handle(from, &datagram, at) {
-            tracing::debug!(%region, %seen, ?latency, "seen by STUN");
-            self.endpoints.stun_answer(region, seen, latency, at);
-            self.refresh_at = at;
+        let Some(seen) = self.check.handle(from, &datagram, at) else {
+            return;
+        };
+        tracing::debug!(region = %seen.region, addr = %seen.addr, "seen by STUN");
+        if self.endpoints.seen(seen.service, seen.addr, at) == Sighting::Moved {
+            let earliest = self.doubted.map_or(at, |last| last + REBIND_PAUSE);
+            let due = (at + REBIND_SETTLE).max(earliest);
+            self.rebound_at.get_or_insert(due);
         }
+        self.refresh_at = at;
     }
 
     fn handle_relay_event(&mut self, event: RelayEvent) {
@@ -265,6 +309,7 @@ impl Engine {
                 self.mesh
                     .handle_relay(region, from, BytesMut::from(&packet[..]), now());
             }
+            RelayEvent::Changed => self.refresh_at = Instant::now(),
             RelayEvent::TicketRefused => {
                 let at = Instant::now();
                 let recently = |asked: Instant| at.duration_since(asked) < TICKET_PAUSE;
@@ -316,9 +361,10 @@ impl Engine {
                     }
                 }
                 self.mesh.set_filter(netmap.filter());
+                self.endpoints.set_tailnet(tailnet(&netmap));
                 if self.relays.set_map(netmap.relays()) {
                     self.refresh_at = Instant::from_std(now);
-                    self.stun.set_map(netmap.relays(), self.refresh_at);
+                    self.check.set_map(netmap.relays(), self.refresh_at);
                 }
             }
             Update::Ticket(_) | Update::InSync | Update::Ended(_) | Update::Ignored => {}
@@ -329,18 +375,18 @@ impl Engine {
         self.endpoints
             .set_local(&network.addresses(), self.config.port);
         self.refresh_at = Instant::now();
-        self.stun.network_changed(self.refresh_at);
+        self.check.network_changed(self.refresh_at);
     }
 
     /// Tells the control plane and the mesh where this machine is, if that changed.
     fn refresh(&mut self) {
-        self.refresh_at = Instant::now() + REFRESH;
-        let endpoints = self.endpoints.list(Instant::now());
-        if self.stun.is_settled() || self.endpoints.is_measured() {
-            let now = Instant::now();
-            let candidates = self.relays.home_candidates(now);
-            self.home = self.endpoints.home(self.home, &candidates, now);
-            self.relays.set_home(self.home);
+        let at = Instant::now();
+        self.refresh_at = at + REFRESH;
+        let endpoints = self.endpoints.list(at);
+        if self.home.is_some() || self.check.is_settled(at) {
+            self.choose_home(at);
+            let look_at = self.relays.look_at(at);
+            self.refresh_at = look_at.map_or(self.refresh_at, |at| at.min(self.refresh_at));
         }
         let report = VolatileReport {
             endpoints,
@@ -359,6 +405,28 @@ impl Engine {
         );
         if self.emit(EngineEvent::Report(report.clone())) {
             self.reported = Some(report);
+        }
+    }
+
+    fn choose_home(&mut self, at: Instant) {
+        let fit = self.relays.home_candidates(at);
+        let heard = self.relays.home_state().heard;
+        // Between two measurements only a home that fails is left: what is half measured misleads.
+        if self.check.take_measured() || self.home.is_none() || self.ranked.is_empty() {
+            self.ranked = self.check.rank(self.home, heard, &fit, at);
+        }
+        let ranked: Vec<RegionId> = self
+            .ranked
+            .iter()
+            .copied()
+            .filter(|id| fit.contains(id))
+            .collect();
+        let home = self.relays.choose_home(&ranked, at);
+        if home != self.home {
+            self.home = home;
+            self.check.set_home(home);
+            // Home stands first from now on, until the next measurement.
+            self.ranked = self.check.rank(home, Some(at), &fit, at);
         }
     }
 
@@ -421,6 +489,19 @@ impl Engine {
 
 fn now() -> std::time::Instant {
     std::time::Instant::now()
+}
+
+/// What leads into the tunnel and so is no place where this machine can be reached from outside.
+fn tailnet(netmap: &ztna_netmap::Netmap) -> BTreeSet<IpNet> {
+    let Some(this) = netmap.this() else {
+        return BTreeSet::new();
+    };
+    let mut networks = routes::tailnet(this.ipv4, this.ipv6);
+    networks.extend([
+        IpNet::from(IpAddr::V4(this.ipv4)),
+        IpNet::from(IpAddr::V6(this.ipv6)),
+    ]);
+    networks
 }
 
 fn tell(event: &Event) {

@@ -21,6 +21,10 @@ pub fn of(engine: &mut Engine) -> EngineStatus {
             .map(|endpoint| endpoint.addr)
             .collect(),
         home_region: engine.home,
+        home_latency: engine
+            .home
+            .and_then(|home| engine.check.latency(home, now.into())),
+        netcheck: engine.check.last().cloned(),
         relay_connected: relay.connected,
         relay_error: relay.error,
         peers: peers

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
@@ -82,6 +82,17 @@ impl NetworkMonitor {
     #[must_use]
     pub fn addresses(&self) -> Vec<IpAddr> {
         self.state.borrow().addresses.iter().copied().collect()
+    }
+
+    /// The router that IPv4 packets leave by.
+    #[must_use]
+    pub fn gateway(&self) -> Option<Ipv4Addr> {
+        let state = self.state.borrow();
+        let mut gateways = state.defaults.iter().filter_map(|(_, gateway)| *gateway);
+        gateways.find_map(|gateway| match gateway {
+            IpAddr::V4(gateway) => Some(gateway),
+            IpAddr::V6(_) => None,
+        })
     }
 
     /// Waits until addresses or default routes change. Dropping the future loses no change.
