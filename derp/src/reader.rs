@@ -1,6 +1,8 @@
 //! Frames out of a stream, with little memory while it is idle.
 
+use std::future::Future;
 use std::io;
+use std::pin::pin;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -53,8 +55,16 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             // A frame may have left a large buffer behind, of which slices are still in use.
             self.buf = BytesMut::new();
         }
-        self.buf.reserve(self.read_size);
-        let count = self.stream.read_buf(&mut self.buf).await?;
+        let count = std::future::poll_fn(|cx| {
+            self.buf.reserve(self.read_size);
+            let read = pin!(self.stream.read_buf(&mut self.buf)).poll(cx);
+            if read.is_pending() && self.buf.is_empty() {
+                // While idle, no memory is held for reading.
+                self.buf = BytesMut::new();
+            }
+            read
+        })
+        .await?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -15,11 +15,11 @@ use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::stream::ServerStream;
+use crate::tls_stream::TlsStream;
 
 /// ALPN of a certificate authority's check (RFC 8737 §6.2).
 pub const ACME_TLS_ALPN: &[u8] = b"acme-tls/1";
@@ -184,30 +184,60 @@ pub async fn serve<H, F>(
 }
 
 /// The stream to serve; `None` if the handshake was all that was wanted.
-async fn secure(security: &Security, stream: TcpStream) -> io::Result<Option<ServerStream>> {
-    stream.set_nodelay(true)?;
+async fn secure(security: &Security, tcp: TcpStream) -> io::Result<Option<ServerStream>> {
+    tcp.set_nodelay(true)?;
     let stream = match security {
-        Security::Plain => return Ok(Some(ServerStream::Plain(stream))),
-        Security::Tls(config) => TlsAcceptor::from(Arc::clone(config)).accept(stream).await?,
+        Security::Plain => return Ok(Some(ServerStream::Plain(tcp))),
+        Security::Tls(config) => TlsStream::accept(tcp, Arc::clone(config), Vec::new()).await?,
         Security::TlsWithChallenges { tls, challenges } => {
-            let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-            let is_challenge = start
-                .client_hello()
-                .alpn()
-                .is_some_and(|mut names| names.any(|name| name == ACME_TLS_ALPN));
+            let (hello, is_challenge) = read_hello(&tcp).await?;
             if is_challenge {
-                let mut stream = start.into_stream(Arc::clone(challenges)).await?;
+                let mut stream = TlsStream::accept(tcp, Arc::clone(challenges), hello).await?;
                 stream.shutdown().await?;
                 return Ok(None);
             }
-            start.into_stream(Arc::clone(tls)).await?
+            TlsStream::accept(tcp, Arc::clone(tls), hello).await?
         }
     };
     Ok(Some(ServerStream::Tls(stream)))
 }
 
+/// Reads a ClientHello, and says whether it is of an authority that checks a name (RFC 8737).
+async fn read_hello(tcp: &TcpStream) -> io::Result<(Vec<u8>, bool)> {
+    let mut hello = Vec::new();
+    let mut acceptor = Acceptor::default();
+    loop {
+        tcp.readable().await?;
+        let start = hello.len();
+        match tcp.try_read_buf(&mut hello) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        }
+        let mut fresh = &hello[start..];
+        // It takes what it has room for, and judges it before the next piece.
+        while !fresh.is_empty() {
+            acceptor.read_tls(&mut fresh)?;
+            match acceptor.accept() {
+                Ok(None) => {}
+                Ok(Some(accepted)) => {
+                    let names = accepted.client_hello().alpn();
+                    let is_challenge = names
+                        .into_iter()
+                        .flatten()
+                        .any(|name| name == ACME_TLS_ALPN);
+                    return Ok((hello, is_challenge));
+                }
+                // The handshake itself finds out and says so.
+                Err(_) => return Ok((hello, false)),
+            }
+        }
+    }
+}
+
 /// A token bucket per address, as many as [`AddressRate::addresses`].
-struct AddressGate {
+pub struct AddressGate {
     rate: AddressRate,
     buckets: HashMap<IpAddr, Bucket>,
     /// For addresses that find no room in `buckets`.
@@ -228,7 +258,9 @@ impl Bucket {
 }
 
 impl AddressGate {
-    fn new(rate: AddressRate) -> Self {
+    /// Every address has its burst.
+    #[must_use]
+    pub fn new(rate: AddressRate) -> Self {
         Self {
             rate,
             buckets: HashMap::new(),
@@ -237,7 +269,7 @@ impl AddressGate {
     }
 
     /// Whether the address may make one more connection now.
-    fn admit(&mut self, address: IpAddr, now: Instant) -> bool {
+    pub fn admit(&mut self, address: IpAddr, now: Instant) -> bool {
         let rate = self.rate;
         let prefix = prefix_of(address);
         if self.buckets.len() >= rate.addresses && !self.buckets.contains_key(&prefix) {

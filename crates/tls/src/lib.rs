@@ -31,12 +31,14 @@ pub mod live;
 mod prefixed;
 #[cfg(feature = "server")]
 mod stream;
+#[cfg(feature = "server")]
+mod tls_stream;
 
 pub use client::{KeyExchange, client_config};
 pub use pin::{PinError, format_pin, parse_pin, pin_of};
 
 #[cfg(feature = "server")]
-pub use accept::{ACME_TLS_ALPN, AcceptLimits, AddressRate, Security, serve};
+pub use accept::{ACME_TLS_ALPN, AcceptLimits, AddressGate, AddressRate, Security, serve};
 #[cfg(feature = "server")]
 pub use http::{ClientAddr, TrustedProxies, serve_http};
 #[cfg(feature = "server")]
@@ -47,3 +49,5 @@ pub use live::{IdentityFiles, LiveCertificate, watch_files};
 pub use prefixed::Prefixed;
 #[cfg(feature = "server")]
 pub use stream::ServerStream;
+#[cfg(feature = "server")]
+pub use tls_stream::TlsStream;

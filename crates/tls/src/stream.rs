@@ -7,11 +7,13 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::tls_stream::TlsStream;
+
 /// A connection of a server, decrypted.
 #[derive(Debug)]
 pub enum ServerStream {
     /// Under TLS.
-    Tls(tokio_rustls::server::TlsStream<TcpStream>),
+    Tls(TlsStream),
     /// Of a listener that leaves TLS to a proxy in front of it.
     Plain(TcpStream),
 }
@@ -21,7 +23,7 @@ impl ServerStream {
     #[must_use]
     pub fn tcp(&self) -> &TcpStream {
         match self {
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tls(stream) => stream.tcp(),
             Self::Plain(stream) => stream,
         }
     }
