@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::net::UdpSocket;
+use ztna_derp::client::{ClientConfig, ConnectError, connect};
+use ztna_proto::keys::{KEM_PUBLIC_KEY_LEN, KemPublicKey, WgPrivateKey};
+use ztna_proto::relay::RelayNode;
 use ztna_tls::KeyExchange;
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -103,6 +106,18 @@ impl Program {
         }
         let response = request.send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// The `data` of an answer.
+    async fn get(&self, path: &str, bearer: Option<&str>) -> Value {
+        let url = format!("{}{path}", self.ready()["url"].as_str().unwrap());
+        let request = self.client().get(url);
+        let request = match bearer {
+            Some(bearer) => request.bearer_auth(bearer),
+            None => request,
+        };
+        let answer: Value = request.send().await.unwrap().json().await.unwrap();
+        answer["data"].clone()
     }
 
     async fn login(&self) -> (u16, String) {
@@ -241,4 +256,90 @@ async fn one_port_serves_control_plane_and_relay_and_stun_has_its_own() {
     let length = received.unwrap().unwrap();
     let (id, seen) = ztna_stun::client::parse_response(&answer[..length]).unwrap();
     assert_eq!((id, seen), (transaction, stun.local_addr().unwrap()));
+}
+
+#[tokio::test]
+async fn a_deleted_machine_stays_out_of_the_relay_over_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let program = Program::start(&data);
+    let body = json!({"email": EMAIL, "password": PASSWORD});
+    assert_eq!(program.post("/api/auth/signup", None, body).await.0, 201);
+    let (_, token) = program.login().await;
+    let (_, org) = program
+        .post("/api/orgs", Some(&token), json!({"name": "acme"}))
+        .await;
+    let org = org["data"]["id"].as_str().unwrap().to_owned();
+
+    let key = WgPrivateKey::generate(&mut rand::rng());
+    let kem = KemPublicKey::try_from([1; KEM_PUBLIC_KEY_LEN].as_slice()).unwrap();
+    let machine = json!({"name": "a", "os": "linux", "agent_version": "0.1.0", "org": org,
+        "wg_key": key.public(), "kem_key": kem});
+    let (status, machine) = program
+        .post("/api/register-machine", Some(&token), machine)
+        .await;
+    assert_eq!(status, 200, "{machine}");
+    let node_key = machine["data"]["node_key"].as_str().unwrap().to_owned();
+    let beat = json!({"agent_version": "0.1.0",
+        "report": {"endpoints": [], "home_region": null, "disco_key": null}});
+    let (_, beat) = program
+        .post("/api/machine-heartbeat", Some(&node_key), beat)
+        .await;
+    let ticket = beat["data"]["relay_ticket"].as_str().unwrap().to_owned();
+
+    let relays = program
+        .get(&format!("/api/orgs/{org}/relays"), Some(&token))
+        .await;
+    let node: RelayNode = serde_json::from_value(relays["regions"][0]["nodes"][0].clone()).unwrap();
+    let join = async |program: &Program| {
+        // The port is another after a restart here.
+        let url = program.ready()["url"].as_str().unwrap().to_owned();
+        let port = url.rsplit(':').next().unwrap().parse().unwrap();
+        let node = RelayNode {
+            derp_port: Some(port),
+            ..node.clone()
+        };
+        let (key, ticket) = (key.clone(), ticket.clone());
+        connect(ClientConfig { node, key, ticket }).await
+    };
+    let (_sender, mut receiver) = join(&program).await.unwrap();
+
+    // The control plane finds its own relay and STUN service in order.
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let health = program.get("/api/derp-health", None).await;
+        if health["regions"][0]["nodes"][0]["up"] == true {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{health}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+
+    let id = machine["data"]["machine_id"].as_str().unwrap();
+    let url = format!(
+        "{}/api/orgs/{org}/machines/{id}",
+        program.ready()["url"].as_str().unwrap()
+    );
+    let deleted = program
+        .client()
+        .delete(url)
+        .bearer_auth(&token)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(deleted.status().as_u16(), 200);
+    let cut = async { while receiver.next().await.is_ok() {} };
+    tokio::time::timeout(LIMIT, cut).await.unwrap();
+
+    let refused = |joined: Result<_, ConnectError>| match joined {
+        Ok(_) => panic!("it was let in"),
+        Err(error) => error.to_string(),
+    };
+    let says = refused(join(&program).await);
+    assert!(says.contains("revoked"), "{says}");
+    program.signal("-TERM");
+    assert!(program.wait());
+    let program = Program::start(&data);
+    let says = refused(join(&program).await);
+    assert!(says.contains("revoked"), "{says}");
 }

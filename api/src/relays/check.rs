@@ -6,12 +6,10 @@ use std::net::IpAddr;
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::RegionId;
 use ztna_proto::keys::parse_hex;
-use ztna_proto::relay::{CertificatePin, RegionDocument, RelayNode};
+use ztna_proto::relay::{CertificatePin, ORG_REGIONS, RegionDocument, RelayNode};
 
 use crate::http::{ApiError, refuse};
 
-/// Numbers of an org's own regions.
-pub(super) const OWN_REGIONS: std::ops::RangeInclusive<u32> = 900..=999;
 /// Regions that an org may have.
 pub(super) const MAX_OWN_REGIONS: usize = 8;
 /// Regions of the deployment. A ticket names all of them, and has its bound.
@@ -37,12 +35,12 @@ pub(super) fn deployment(regions: &[RegionDocument]) -> Result<(), ApiError> {
     }
     for document in regions {
         let id = document.region.id.0;
-        if id == 0 || OWN_REGIONS.contains(&id) {
+        if id == 0 || ORG_REGIONS.contains(&id) {
             return Err(invalid(format!(
                 "region {id} of the relay map: 0 is no region, and {} to {} are for the orgs' own; \
                  choose another number",
-                OWN_REGIONS.start(),
-                OWN_REGIONS.end()
+                ORG_REGIONS.start(),
+                ORG_REGIONS.end()
             )));
         }
     }
@@ -52,11 +50,11 @@ pub(super) fn deployment(regions: &[RegionDocument]) -> Result<(), ApiError> {
 /// Checks a region that an org wants as `id`.
 pub(super) fn own(id: RegionId, document: &RegionDocument) -> Result<(), ApiError> {
     let region = &document.region;
-    if !OWN_REGIONS.contains(&id.0) {
+    if !ORG_REGIONS.contains(&id.0) {
         return Err(invalid(format!(
             "region {id} is not an org's own: those have the numbers {} to {}",
-            OWN_REGIONS.start(),
-            OWN_REGIONS.end()
+            ORG_REGIONS.start(),
+            ORG_REGIONS.end()
         )));
     }
     if region.id != id {

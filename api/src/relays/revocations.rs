@@ -169,19 +169,16 @@ impl Revocations {
         }
     }
 
-    /// A place among those who wait.
-    fn admit(self: &Arc<Self>, ip: IpAddr) -> Result<Waiter, ApiError> {
+    /// A place among those who wait. `None`: all are taken.
+    fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<Waiter> {
         let ip = prefix(ip);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let own = waiting.get(&ip).copied().unwrap_or_default();
         if own >= MAX_WAITERS_PER_ADDRESS || waiting.values().sum::<usize>() >= MAX_WAITERS {
-            return Err(refuse(
-                ErrorCode::RateLimited,
-                "too many relays wait for revocations already; ask again in a moment",
-            ));
+            return None;
         }
         *waiting.entry(ip).or_default() += 1;
-        Ok(Waiter {
+        Some(Waiter {
             of: Arc::clone(self),
             ip,
         })
@@ -267,7 +264,8 @@ pub(crate) fn routes() -> OpenApiRouter<State> {
 }
 
 /// Whose relay tickets are void: a list signed with the ticket key, by hashes of WireGuard keys. It
-/// comes at once if there is news after `after`, else when there is, else empty after `wait`.
+/// comes at once if there is news after `after`, else when there is, else empty after `wait`, or
+/// sooner if too many wait already: ask at most once a second.
 #[utoipa::path(get, path = "/api/relays/revocations", tag = "relays", params(Ask), responses(
     (status = 200, description = "base64url(JSON) \".\" base64url(signature)", body = String, content_type = "text/plain"),
     (status = 400, body = ErrorBody), (status = 429, body = ErrorBody),
@@ -290,8 +288,12 @@ async fn revocations(
     Counted::by_address(&*state.kv, calls, state.limits.revocations, ip)
         .spend()
         .await?;
-    let _waiter = state.revocations.admit(ip)?;
-    let wait = Duration::from_secs(ask.wait.min(MAX_REVOCATIONS_WAIT_SECONDS));
+    // Who finds no place is answered at once: a relay that cannot wait can still ask often.
+    let waiter = state.revocations.admit(ip);
+    let wait = match waiter {
+        Some(_) => Duration::from_secs(ask.wait.min(MAX_REVOCATIONS_WAIT_SECONDS)),
+        None => Duration::ZERO,
+    };
     let list = state
         .revocations
         .after(&state.db, ask.after, wait, &state.stopping)

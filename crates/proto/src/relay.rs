@@ -13,6 +13,9 @@ pub const DEFAULT_DERP_PORT: u16 = 443;
 /// UDP port of a STUN service where the map names none (RFC 8489 §18.6).
 pub const DEFAULT_STUN_PORT: u16 = 3478;
 
+/// Numbers of regions that orgs have for themselves; two orgs may use the same.
+pub const ORG_REGIONS: std::ops::RangeInclusive<u32> = 900..=999;
+
 /// All regions that a machine may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RelayMap {

@@ -63,6 +63,8 @@ pub trait Admission: Send + Sync + 'static {
 pub struct TicketAdmission {
     verifier: TicketVerifier,
     region: RegionId,
+    /// The only org whose machines are served, if there is one.
+    org: Option<OrgId>,
     clock: Clock,
     /// Tickets of these keys, issued until then, are void.
     revoked: Mutex<BTreeMap<WgKeyHash, Timestamp>>,
@@ -75,6 +77,7 @@ impl TicketAdmission {
         Self {
             verifier,
             region,
+            org: None,
             clock,
             revoked: Mutex::default(),
         }
@@ -84,6 +87,13 @@ impl TicketAdmission {
     #[must_use]
     pub fn with_system_clock(verifier: TicketVerifier, region: RegionId) -> Self {
         Self::new(verifier, region, Arc::new(Timestamp::now))
+    }
+
+    /// Serves machines of this org only: for a relay that an org runs for itself. Own regions of two
+    /// orgs may have the same number, so the region alone does not keep the other's machines out.
+    #[must_use]
+    pub fn for_org(self, org: Option<OrgId>) -> Self {
+        Self { org, ..self }
     }
 
     fn decide(&self, applicant: &Applicant) -> Result<Admitted, Refusal> {
@@ -102,6 +112,11 @@ impl TicketAdmission {
             .verifier
             .verify(ticket, &applicant.key, self.region, now)
             .map_err(|error| Refusal(error.to_string()))?;
+        if self.org.is_some_and(|org| org != claims.org) {
+            return Err(Refusal(
+                "this relay serves another org's machines only".into(),
+            ));
+        }
         let revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
         if revoked
             .get(&WgKeyHash::of(&applicant.key))
@@ -197,6 +212,18 @@ mod tests {
             .unwrap();
         assert_eq!(admitted.expires_in, Some(Duration::from_secs(60)));
         assert_eq!(admitted.bytes_per_second, Some(7));
+    }
+
+    #[tokio::test]
+    async fn an_orgs_own_relay_serves_no_other_org() {
+        let signer = TicketSigner::from_seed(&[1; 32]);
+        let applicant = applicant(&signer, now());
+        let open = admission(&signer).admit(&applicant).await.unwrap();
+        let own = admission(&signer).for_org(open.org);
+        assert!(own.admit(&applicant).await.is_ok());
+        let others = admission(&signer).for_org(Some(OrgId::generate()));
+        let refusal = others.admit(&applicant).await.unwrap_err();
+        assert!(refusal.0.contains("another org"), "{refusal}");
     }
 
     #[tokio::test]
