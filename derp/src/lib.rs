@@ -32,6 +32,8 @@ mod fair;
 #[cfg(any(feature = "client", feature = "server"))]
 mod outbox;
 #[cfg(any(feature = "client", feature = "server"))]
+mod quic;
+#[cfg(any(feature = "client", feature = "server"))]
 mod reader;
 #[cfg(any(feature = "client", feature = "server"))]
 mod tcp;

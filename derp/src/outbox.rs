@@ -263,6 +263,22 @@ impl Outbox {
         }
     }
 
+    /// The next frame, as soon as there is one. `None`: closed, and nothing is left. Cancel-safe.
+    pub(crate) async fn next(&self, account: &impl Account) -> Option<Item> {
+        loop {
+            {
+                let mut state = self.lock();
+                if let Some(item) = state.pop(Instant::now(), account) {
+                    return Some(item);
+                }
+                if state.closing {
+                    return None;
+                }
+            }
+            self.ready.notified().await;
+        }
+    }
+
     /// Writes what is queued until the outbox is closed and empty, then shuts the stream down.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::tcp::notice_vanished;
 /// An address that has not answered by then is not waited for.
 const ADDRESS_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Head start of an address over the next one (RFC 8305 §5 asks for 100 ms to 2 s).
-const STAGGER: Duration = Duration::from_millis(200);
+pub(super) const STAGGER: Duration = Duration::from_millis(200);
 /// Most addresses that are tried.
 const MAX_ADDRESSES: usize = 8;
 
@@ -50,7 +50,7 @@ pub(super) async fn dial(node: &RelayNode, port: u16) -> Result<TcpStream, Conne
     })
 }
 
-async fn resolve(node: &RelayNode, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
+pub(super) async fn resolve(node: &RelayNode, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
     if !node.addresses.is_empty() {
         let with_port = |ip: &IpAddr| SocketAddr::new(*ip, port);
         return Ok(node.addresses.iter().map(with_port).collect());
@@ -66,7 +66,7 @@ async fn resolve(node: &RelayNode, port: u16) -> Result<Vec<SocketAddr>, Connect
 
 /// Families in turn, beginning with the first address's (RFC 8305 §4), so that a family that does
 /// not work here costs one head start and not several.
-fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+pub(super) fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = addresses
         .into_iter()

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use ztna_proto::WgPublicKey;
@@ -14,7 +15,9 @@ use crate::bucket::{MIN_BURST, TokenBucket};
 use crate::frame::{Frame, FrameError, GoneReason, PING_LEN, send_packet_head};
 use crate::handshake::ServerInfo;
 use crate::outbox::{Item, Lane, Outbox, Pushed};
+use crate::quic::QuicSource;
 use crate::reader::{FrameReader, ReadError};
+use crate::transport::{Sink, Source};
 
 /// A relay sends a KeepAlive each 60 to 65 s; without a byte for so long it is dead.
 pub const SILENCE: Duration = Duration::from_secs(150);
@@ -95,7 +98,48 @@ pub enum Event {
     },
 }
 
+/// What carries a connection's frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TLS over TCP.
+    Tcp,
+    /// QUIC, packets in datagrams: a lost packet holds up no other.
+    Quic,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Quic => "QUIC",
+        })
+    }
+}
+
+/// Where frames come from.
+pub(super) enum Incoming {
+    Stream(FrameReader<Box<dyn AsyncRead + Send + Unpin>>),
+    Quic(QuicSource),
+}
+
+impl Incoming {
+    fn buffered(&mut self) -> Result<Option<Frame>, FrameError> {
+        match self {
+            Self::Stream(reader) => reader.buffered(),
+            Self::Quic(source) => source.buffered(),
+        }
+    }
+
+    async fn fill(&mut self) -> io::Result<usize> {
+        match self {
+            Self::Stream(reader) => reader.fill().await,
+            Self::Quic(source) => source.fill().await,
+        }
+    }
+}
+
 struct Shared {
+    transport: Transport,
     outbox: Outbox,
     /// Bytes that the relay lets us send, if it set a bound.
     bucket: Option<Mutex<TokenBucket>>,
@@ -159,6 +203,12 @@ impl Sender {
         queued(self.0.outbox.signal(&Frame::RenewTicket(ticket)))
     }
 
+    /// What carries the connection.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        self.0.transport
+    }
+
     /// Whether the connection is over.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -176,7 +226,7 @@ fn queued(pushed: Pushed) -> Result<(), SendError> {
 /// Yields what comes from the relay. Dropping it closes the connection.
 pub struct Receiver {
     shared: Arc<Shared>,
-    reader: FrameReader<Box<dyn AsyncRead + Send + Unpin>>,
+    incoming: Incoming,
     /// When the last byte came.
     heard: Instant,
 }
@@ -188,13 +238,13 @@ impl Receiver {
     /// The connection is over: drop the receiver.
     pub async fn next(&mut self) -> Result<Event, RelayError> {
         loop {
-            while let Some(frame) = self.reader.buffered()? {
+            while let Some(frame) = self.incoming.buffered()? {
                 if let Some(event) = self.handle(frame) {
                     return Ok(event);
                 }
             }
             tokio::select! {
-                read = self.reader.fill() => {
+                read = self.incoming.fill() => {
                     read?;
                     self.heard = Instant::now();
                 }
@@ -245,18 +295,16 @@ impl Drop for Receiver {
 }
 
 /// Takes over a connection whose handshake is done.
-pub(super) fn start<R, W>(
-    reader: FrameReader<R>,
-    write: W,
+pub(super) fn start(
+    transport: Transport,
+    incoming: Incoming,
+    sink: impl Sink,
     server_info: &ServerInfo,
-) -> (Sender, Receiver)
-where
-    R: AsyncRead + Send + Unpin + 'static,
-    W: AsyncWrite + Send + Unpin + 'static,
-{
+) -> (Sender, Receiver) {
     let now = Instant::now();
     let bound = server_info.bytes_per_second;
     let shared = Arc::new(Shared {
+        transport,
         outbox: Outbox::default(),
         bucket: (bound > 0).then(|| {
             let burst = server_info.burst.max(MIN_BURST);
@@ -267,7 +315,7 @@ where
     });
     let writer = Arc::clone(&shared);
     tokio::spawn(async move {
-        let written = writer.outbox.drain_into(write, WRITE_STALL, &()).await;
+        let written = sink.drain(&writer.outbox, WRITE_STALL, &()).await;
         if let Err(error) = written {
             tracing::debug!(%error, "the relay's writer ended");
         }
@@ -276,7 +324,7 @@ where
     });
     let receiver = Receiver {
         shared: Arc::clone(&shared),
-        reader: reader.boxed(),
+        incoming,
         heard: now,
     };
     (Sender(shared), receiver)

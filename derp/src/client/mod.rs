@@ -8,6 +8,8 @@
 mod dial;
 mod link;
 mod meta;
+mod quic;
+mod race;
 mod upgrade;
 
 use std::io;
@@ -24,7 +26,7 @@ use ztna_proto::WgPrivateKey;
 use ztna_proto::relay::RelayNode;
 use ztna_tls::{KeyExchange, client_config};
 
-pub use link::{Event, Receiver, RelayError, SendError, Sender};
+pub use link::{Event, Receiver, RelayError, SendError, Sender, Transport};
 
 use crate::frame::{Frame, FrameError};
 use crate::handshake::{
@@ -33,7 +35,8 @@ use crate::handshake::{
 };
 use crate::key::RelayPublicKey;
 use crate::reader::{FrameReader, ReadError};
-use crate::transport::Source;
+use crate::transport::{Source, StreamSink};
+use link::Incoming;
 
 /// From the first look-up to the last frame of the handshake.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,6 +83,16 @@ pub enum ConnectError {
         /// The port.
         port: u16,
         /// Why the last address did not answer.
+        source: io::Error,
+    },
+    /// No QUIC session: UDP does not pass, or the relay is another one.
+    #[error("no QUIC session with relay {host} on UDP port {port}: {source}")]
+    Quic {
+        /// The host.
+        host: String,
+        /// The port.
+        port: u16,
+        /// Why.
         source: io::Error,
     },
     /// TLS cannot be set up: a malformed pin or host name.
@@ -146,17 +159,17 @@ impl From<ReadError> for ConnectError {
 /// another try later or another relay.
 pub async fn connect(config: ClientConfig) -> Result<(Sender, Receiver), ConnectError> {
     let host = config.node.host.clone();
-    tokio::time::timeout(CONNECT_TIMEOUT, establish(config))
+    tokio::time::timeout(CONNECT_TIMEOUT, race::connect(&config))
         .await
         .unwrap_or(Err(ConnectError::Timeout { host }))
 }
 
-async fn establish(config: ClientConfig) -> Result<(Sender, Receiver), ConnectError> {
+async fn by_tcp(config: &ClientConfig) -> Result<(Sender, Receiver), ConnectError> {
     let (stream, early) = open(&config.node).await?;
     start(
         stream,
         early,
-        &config,
+        config,
         &mut rand::make_rng::<rand::rngs::StdRng>(),
     )
     .await
@@ -207,12 +220,22 @@ where
 {
     let (read, mut write) = tokio::io::split(stream);
     let mut reader = FrameReader::new(read, early);
-    let introduce = |_: &RelayPublicKey, freshness: Option<&Freshness>| {
-        ClientInfo::new(APP_NAME.to_owned(), config.ticket.clone(), freshness)
-    };
     let (_, server_info) =
-        shake_hands(&mut reader, &mut write, &config.key, introduce, rng).await?;
-    Ok(link::start(reader, write, &server_info))
+        shake_hands(&mut reader, &mut write, &config.key, introduce(config), rng).await?;
+    Ok(link::start(
+        Transport::Tcp,
+        Incoming::Stream(reader.boxed()),
+        StreamSink(write),
+        &server_info,
+    ))
+}
+
+/// What a client says of itself.
+fn introduce(
+    config: &ClientConfig,
+) -> impl FnOnce(&RelayPublicKey, Option<&Freshness>) -> ClientInfo {
+    let ticket = config.ticket.clone();
+    move |_, freshness| ClientInfo::new(APP_NAME.to_owned(), ticket, freshness)
 }
 
 /// Shakes hands as the owner of `key`, with what `introduce` makes of the relay's key and nonce.

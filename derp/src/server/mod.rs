@@ -14,6 +14,7 @@ mod listener;
 mod mesh;
 mod meta;
 mod metrics;
+mod quic;
 mod registry;
 mod routes;
 mod session;
@@ -38,6 +39,7 @@ pub use limits::Limits;
 pub use listener::{ListenerLimits, Port, run};
 pub use mesh::{Mesh, MeshKey};
 pub use meta::{meta_certificate, tls_config};
+pub use quic::{QuicError, run_quic};
 pub use routes::routes;
 
 use crate::frame::Frame;
