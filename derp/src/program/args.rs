@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use ipnet::IpNet;
+use ztna_proto::OrgId;
 use ztna_proto::ticket::TicketVerifier;
 
 use super::mesh::MeshArgs;
@@ -53,6 +54,11 @@ pub struct Args {
     /// Region that this relay belongs to; tickets name the regions that they open
     #[arg(long, env = "ZTNA_DERP_REGION", default_value_t = 1, value_name = "N")]
     pub region: u32,
+
+    /// Serve machines of this org only; needed for an org's own region (900 to 999), whose number
+    /// another org's region may have too
+    #[arg(long, env = "ZTNA_DERP_ORG", value_name = "ORG_ID")]
+    pub org: Option<OrgId>,
 
     /// The control plane's public key for tickets, 64 hex digits: field ticket_key of api.json
     #[arg(long, env = "ZTNA_DERP_TICKET_KEY", value_name = "HEX")]

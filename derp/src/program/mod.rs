@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use args::Args;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
@@ -19,10 +19,15 @@ use tokio_util::sync::CancellationToken;
 use ztna_derp::key::RelayPrivateKey;
 use ztna_derp::server::{Limits, Server, ServerConfig, TicketAdmission};
 use ztna_proto::RegionId;
+use ztna_proto::relay::ORG_REGIONS;
 use ztna_tls::ServerIdentity;
 
 /// Written into the data directory when the relay is ready, removed when it ends.
 const READY_FILE: &str = "derp.json";
+
+const NO_ORG: &str = "\
+--org is missing: region 900 to 999 is an org's own, and without the org's id machines of any other
+org with a region of that number would be let in. GET /api/auth/me lists your orgs.";
 
 const NO_TICKET_KEY: &str = "\
 --ticket-key is missing: a relay serves only machines that its control plane has given a ticket.
@@ -37,6 +42,9 @@ pub async fn run(args: Args) -> Result<()> {
             .error(ErrorKind::MissingRequiredArgument, NO_TICKET_KEY)
             .exit()
     };
+    if ORG_REGIONS.contains(&args.region) && args.org.is_none() {
+        bail!("{}", NO_ORG);
+    }
     let dir = &args.data_dir;
     make_dir(dir).with_context(|| format!("cannot make the data directory {}", dir.display()))?;
     let host = args.public_host.clone().unwrap_or_else(default_host);
@@ -51,10 +59,9 @@ pub async fn run(args: Args) -> Result<()> {
     let recorder = PrometheusBuilder::new().install_recorder()?;
     let server = Server::new(ServerConfig {
         key,
-        admission: Arc::new(TicketAdmission::with_system_clock(
-            verifier,
-            RegionId(args.region),
-        )),
+        admission: Arc::new(
+            TicketAdmission::with_system_clock(verifier, RegionId(args.region)).for_org(args.org),
+        ),
         limits: Limits {
             clients: args.max_clients,
             bytes_per_second: args.client_rate.map(Into::into),
