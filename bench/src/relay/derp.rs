@@ -11,13 +11,13 @@ use jiff::Timestamp;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::{TcpSocket, TcpStream};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use ztna_derp::frame::{Decoder, Frame, HEADER_LEN};
 use ztna_derp::handshake::{ClientInfo, freshness_in, open_server_info, seal_client_info};
 use ztna_proto::ticket::{TICKET_LIFETIME, TicketClaims, TicketSigner};
 use ztna_proto::{MachineId, OrgId, WgPrivateKey, WgPublicKey};
+use ztna_tls::{KeyExchange, ServerIdentity, client_config};
 
 use super::packet::{Flow, PACKET, stamp, template};
 
@@ -79,7 +79,8 @@ impl Target {
         let name = ServerName::try_from("localhost")?;
         Ok(TlsConnector::from(Arc::clone(&self.tls))
             .connect(name, tcp)
-            .await?)
+            .await?
+            .into())
     }
 
     /// A client with a ticket.
@@ -158,14 +159,7 @@ impl Client {
     /// The two halves, the first of which sends to `to`.
     pub fn split(self, to: WgPublicKey, burst: usize) -> (Sender, Receiver) {
         let (read, write) = tokio::io::split(self.stream);
-        (
-            Sender::new(write, to, burst),
-            Receiver {
-                read,
-                buf: vec![0; READ],
-                len: 0,
-            },
-        )
+        (Sender::new(write, to, burst), Receiver::new(read))
     }
 
     /// Sends bytes, whether they are frames or not.
@@ -189,6 +183,38 @@ impl Client {
             }
         }
     }
+}
+
+/// A sender and a receiver with TLS between them and no relay: the way that a relay adds to.
+pub async fn without_relay(burst: usize) -> Result<(Sender, Receiver)> {
+    let dir = tempfile::tempdir()?;
+    let identity = ServerIdentity::load_or_create(dir.path(), &["localhost".to_owned()])?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    let server = async {
+        let (tcp, _) = listener.accept().await?;
+        tcp.set_nodelay(true)?;
+        anyhow::Ok(
+            TlsAcceptor::from(identity.server_config()?)
+                .accept(tcp)
+                .await?,
+        )
+    };
+    let client = async {
+        let tcp = TcpStream::connect(address).await?;
+        tcp.set_nodelay(true)?;
+        let tls = client_config(&identity.certificate_pin(), KeyExchange::PreferPostQuantum)?;
+        let name = ServerName::try_from("localhost")?;
+        anyhow::Ok(TlsConnector::from(tls).connect(name, tcp).await?)
+    };
+    let (server, client) = tokio::try_join!(server, client)?;
+    let (_, write) = tokio::io::split(Stream::from(client));
+    let (read, _) = tokio::io::split(Stream::from(server));
+    let mut sender = Sender::new(write, WgPublicKey([0; 32]), burst);
+    for frame in sender.frames.chunks_exact_mut(FRAME) {
+        frame[0] = RECV_PACKET;
+    }
+    Ok((sender, Receiver::new(read)))
 }
 
 /// Type of the frame that carries a packet to its receiver.
@@ -248,6 +274,14 @@ pub struct Receiver {
 }
 
 impl Receiver {
+    fn new(read: ReadHalf<Stream>) -> Self {
+        Self {
+            read,
+            buf: vec![0; READ],
+            len: 0,
+        }
+    }
+
     /// Waits for packets and notes them.
     pub async fn receive(&mut self, flow: &Flow) -> Result<()> {
         let count = read(&mut self.read, &mut self.buf[self.len..]).await?;

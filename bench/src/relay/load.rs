@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tokio::task::JoinSet;
 
+use super::derp;
 use super::packet::{Clock, Flow, PACKET};
 use super::target::{Receiver, Running, Sender, pair};
 use crate::process::Meter;
@@ -61,9 +62,8 @@ pub async fn flood(relay: &Running, shape: Shape, length: Duration) -> Result<Se
     load.measure(relay, length).await
 }
 
-/// Sends `rate` packets a second over one pair; the second result is the 99th percentile of their
-/// one-way times in microseconds.
-pub async fn paced(relay: &Running, rate: f64, length: Duration) -> Result<(Seen, f64)> {
+/// Sends `rate` packets a second over one pair; their one-way times in microseconds, in order.
+pub async fn paced(relay: &Running, rate: f64, length: Duration) -> Result<(Seen, Vec<f64>)> {
     let shape = Shape {
         pairs: 1,
         both_ways: false,
@@ -71,17 +71,26 @@ pub async fn paced(relay: &Running, rate: f64, length: Duration) -> Result<(Seen
     };
     let mut load = Load::new(relay, shape, Some(rate)).await?;
     let seen = load.measure(relay, length).await?;
-    let mut times: Vec<u64> = load
-        .flows
-        .iter()
-        .flat_map(|flow| flow.take_times())
-        .collect();
-    if times.is_empty() {
-        bail!("no packet arrived");
-    }
-    let at = times.len() * 99 / 100;
-    let (_, p99, _) = times.select_nth_unstable(at);
-    Ok((seen, *p99 as f64 / 1e3))
+    Ok((seen, load.times()?))
+}
+
+/// The same without a relay.
+pub async fn paced_without_relay(rate: f64, length: Duration) -> Result<Vec<f64>> {
+    let (sender, receiver) = derp::without_relay(BURST).await?;
+    let mut load = Load::empty();
+    let flow = Flow::new(u64::MAX, Clock::start(), true);
+    let (sender, receiver) = (Sender::Derp(sender), Receiver::Derp(receiver));
+    load.direct(sender, receiver, flow, Some(rate));
+    load.last(WARM_UP).await?;
+    load.forget_times();
+    load.last(length).await?;
+    load.times()
+}
+
+/// A percentile of times in order.
+pub fn percentile(times: &[f64], percent: usize) -> f64 {
+    let at = times.len() * percent / 100;
+    times.get(at).copied().unwrap_or(f64::NAN)
 }
 
 struct Load {
@@ -92,6 +101,35 @@ struct Load {
 }
 
 impl Load {
+    fn empty() -> Self {
+        Self {
+            flows: Vec::new(),
+            tasks: JoinSet::new(),
+            _idle: Vec::new(),
+        }
+    }
+
+    fn forget_times(&self) {
+        for flow in &self.flows {
+            flow.take_times();
+        }
+    }
+
+    /// One-way times in microseconds, in order.
+    fn times(&self) -> Result<Vec<f64>> {
+        let mut times: Vec<f64> = self
+            .flows
+            .iter()
+            .flat_map(|flow| flow.take_times())
+            .map(|nanos| nanos as f64 / 1e3)
+            .collect();
+        if times.is_empty() {
+            bail!("no packet arrived");
+        }
+        times.sort_by(f64::total_cmp);
+        Ok(times)
+    }
+
     async fn new(relay: &Running, shape: Shape, rate: Option<f64>) -> Result<Self> {
         let clock = Clock::start();
         let mut pairs = Vec::new();
@@ -99,11 +137,7 @@ impl Load {
             let (one, other) = (relay.join().await?, relay.join().await?);
             pairs.push(pair(one, other, BURST)?);
         }
-        let mut load = Self {
-            flows: Vec::new(),
-            tasks: JoinSet::new(),
-            _idle: Vec::new(),
-        };
+        let mut load = Self::empty();
         for [(send_a, receive_a), (send_b, receive_b)] in pairs {
             load.direct(
                 send_a,
@@ -162,9 +196,7 @@ impl Load {
 
     async fn measure(&mut self, relay: &Running, length: Duration) -> Result<Seen> {
         self.last(WARM_UP).await?;
-        for flow in &self.flows {
-            flow.take_times();
-        }
+        self.forget_times();
         let count =
             |load: &Self, of: fn(&Flow) -> u64| load.flows.iter().map(|flow| of(flow)).sum::<u64>();
         let meter = Meter::start(&relay.server)?;

@@ -15,7 +15,7 @@ use load::Shape;
 use target::Relay;
 
 use crate::Runs;
-use crate::record::{Bar, Better, Record, Run, Sample};
+use crate::record::{Bar, Better, Record, Run, Sample, median};
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -36,6 +36,9 @@ pub struct Options {
     /// Our relay
     #[arg(long, default_value = "target/release/ztna-derp", value_name = "FILE")]
     pub ztna_derp: PathBuf,
+    /// Tailscale's derper, where there is one: measured as a further peer
+    #[arg(long, env = "DERPER", value_name = "FILE")]
+    pub derper: Option<PathBuf>,
     /// Only these figures
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<Figure>,
@@ -60,14 +63,13 @@ const PAIRS: Shape = Shape {
 
 /// Runs the figures.
 pub async fn run(options: &Options, runs: Runs) -> Result<Vec<Record>> {
-    let bench = Bench {
-        relays: vec![
-            Relay::Ztna(options.ztna_derp.clone()),
-            Relay::Iroh { joined: false },
-            Relay::Iroh { joined: true },
-        ],
-        runs,
-    };
+    let mut relays = vec![
+        Relay::Ztna(options.ztna_derp.clone()),
+        Relay::Iroh { joined: false },
+        Relay::Iroh { joined: true },
+    ];
+    relays.extend(options.derper.clone().map(Relay::Derper));
+    let bench = Bench { relays, runs };
     let wanted = |figure| options.only.is_empty() || options.only.contains(&figure);
     let mut records = Vec::new();
     let latency = wanted(Figure::Latency);
@@ -94,7 +96,7 @@ struct Bench {
 
 /// The peers that ours is measured against: single packets on both sides. Joined datagrams are
 /// shown beside them.
-const PEERS: &[&str] = &["iroh-relay"];
+const PEERS: &[&str] = &["iroh-relay", "derper"];
 
 impl Bench {
     /// Runs `one` for every relay, `runs` times in turn, so that whatever else this machine does
@@ -146,7 +148,7 @@ impl Bench {
             .await?;
         let slowest = runs
             .iter()
-            .map(|runs| crate::record::median(&runs.iter().map(|run| run.1).collect::<Vec<_>>()))
+            .map(|runs| median(&runs.iter().map(|run| run.1).collect::<Vec<_>>()))
             .fold(f64::INFINITY, f64::min);
         let runs: Vec<Vec<Run>> = runs
             .into_iter()
@@ -193,19 +195,32 @@ impl Bench {
     }
 
     async fn latency(&self, rate: f64) -> Result<Record> {
+        let mut direct = Vec::new();
+        for round in 1..=self.runs.count {
+            eprintln!("▶ latency: no relay, run {round} of {}", self.runs.count);
+            let times = load::paced_without_relay(rate, self.runs.length).await?;
+            direct.push(load::percentile(&times, 50));
+        }
+        let direct = median(&direct);
+        eprintln!("  median {direct:.1} µs");
         let runs = self
             .in_turn("latency", async |relay| {
                 let running = relay.start(self.runs.cpus)?;
-                let (seen, p99) = load::paced(&running, rate, self.runs.length).await?;
-                let run = seen.worth(p99);
-                eprintln!("  p99 {p99:.1} µs, server {:.0} %", run.server_cpu * 100.0);
+                let (seen, times) = load::paced(&running, rate, self.runs.length).await?;
+                let run = seen.worth(load::percentile(&times, 99) - direct);
+                eprintln!(
+                    "  p99 {:.1} µs added, median {:.1} µs, server {:.0} %",
+                    run.value,
+                    load::percentile(&times, 50) - direct,
+                    run.server_cpu * 100.0
+                );
                 Ok(run)
             })
             .await?;
         let mut record = Record::compare(
             (
                 "relay-latency",
-                "99th percentile of the way through the relay, at one rate for all",
+                "99th percentile of the time that the relay adds to the way of a packet, at one rate for all",
                 "µs",
             ),
             (Better::Less, Bar::Ratio(0.5)),
@@ -215,6 +230,9 @@ impl Bench {
         record
             .notes
             .push(format!("{rate:.0} packets/s, half of what the slowest can"));
+        record.notes.push(format!(
+            "{direct:.1} µs, the median without a relay over the same TLS, are taken off"
+        ));
         Ok(record)
     }
 

@@ -1,7 +1,7 @@
 //! The relays under test, each started as it is meant to be run, and their clients.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -9,8 +9,9 @@ use std::sync::atomic::AtomicU32;
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 use ztna_proto::OrgId;
+use ztna_proto::relay::CertificatePin;
 use ztna_proto::ticket::TicketSigner;
-use ztna_tls::{KeyExchange, client_config, parse_pin};
+use ztna_tls::{KeyExchange, client_config, parse_pin, pin_of};
 
 use super::packet::Flow;
 use super::{derp, iroh};
@@ -24,6 +25,8 @@ const JOINED: usize = 10;
 pub enum Relay {
     /// Ours: the program.
     Ztna(PathBuf),
+    /// Tailscale's, built by whoever runs this: a program of Go.
+    Derper(PathBuf),
     /// `iroh-relay` from Cargo's registry. `joined`: its clients put several datagrams into one
     /// frame, which its protocol allows when they are at hand at once.
     Iroh { joined: bool },
@@ -45,6 +48,7 @@ impl Relay {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Ztna(_) => "ztna-derp",
+            Self::Derper(_) => "derper",
             Self::Iroh { joined: false } => "iroh-relay",
             Self::Iroh { joined: true } => "iroh-relay, 10 datagrams a frame",
         }
@@ -74,6 +78,20 @@ impl Relay {
                 };
                 (server, Target::Derp(Arc::new(target)))
             }
+            Self::Derper(program) => {
+                let (command, address, pin) = derper(program, dir.path())?;
+                let mut server = Server::start(self.name(), command, cpus)?;
+                server.wait_ready(|| TcpStream::connect(address).ok())?;
+                let target = derp::Target {
+                    address,
+                    tls: client_config(&pin, KeyExchange::PreferPostQuantum)?,
+                    // It asks for no ticket, and looks at none.
+                    signer: TicketSigner::from_seed(&rand::random()),
+                    org: OrgId::generate(),
+                    joined: AtomicU32::new(0),
+                };
+                (server, Target::Derp(Arc::new(target)))
+            }
             Self::Iroh { joined } => {
                 let ready = dir.path().join("ready.json");
                 let mut command = Command::new(std::env::current_exe()?);
@@ -90,6 +108,33 @@ impl Relay {
             _dir: dir,
         })
     }
+}
+
+/// derper with a certificate of ours, open to all; where it will listen, and the certificate's pin.
+fn derper(program: &Path, dir: &Path) -> Result<(Command, SocketAddr, CertificatePin)> {
+    let identity = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+    std::fs::write(dir.join("localhost.crt"), identity.cert.pem())?;
+    std::fs::write(
+        dir.join("localhost.key"),
+        identity.signing_key.serialize_pem(),
+    )?;
+    // Free a moment ago.
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let mut command = Command::new(program);
+    command
+        .args([
+            "-a",
+            &address.to_string(),
+            "-http-port",
+            "-1",
+            "-stun=false",
+        ])
+        .args(["-hostname", "localhost", "-certmode", "manual", "-certdir"])
+        .arg(dir)
+        .arg("-c")
+        .arg(dir.join("derper.key"))
+        .arg("-verify-clients=false");
+    Ok((command, address, pin_of(identity.cert.der())))
 }
 
 impl Running {
