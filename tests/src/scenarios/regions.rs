@@ -36,7 +36,7 @@ const SEA: Duration = Duration::from_millis(40);
 /// Round trip between two of the machines and what they reach first.
 const LAST_MILE: Duration = Duration::from_millis(10);
 /// Traffic of a relayed pair has to flow again so soon after its region died.
-pub const FAILOVER_BOUND: Duration = Duration::from_secs(30);
+pub const FAILOVER_BOUND: Duration = Duration::from_secs(10);
 /// Longest wait for it, so that the record has a figure beyond the bound as well.
 const FAILOVER_LIMIT: Duration = Duration::from_secs(60);
 /// How long a stream runs before and after what happens.
