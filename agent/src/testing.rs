@@ -93,6 +93,8 @@ pub struct State {
     /// Answered to whoever asks for that hash, whatever its own hash is.
     pub kem_keys: BTreeMap<String, KemPublicKey>,
     pub heartbeats: usize,
+    /// The relay ticket that heartbeats are answered with, if not one that no relay takes.
+    pub relay_ticket: Option<String>,
     /// The machine that registrations are answered with.
     pub machine: Option<Registered>,
 }
@@ -197,10 +199,12 @@ impl Script {
                 }
             }
             (&Method::POST, "/api/machine-heartbeat") => {
-                self.state.lock().unwrap().heartbeats += 1;
+                let mut state = self.state.lock().unwrap();
+                state.heartbeats += 1;
+                let ticket = state.relay_ticket.clone();
                 answer(HeartbeatAnswer {
                     server_time: jiff::Timestamp::now(),
-                    relay_ticket: "ticket".to_owned(),
+                    relay_ticket: ticket.unwrap_or_else(|| "ticket".to_owned()),
                 })
             }
             (&Method::GET, "/api/machine-stream") => self.stream(request),
@@ -285,6 +289,7 @@ fn refuse(error: ErrorBody) -> Response<Full<Bytes>> {
 pub struct Org {
     pub this: SelfRecord,
     pub peers: Vec<PeerRecord>,
+    pub relays: RelayMap,
 }
 
 impl Org {
@@ -303,6 +308,7 @@ impl Org {
         Self {
             this,
             peers: Vec::new(),
+            relays: RelayMap::default(),
         }
     }
 
@@ -347,7 +353,7 @@ impl Org {
             Record::this(&self.this).unwrap(),
             peers.collect(),
             Record::filter(&PacketFilter::default()).unwrap(),
-            Record::relays(&RelayMap::default()).unwrap(),
+            Record::relays(&self.relays).unwrap(),
         )
     }
 

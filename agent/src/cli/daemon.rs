@@ -40,6 +40,9 @@ pub struct DaemonFlags {
     /// UDP port of the tunnel; 0: any
     #[arg(long, env = "ZTNA_PORT", default_value_t = 41641)]
     pub port: u16,
+    /// Ask the router for no port of its own (PCP, NAT-PMP, UPnP)
+    #[arg(long, env = "ZTNA_NO_PORT_MAPPING", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_port_mapping: bool,
     /// Length of a preshared key's epoch
     #[arg(long, env = "ZTNA_PSK_INTERVAL", value_name = "SECONDS", hide = true, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub psk_interval: Option<u64>,
@@ -53,6 +56,7 @@ impl DaemonFlags {
             socket: socket.to_owned(),
             tun: self.tun.clone(),
             port: self.port,
+            port_mapping: !self.no_port_mapping,
             psk_interval: self.psk_interval.map(Duration::from_secs),
         }
     }
@@ -67,6 +71,9 @@ impl DaemonFlags {
             "--port".into(),
             self.port.to_string().into(),
         ];
+        if self.no_port_mapping {
+            args.push("--no-port-mapping".into());
+        }
         if let Some(seconds) = self.psk_interval {
             args.extend(["--psk-interval".into(), seconds.to_string().into()]);
         }

@@ -40,9 +40,9 @@ Example output:
   captive portal  none
   relay TLS       X25519MLKEM768
 
-      REGION  NAME       LATENCY  IPV4     IPV6  HTTPS
-   *  ams     Amsterdam  9.10 ms  9.10 ms  -     -
-      blr     Bengaluru  141 ms   141 ms   -     -
+     REGION  NAME       LATENCY  IPV4     IPV6  HTTPS
+  *  ams     Amsterdam  9.10 ms  9.10 ms  -     9.52 ms
+     blr     Bengaluru  141 ms   141 ms   -     -
 
 The region marked with * is the one whose relay this machine calls home. HTTPS is measured where UDP
 does not pass, and for the nearest region.";

@@ -50,6 +50,8 @@ pub struct Options {
     pub tun: String,
     /// UDP port; 0: any.
     pub port: u16,
+    /// Whether to ask the router for a port of its own.
+    pub port_mapping: bool,
     /// Epoch length of preshared keys, if not the handshake's own.
     pub psk_interval: Option<Duration>,
 }

@@ -121,6 +121,7 @@ impl Session {
             kem: keys.kem.clone(),
             tun,
             port: options.port,
+            port_mapping: options.port_mapping,
             psk_interval: options.psk_interval,
             network,
             netmap: Arc::clone(&netmap),

@@ -8,13 +8,14 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use ztna_handshake::KemPrivateKey;
 use ztna_local::{
-    Answer, Client, ClientError, DaemonState, FailureKind, PingOptions, Request, Secret, Status,
-    Step, StepState, UpOptions,
+    Answer, Client, ClientError, DaemonState, FailureKind, NatKind, NetcheckOptions,
+    NetcheckReport, PingOptions, Request, Secret, Status, Step, StepState, StunStatus, UpOptions,
 };
 use ztna_proto::netmap::{ClientMessage, ServerMessage};
-use ztna_proto::{ErrorBody, ErrorCode, KemKeyHash};
+use ztna_proto::{ErrorBody, ErrorCode, KemKeyHash, RegionId};
 
 use super::{Daemon, Options};
+use crate::testing::relay::{Realm, TestRelay, TestStun, region};
 use crate::testing::{ControlPlane, Org, in_new_namespace};
 
 /// Longer than anything here takes; only a failing test waits for it.
@@ -41,6 +42,7 @@ impl Machine {
             socket: self.socket(),
             tun: "zt0".to_owned(),
             port: 0,
+            port_mapping: true,
             psk_interval: None,
         };
         let daemon = Daemon::start(options).await.unwrap();
@@ -271,6 +273,7 @@ fn a_map_that_does_not_fit_is_asked_for_anew() {
         machine.up(join(&server)).await.unwrap();
 
         let bigger = Org {
+            relays: org.relays.clone(),
             this: org.this.clone(),
             peers: org.peers.clone(),
         }
@@ -440,5 +443,85 @@ fn pings_need_a_tunnel_and_a_peer() {
             ("b", 1, None)
         );
         assert!(matches!(answers.next().await.unwrap(), Answer::Done));
+    });
+}
+
+async fn netcheck(machine: &Machine, last: bool) -> Result<NetcheckReport, ClientError> {
+    let options = NetcheckOptions { last };
+    match machine.ask(Request::Netcheck(options)).await? {
+        Answer::Netcheck(report) => Ok(*report),
+        other => panic!("no report: {other:?}"),
+    }
+}
+
+#[test]
+fn a_network_check_needs_the_tunnel_and_says_so() {
+    in_new_namespace(|| async {
+        let server = server_of(&Org::new()).await;
+        let machine = Machine::start().await;
+        let Err(ClientError::Failed(failure)) = netcheck(&machine, false).await else {
+            panic!("checked without a tunnel");
+        };
+        assert_eq!(failure.kind, FailureKind::NotRunning);
+        assert!(failure.message.contains("sudo ztna up"), "{failure}");
+        machine.up(join(&server)).await.unwrap();
+        let report = netcheck(&machine, false).await.unwrap();
+        assert_eq!(report.stun_status, StunStatus::NoService);
+        assert!(report.regions.is_empty() && !report.udp);
+    });
+}
+
+#[test]
+fn home_is_the_nearest_region_and_the_next_one_when_its_relay_dies() {
+    in_new_namespace(|| async {
+        let realm = Realm::new();
+        let (near, far) = (Duration::from_millis(1), Duration::from_millis(50));
+        let stuns = [TestStun::start(far).await, TestStun::start(near).await];
+        let relays = [
+            TestRelay::start(&realm, 1).await,
+            TestRelay::start(&realm, 2).await,
+        ];
+        let mut org = Org::new();
+        let regions = (1..).zip(relays.iter().zip(&stuns));
+        org.relays.regions = regions
+            .map(|(id, (relay, stun))| region(id, vec![relay.node.clone(), stun.node()]))
+            .collect();
+        let mut server = server_of(&org).await;
+        let machine = Machine::start().await;
+        machine.up(join(&server)).await.unwrap();
+        let key = server.state().registrations[0].1.wg_key;
+        let ticket = realm.ticket(key, &[1, 2]);
+        server.state().relay_ticket = Some(ticket.clone());
+        server.say(&ServerMessage::RelayTicket(ticket));
+
+        let near = Some(RegionId(2));
+        let status = machine
+            .wait_for("a connection to the nearest region", |status| {
+                status.relay.connected && status.relay.home_region == near
+            })
+            .await;
+        assert!(status.relay.home_latency_ms.is_some_and(|ms| ms >= 2.0));
+        let report = netcheck(&machine, false).await.unwrap();
+        assert_eq!(report.nearest_derp.as_deref(), Some("r2"));
+        assert_eq!(report.nat, NatKind::None, "{report:?}");
+        assert_eq!(report.relay_tls_group.as_deref(), Some("X25519MLKEM768"));
+        assert!(report.regions[0].preferred && report.regions[1].latency_ms >= Some(100.0));
+        assert_eq!(
+            netcheck(&machine, true).await.unwrap().regions,
+            report.regions
+        );
+
+        while server.heard.try_recv().is_ok() {}
+        relays[1].kill();
+        let moved = |message: &ClientMessage| {
+            matches!(message, ClientMessage::Report(report)
+                if report.home_region == Some(RegionId(1)))
+        };
+        timeout(PATIENCE, server.hear(moved)).await.unwrap();
+        machine
+            .wait_for("a connection to the other region", |status| {
+                status.relay.connected && status.relay.home_region == Some(RegionId(1))
+            })
+            .await;
     });
 }

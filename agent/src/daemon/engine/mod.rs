@@ -49,6 +49,8 @@ pub struct EngineConfig {
     /// UDP port to listen at; 0: any. A port in use is no error: another is taken, with a warning
     /// in [`EngineStatus::warnings`].
     pub port: u16,
+    /// Whether to ask the router for a port of its own.
+    pub port_mapping: bool,
     /// Epoch length of preshared keys. `None`: the handshake's own.
     pub psk_interval: Option<Duration>,
     /// This machine's addresses, and when they change.

@@ -87,6 +87,9 @@ async fn distances_are_measured_and_the_nearest_region_comes_first() {
 
     // The near one falls silent.
     near.delay.send_replace(None);
+    let again = machine.report().await;
+    assert_eq!(again, report, "who asks in haste is told the same");
+    tokio::time::sleep(NEW).await;
     let report = machine.report().await;
     assert_eq!(report.regions[&TWO].v4, None);
     assert_eq!(report.preferred, Some(ONE));
@@ -138,11 +141,24 @@ async fn names_are_looked_up_and_those_that_do_not_exist_hold_nothing_up() {
 #[tokio::test]
 async fn people_who_wait_are_bounded() {
     let mut machine = Machine::new().await;
+    let service = TestStun::start(ms(0)).await;
+    let map = RelayMap {
+        regions: [region(1, vec![service.node()])].into(),
+    };
+    machine.check.set_map(&map, Instant::now());
     let mut waiting = Vec::new();
     for _ in 0..2 * MAX_WAITING {
         let (answer, report) = oneshot::channel();
         machine.check.request(answer, Instant::now());
         waiting.push(report);
     }
-    assert!(machine.check.waiting.len() <= MAX_WAITING);
+    assert_eq!(machine.check.waiting.len(), MAX_WAITING);
+    waiting.clear();
+    let (answer, _report) = oneshot::channel();
+    machine.check.request(answer, Instant::now());
+    assert_eq!(
+        machine.check.waiting.len(),
+        1,
+        "those who have gone make room"
+    );
 }

@@ -13,6 +13,7 @@ use ztna_handshake::{Handshakes, Identity};
 use ztna_mesh::demux::{Kind, classify};
 use ztna_mesh::wireguard::Gotatun;
 use ztna_mesh::{Event, Mesh, MeshConfig, Output};
+use ztna_netcheck::PortMapping;
 use ztna_netmap::Update;
 use ztna_proto::netmap::VolatileReport;
 use ztna_proto::{DiscoPrivateKey, MachineId, RegionId};
@@ -73,6 +74,7 @@ pub struct Engine {
 struct Shared {
     netmap: std::sync::Arc<std::sync::RwLock<ztna_netmap::Netmap>>,
     port: u16,
+    port_mapping: bool,
 }
 
 /// The sources of events, apart from the state that they act on.
@@ -135,6 +137,7 @@ impl Engine {
             config: Shared {
                 netmap: config.netmap,
                 port: udp.port()?,
+                port_mapping: config.port_mapping,
             },
             check: Check::new(),
             tun: writer,
@@ -168,7 +171,7 @@ impl Engine {
     ) {
         self.apply(&Update::Full, now());
         self.set_addresses(&inputs.network);
-        let mut mapper = PortMapper::start(inputs.network.gateway(), self.config.port);
+        let mut mapper = self.map_port(&inputs.network);
         let mut received: Vec<(SocketAddr, BytesMut)> = Vec::new();
         loop {
             self.flush(&inputs.udp).await;
@@ -232,8 +235,9 @@ impl Engine {
                     self.relays.network_changed();
                     self.mesh.network_changed(now());
                     // The one before gives its port back by itself.
-                    mapper = PortMapper::start(inputs.network.gateway(), self.config.port);
+                    mapper = self.map_port(&inputs.network);
                     self.endpoints.set_mapped(None);
+                    self.check.set_port_mapping(PortMapping::default());
                 }
                 () = self.check.found() => self.refresh_at = Instant::now(),
                 found = mapper.changed() => {
@@ -378,6 +382,11 @@ impl Engine {
         self.check.network_changed(self.refresh_at);
     }
 
+    fn map_port(&self, network: &NetworkMonitor) -> PortMapper {
+        let gateway = network.gateway().filter(|_| self.config.port_mapping);
+        PortMapper::start(gateway, self.config.port)
+    }
+
     /// Tells the control plane and the mesh where this machine is, if that changed.
     fn refresh(&mut self) {
         let at = Instant::now();
@@ -412,8 +421,10 @@ impl Engine {
         let fit = self.relays.home_candidates(at);
         let heard = self.relays.home_state().heard;
         // Between two measurements only a home that fails is left: what is half measured misleads.
-        if self.check.take_measured() || self.home.is_none() || self.ranked.is_empty() {
+        if self.check.take_measured() || self.home.is_none() {
             self.ranked = self.check.rank(self.home, heard, &fit, at);
+        } else if fit.iter().any(|region| !self.ranked.contains(region)) {
+            self.ranked = self.check.rank(self.home, Some(at), &fit, at);
         }
         let ranked: Vec<RegionId> = self
             .ranked

@@ -44,6 +44,8 @@ pub struct ConnectionState {
     /// Since when there is none though it is tried. `None`: it stands, or there is no ticket to try
     /// with.
     pub down_since: Option<Instant>,
+    /// All of the region's relays were tried since, in vain.
+    pub exhausted: bool,
     /// It stands, and the relay may be gone.
     pub doubted: bool,
     /// When the relay was heard last.
@@ -102,6 +104,13 @@ enum End {
     Restarts(Duration),
 }
 
+/// Why none was made.
+enum NoConnection {
+    /// Every relay of the region was tried; what became of the last.
+    Tried(String),
+    NetworkChanged,
+}
+
 impl Runner {
     pub async fn run(mut self) {
         let mut pause = FIRST_PAUSE;
@@ -127,7 +136,11 @@ impl Runner {
                         }
                     }
                 }
-                Err(why) => why,
+                Err(NoConnection::NetworkChanged) => "the network changed".to_owned(),
+                Err(NoConnection::Tried(why)) => {
+                    self.shared.change(|state| state.exhausted = true);
+                    why
+                }
             };
             tracing::info!(region = %self.region.code, why = failure, "relay not connected");
             self.is_down(Some(failure));
@@ -159,7 +172,7 @@ impl Runner {
     }
 
     /// Tries the region's relays, each once, beginning after the one that failed last.
-    async fn connect(&mut self) -> Result<(Sender, Receiver), String> {
+    async fn connect(&mut self) -> Result<(Sender, Receiver), NoConnection> {
         let ticket = loop {
             let ticket = self.ticket.borrow_and_update().clone();
             if let Some(ticket) = ticket {
@@ -167,7 +180,7 @@ impl Runner {
             }
             let mut fresh = self.ticket.clone();
             if fresh.changed().await.is_err() {
-                return Err("no relay ticket".to_owned());
+                return Err(NoConnection::Tried("no relay ticket".to_owned()));
             }
         };
         self.shared.change(|state| {
@@ -188,7 +201,7 @@ impl Runner {
                     result = &mut connecting => break result,
                     Some((to, packet)) = self.inbox.recv() => self.keep(to, packet),
                     () = self.shared.network_changed.notified() => {
-                        return Err("the network changed".to_owned());
+                        return Err(NoConnection::NetworkChanged);
                     }
                 }
             };
@@ -204,7 +217,7 @@ impl Runner {
                 }
             }
         }
-        Err(failure)
+        Err(NoConnection::Tried(failure))
     }
 
     fn next_node(&mut self) {
@@ -365,6 +378,7 @@ impl Runner {
                 connected: true,
                 error: None,
                 down_since: None,
+                exhausted: false,
                 doubted: false,
                 heard: Some(Instant::now()),
             };

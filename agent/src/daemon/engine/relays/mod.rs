@@ -23,7 +23,7 @@ use self::link::{Runner, Shared};
 /// Packets on their way from the engine to one region's connection.
 const OUTBOX: usize = 512;
 /// A home region that is lost may find another of its relays in this time; then another region that
-/// is connected becomes home.
+/// is connected becomes home. If all of its relays refuse, there is nothing to wait for.
 const HOME_PATIENCE: Duration = Duration::from_millis(600);
 /// The same for its first connection, before any attempt has failed.
 const FIRST_PATIENCE: Duration = Duration::from_millis(1500);
@@ -315,6 +315,7 @@ impl Relays {
 /// tried yet.
 fn out_of_time(state: &ConnectionState) -> Option<Instant> {
     let patience = match state.error {
+        _ if state.exhausted => Duration::ZERO,
         Some(_) => HOME_PATIENCE,
         None => FIRST_PATIENCE,
     };
