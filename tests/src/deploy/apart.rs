@@ -69,9 +69,7 @@ impl<'a> Apart<'a> {
             .map(|site| Relay::start(lab, site, &api.0.ticket_key))
             .collect::<Result<Vec<_>>>()?;
         mesh(lab, &mut relays)?;
-        let path = lab.state.path().join("relays.json");
-        std::fs::write(&path, serde_json::to_vec_pretty(&map_of(&relays))?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        write_map(lab, &relays)?;
         let (file, api) = start_api(lab, &control, &database)?;
         Ok(Self {
             lab,
@@ -89,6 +87,14 @@ impl<'a> Apart<'a> {
     /// The server's pin is malformed.
     pub fn api(&self) -> Result<Api> {
         Api::new(&self.server, Some(&self.control.netns))
+    }
+
+    /// Writes the relay map as its relays are now, for the next start of the control plane.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_relay_map(&self) -> Result<()> {
+        write_map(self.lab, &self.relays)
     }
 
     /// Kills the control plane (SIGKILL).
@@ -141,6 +147,12 @@ fn start_api(lab: &Lab, host: &Host, database: &Database) -> Result<(ApiFile, Pr
     let mut program = Program::start("ztna-api", command, &lab.log("api"))?;
     let ready = wait_ready(&data.join("api.json"), &mut program)?;
     Ok((ready.rest, program))
+}
+
+fn write_map(lab: &Lab, relays: &[Relay<'_>]) -> Result<()> {
+    let path = lab.state.path().join("relays.json");
+    std::fs::write(&path, serde_json::to_vec_pretty(&map_of(relays))?)
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Makes the relays of a region one mesh, where there are several.

@@ -40,6 +40,8 @@ pub struct Relay<'a> {
     stun: Program,
     /// What the relay map says of it.
     pub node: RelayNode,
+    /// UDP port of its QUIC transport, which the map keeps to itself until a lab says otherwise.
+    pub quic_port: Option<u16>,
 }
 
 /// `derp.json`
@@ -47,6 +49,8 @@ pub struct Relay<'a> {
 struct RelayFile {
     port: u16,
     pin: String,
+    #[serde(default)]
+    quic_port: Option<u16>,
 }
 
 impl<'a> Relay<'a> {
@@ -55,7 +59,7 @@ impl<'a> Relay<'a> {
     /// # Errors
     /// One ends, or is not ready in time.
     pub fn start(lab: &'a Lab, site: &Site, ticket_key: &str) -> Result<Self> {
-        let (program, node) = start_relay(lab, site, ticket_key, &[])?;
+        let (program, ready) = start_relay(lab, site, ticket_key, &[])?;
         let host = &site.host;
         let mut command = host.netns.command(&lab.program("ztna-stun")?);
         set_environment(&mut command);
@@ -68,7 +72,17 @@ impl<'a> Relay<'a> {
             mesh: Vec::new(),
             program: Some(program),
             stun: Program::start("ztna-stun", command, &log)?,
-            node,
+            node: RelayNode {
+                name: host.name.clone(),
+                host: host.address.to_string(),
+                addresses: Vec::new(),
+                derp_port: Some(ready.port),
+                stun_port: Some(STUN_PORT),
+                quic_port: None,
+                http_port: None,
+                certificate: parse_pin(&ready.pin)?,
+            },
+            quic_port: ready.quic_port,
         })
     }
 
@@ -130,7 +144,7 @@ fn start_relay(
     site: &Site,
     ticket_key: &str,
     mesh: &[String],
-) -> Result<(Program, RelayNode)> {
+) -> Result<(Program, RelayFile)> {
     let (host, name) = (&site.host, &site.host.name);
     let data = lab.state_dir(name)?;
     let mut command = host.netns.command(&lab.program("ztna-derp")?);
@@ -144,18 +158,8 @@ fn start_relay(
         .args(["--ticket-key", ticket_key])
         .args(mesh);
     let mut program = Program::start("ztna-derp", command, &lab.log(name))?;
-    let ready = wait_ready::<RelayFile>(&data.join("derp.json"), &mut program)?.rest;
-    let node = RelayNode {
-        name: name.clone(),
-        host: host.address.to_string(),
-        addresses: Vec::new(),
-        derp_port: Some(ready.port),
-        stun_port: Some(STUN_PORT),
-        quic_port: None,
-        http_port: None,
-        certificate: parse_pin(&ready.pin)?,
-    };
-    Ok((program, node))
+    let ready = wait_ready(&data.join("derp.json"), &mut program)?;
+    Ok((program, ready.rest))
 }
 
 /// The relay map of some relays.

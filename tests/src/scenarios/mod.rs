@@ -11,6 +11,7 @@ mod nats;
 mod pair;
 mod policy;
 mod psk;
+mod quic;
 mod regions;
 mod relay_to_direct;
 mod restarts;
@@ -51,6 +52,7 @@ pub const ALL: &[Scenario] = &[
     restarts::SCENARIO,
     regions::SCENARIO,
     mesh::SCENARIO,
+    quic::SCENARIO,
     psk::SCENARIO,
     strangers::SCENARIO,
     policy::SCENARIO,
