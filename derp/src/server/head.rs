@@ -14,7 +14,7 @@ pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the first bytes ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wants {
+pub enum Wants {
     /// More bytes are needed to tell.
     Unclear,
     /// The relay.
@@ -72,8 +72,9 @@ pub(super) fn forwarded_for(buf: &[u8]) -> Vec<&[u8]> {
         .collect()
 }
 
-/// Looks at the first bytes of a connection.
-fn classify(buf: &[u8]) -> Wants {
+/// Looks at the first bytes of a connection. Public for those who test it with bytes of their own.
+#[must_use]
+pub fn classify(buf: &[u8]) -> Wants {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HTTP_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let head = match request.parse(buf) {

@@ -35,6 +35,7 @@ use ztna_proto::WgPublicKey;
 use ztna_proto::revocation::{Revocation, WgKeyHash};
 
 pub use admission::{Admission, Admitted, Applicant, Clock, Refusal, TicketAdmission};
+pub use head::{Wants, classify};
 pub use limits::Limits;
 pub use listener::{ListenerLimits, Port, run};
 pub use mesh::{Mesh, MeshKey};
