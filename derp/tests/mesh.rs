@@ -14,14 +14,11 @@ use ztna_derp::client::Event;
 use ztna_derp::frame::GoneReason;
 use ztna_derp::server::{Limits, Mesh};
 use ztna_proto::{OrgId, RegionId, WgPublicKey};
-use ztna_tls::ServerIdentity;
 
 const SEED: [u8; 32] = [5; 32];
 
 async fn relay(key: &str, region: u32) -> Relay {
-    let dir = tempfile::tempdir().unwrap();
-    let names = ["127.0.0.1".to_owned()];
-    let identity = ServerIdentity::load_or_create(dir.path(), &names).unwrap();
+    let identity = common::self_signed();
     let tls = identity.server_config().unwrap();
     let mesh = Mesh {
         key: key.repeat(32).parse().unwrap(),

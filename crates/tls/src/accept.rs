@@ -146,7 +146,8 @@ pub async fn serve<H, F>(
         let (security, handler) = (security.clone(), handler.clone());
         let (shutdown, abort) = (shutdown.clone(), abort.clone());
         connections.spawn(async move {
-            let handshake = secure(&security, stream);
+            // What is over leaves no room behind: the task is as large as the larger of its parts.
+            let handshake = Box::pin(secure(&security, stream));
             let handshake = tokio::time::timeout(limits.handshake_timeout, handshake);
             let stream = tokio::select! {
                 stream = handshake => stream,
@@ -161,8 +162,9 @@ pub async fn serve<H, F>(
                     return;
                 }
             };
+            let served = Box::pin(handler(stream, peer));
             tokio::select! {
-                () = handler(stream, peer) => {}
+                () = served => {}
                 () = abort.cancelled() => {}
             }
         });

@@ -36,7 +36,8 @@ thread_local! {
 /// A TLS connection that was accepted.
 pub struct TlsStream {
     tcp: TcpStream,
-    session: Session,
+    /// Apart, so that a stream is cheap to hand on.
+    session: Box<Session>,
 }
 
 /// All but the socket.
@@ -174,7 +175,7 @@ impl TlsStream {
     ) -> io::Result<Self> {
         let mut stream = Self {
             tcp,
-            session: Session::new(config)?,
+            session: Box::new(Session::new(config)?),
         };
         let mut early = early;
         let used = stream.session.take_in(&mut early);
@@ -198,7 +199,7 @@ impl TlsStream {
 
     /// Reads once from the socket, and takes in what comes.
     fn poll_in(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let session = &mut self.session;
+        let session = &mut *self.session;
         SCRATCH.with_borrow_mut(|scratch| {
             let kept = session.partial.len();
             if kept > MAX_PARTIAL {
@@ -224,7 +225,7 @@ impl TlsStream {
 
     /// Writes what waits for the socket.
     fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Session { out, sent, .. } = &mut self.session;
+        let Session { out, sent, .. } = &mut *self.session;
         while *sent < out.len() {
             let count = ready!(Pin::new(&mut self.tcp).poll_write(cx, &out[*sent..]))?;
             if count == 0 {
@@ -240,7 +241,7 @@ impl TlsStream {
     /// Writes what reading gave rise to, as far as that goes without waiting: the task that reads
     /// must not take the place of the one that waits for room.
     fn try_out(&mut self) -> io::Result<()> {
-        let Session { out, sent, .. } = &mut self.session;
+        let Session { out, sent, .. } = &mut *self.session;
         while *sent < out.len() {
             match self.tcp.try_write(&out[*sent..]) {
                 Ok(count) => *sent += count,

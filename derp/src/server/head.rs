@@ -82,7 +82,7 @@ pub fn classify(buf: &[u8]) -> Wants {
         Ok(httparse::Status::Complete(head)) => head,
         Err(_) => return Wants::Http,
     };
-    let path = request.path.unwrap_or_default();
+    let path = path_of(request.path.unwrap_or_default());
     let values = |name: &'static str| {
         let headers = request.headers.iter();
         headers
@@ -91,7 +91,14 @@ pub fn classify(buf: &[u8]) -> Wants {
     };
     let is =
         |name, value: &str| values(name).any(|found| found.eq_ignore_ascii_case(value.as_bytes()));
-    if request.method != Some("GET") || path.split('?').next() != Some("/derp") {
+    let method = request.method.unwrap_or_default();
+    // Tailscale's Rust client asks with POST (`ts_http_util`), its Go client with GET.
+    if !["GET", "POST"].contains(&method) || path.split('?').next() != Some("/derp") {
+        return Wants::Http;
+    }
+    let has_body = values("content-length").any(|length| length != b"0")
+        || values("transfer-encoding").next().is_some();
+    if has_body {
         return Wants::Http;
     }
     let not_ideal = values("ideal-node").any(|name| !name.is_empty());
@@ -99,7 +106,7 @@ pub fn classify(buf: &[u8]) -> Wants {
     let subprotocol = values("sec-websocket-protocol")
         .flat_map(|list| list.split(|byte| *byte == b','))
         .any(|name| name.trim_ascii() == SUBPROTOCOL.as_bytes());
-    if websocket && subprotocol {
+    if websocket && subprotocol && method == "GET" {
         return Wants::WebSocket { not_ideal };
     }
     // Old stock clients say "websocket" and mean the native protocol (`derp/derpserver`).
@@ -111,6 +118,18 @@ pub fn classify(buf: &[u8]) -> Wants {
         fast_start: is("derp-fast-start", "1"),
         not_ideal,
     }
+}
+
+/// The path of a request target: some clients name the whole URL, and a server must take that
+/// (RFC 9112 §3.2.2).
+fn path_of(target: &str) -> &str {
+    let Some((_, rest)) = target.split_once("://") else {
+        return target;
+    };
+    if target.starts_with('/') {
+        return target;
+    }
+    rest.find('/').map_or("/", |slash| &rest[slash..])
 }
 
 #[cfg(test)]
@@ -133,12 +152,15 @@ mod tests {
             classify(&[upgrade.as_slice(), b"rest"].concat()),
             relay(false, upgrade.len())
         );
+        let post = b"POST https://relay.example/derp HTTP/1.1\r\nUpgrade: DERP\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(classify(post), relay(false, post.len()));
         let fast = b"GET /derp?x=1 HTTP/1.1\r\nUpgrade: derp\r\nDerp-Fast-Start: 1\r\n\r\n";
         assert_eq!(classify(fast), relay(true, fast.len()));
         for http in [
             "GET /derp HTTP/1.1\r\n\r\n",
             "GET /derp HTTP/1.1\r\nUpgrade: h2c\r\n\r\n",
-            "POST /derp HTTP/1.1\r\nUpgrade: DERP\r\n\r\n",
+            "PUT /derp HTTP/1.1\r\nUpgrade: DERP\r\n\r\n",
+            "POST /derp HTTP/1.1\r\nUpgrade: DERP\r\nContent-Length: 5\r\n\r\nhello",
             "GET /derp/probe HTTP/1.1\r\nUpgrade: DERP\r\n\r\n",
             "GET / HTTP/1.1\r\n\r\n",
             "\x16\x03\x01\r\n\r\n",
@@ -187,6 +209,19 @@ mod tests {
             X-Forwarded-For: c\r\n\r\nrest";
         assert_eq!(forwarded_for(request), [b"a, b".as_slice(), b"c"]);
         assert!(forwarded_for(b"\x16\x03\x01").is_empty());
+    }
+
+    #[test]
+    fn a_target_may_be_a_whole_url() {
+        for (target, path) in [
+            ("/derp", "/derp"),
+            ("https://relay.example:8443/derp?x=1", "/derp?x=1"),
+            ("https://relay.example", "/"),
+            ("/derp?to=https://a/b", "/derp?to=https://a/b"),
+            ("*", "*"),
+        ] {
+            assert_eq!(path_of(target), path);
+        }
     }
 
     #[tokio::test]

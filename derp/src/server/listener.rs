@@ -90,8 +90,10 @@ struct Shared {
 
 async fn handle(shared: &Shared, mut stream: ServerStream, peer: SocketAddr) -> io::Result<()> {
     let (server, shutdown) = (&shared.server, &shared.shutdown);
+    // Boxed is what does not last, here and below: a client's task is to be as small as its session.
+    let head = Box::pin(read_head(&mut stream));
     let (wants, mut buf) = tokio::select! {
-        head = tokio::time::timeout(HEAD_TIMEOUT, read_head(&mut stream)) => head??,
+        head = tokio::time::timeout(HEAD_TIMEOUT, head) => head??,
         () = shutdown.cancelled() => return Ok(()),
     };
     // Only a relay's client is one for the whole connection.
@@ -105,6 +107,7 @@ async fn handle(shared: &Shared, mut stream: ServerStream, peer: SocketAddr) -> 
             let _counted = not_ideal.then(NotIdeal::count);
             let client = client();
             let early = BytesMut::from(&buf[head..]);
+            drop(buf);
             notice_vanished(stream.tcp());
             if !fast_start {
                 answer_upgrade(server, &mut stream).await?;
@@ -115,17 +118,17 @@ async fn handle(shared: &Shared, mut stream: ServerStream, peer: SocketAddr) -> 
             let client = client();
             let _counted = not_ideal.then(NotIdeal::count);
             notice_vanished(stream.tcp());
-            let accept = websocket::accept(Prefixed::new(buf, stream));
+            let accept = Box::pin(websocket::accept(Prefixed::new(buf, stream)));
             let stream = tokio::time::timeout(HEAD_TIMEOUT, accept).await??;
             counter!("derp_websocket_accepts").increment(1);
-            server
-                .serve_client(stream, BytesMut::new(), client, shutdown)
-                .await;
+            let served = server.serve_client(stream, BytesMut::new(), client, shutdown);
+            Box::pin(served).await;
         }
         Wants::Http => {
             buf.shrink_to_fit();
             let router = shared.fallback.clone();
-            serve_http(Prefixed::new(buf, stream), peer, router, shutdown).await;
+            let served = serve_http(Prefixed::new(buf, stream), peer, router, shutdown);
+            Box::pin(served).await;
         }
         Wants::Unclear => {
             tokio::time::timeout(FAREWELL_TIMEOUT, async {

@@ -116,7 +116,7 @@ where
     K: Sink,
 {
     let welcome = tokio::select! {
-        welcome = welcome(server, &mut source, &mut write, address) => welcome?,
+        welcome = Box::pin(welcome(server, &mut source, &mut write, address)) => welcome?,
         () = shutdown.cancelled() => return Ok(()),
     };
 

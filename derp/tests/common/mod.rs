@@ -15,7 +15,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use ztna_derp::client::{ClientConfig, ConnectError, Event, Receiver, Sender, connect};
 use ztna_derp::key::RelayPrivateKey;
-use ztna_derp::server::{Limits, Mesh, Port, Server, ServerConfig, TicketAdmission, routes, run};
+use ztna_derp::server::{
+    Admission, Limits, Mesh, Port, Server, ServerConfig, TicketAdmission, routes, run,
+};
 use ztna_proto::relay::RelayNode;
 use ztna_proto::ticket::{TicketClaims, TicketSigner};
 use ztna_proto::{MachineId, OrgId, RegionId, WgPrivateKey, WgPublicKey};
@@ -36,15 +38,18 @@ pub struct Relay {
     pub task: tokio::task::JoinHandle<()>,
 }
 
+pub fn self_signed() -> ServerIdentity {
+    let dir = tempfile::tempdir().unwrap();
+    ServerIdentity::load_or_create(dir.path(), &["127.0.0.1".to_owned()]).unwrap()
+}
+
 impl Relay {
     pub async fn start() -> Self {
         Self::with_limits(Limits::default()).await
     }
 
     pub async fn with_limits(limits: Limits) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let identity =
-            ServerIdentity::load_or_create(dir.path(), &["127.0.0.1".to_owned()]).unwrap();
+        let identity = self_signed();
         Self::with_tls(limits, &identity, identity.server_config().unwrap()).await
     }
 
@@ -68,14 +73,46 @@ impl Relay {
         mesh: Option<Mesh>,
         seed: [u8; 32],
     ) -> Self {
-        let port = port.into();
         let signer = TicketSigner::from_seed(&seed);
+        let tickets = TicketAdmission::with_system_clock(signer.verifier(), REGION);
+        Self::with_all(
+            limits,
+            identity,
+            port.into(),
+            mesh,
+            signer,
+            Arc::new(tickets),
+        )
+        .await
+    }
+
+    /// A relay that admits as it is told.
+    pub async fn admitting(admission: Arc<dyn Admission>) -> Self {
+        let identity = self_signed();
+        let tls = identity.server_config().unwrap();
+        let signer = TicketSigner::from_seed(&rand::random());
+        Self::with_all(
+            Limits::default(),
+            &identity,
+            tls.into(),
+            None,
+            signer,
+            admission,
+        )
+        .await
+    }
+
+    async fn with_all(
+        limits: Limits,
+        identity: &ServerIdentity,
+        port: Port,
+        mesh: Option<Mesh>,
+        signer: TicketSigner,
+        admission: Arc<dyn Admission>,
+    ) -> Self {
         let server = Server::new(ServerConfig {
             key: RelayPrivateKey::generate(&mut rand::rng()),
-            admission: Arc::new(TicketAdmission::with_system_clock(
-                signer.verifier(),
-                REGION,
-            )),
+            admission,
             limits,
             mesh,
         });
