@@ -179,18 +179,32 @@ pub fn validity_of(der: &[u8]) -> Option<(i64, i64)> {
 /// # Errors
 /// The file system's.
 pub fn write_new_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    let dir = dir.unwrap_or(Path::new("."));
-    // Unix: NamedTempFile makes its files 0600.
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    match file.persist_noclobber(path) {
+    match private_file(path, bytes)?.persist_noclobber(path) {
         Ok(_) => {}
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error.error),
     }
-    sync_dir(dir)
+    sync_dir(dir_of(path))
+}
+
+/// [`write_new_private`], over a file that is there.
+#[cfg(feature = "acme")]
+pub(crate) fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    private_file(path, bytes)?.persist(path)?;
+    sync_dir(dir_of(path))
+}
+
+fn private_file(path: &Path, bytes: &[u8]) -> io::Result<tempfile::NamedTempFile> {
+    // Unix: NamedTempFile makes its files 0600.
+    let mut file = tempfile::NamedTempFile::new_in(dir_of(path))?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+fn dir_of(path: &Path) -> &Path {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    dir.unwrap_or(Path::new("."))
 }
 
 /// Makes a rename in `dir` outlast a power cut.

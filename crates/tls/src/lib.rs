@@ -12,6 +12,7 @@
 //! * `identity` (feature `server`): a server's certificate and key, from files or self-made.
 //! * `accept` (feature `server`): the accept loop in front of TLS, with its bounds.
 //! * `live` (feature `server`): certificates that are exchanged while the server runs.
+//! * `acme` (feature `acme`): such a certificate from a public authority.
 //! * `http` (feature `server`): hands one decrypted stream to an axum router.
 //!
 //! The cryptography provider is aws-lc-rs, named explicitly everywhere: no process-wide default.
@@ -21,6 +22,8 @@ pub mod pin;
 
 #[cfg(feature = "server")]
 pub mod accept;
+#[cfg(feature = "acme")]
+pub mod acme;
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "server")]

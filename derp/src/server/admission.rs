@@ -166,6 +166,20 @@ impl Admission for TicketAdmission {
     }
 }
 
+/// Admits everybody who holds the key that it names. Who runs such a relay pays for strangers'
+/// traffic.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenAdmission;
+
+impl Admission for OpenAdmission {
+    fn admit<'a>(&'a self, _: &'a Applicant) -> BoxFuture<'a, Result<Admitted, Refusal>> {
+        Box::pin(std::future::ready(Ok(Admitted::default())))
+    }
+
+    /// Nothing was given that could be taken back.
+    fn revoke(&self, _: &WgPublicKey, _: Timestamp) {}
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::SignedDuration;

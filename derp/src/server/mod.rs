@@ -7,6 +7,7 @@
 //! between clients of different orgs.
 
 mod admission;
+mod bootstrap;
 mod head;
 mod histogram;
 mod limits;
@@ -34,14 +35,17 @@ use tokio_util::sync::CancellationToken;
 use ztna_proto::WgPublicKey;
 use ztna_proto::revocation::{Revocation, WgKeyHash};
 
-pub use admission::{Admission, Admitted, Applicant, Clock, Refusal, TicketAdmission};
+pub use admission::{
+    Admission, Admitted, Applicant, Clock, OpenAdmission, Refusal, TicketAdmission,
+};
+pub use bootstrap::{BootstrapDns, MAX_BOOTSTRAP_NAMES};
 pub use head::{Wants, classify};
 pub use limits::Limits;
 pub use listener::{ListenerLimits, Port, run};
 pub use mesh::{Mesh, MeshKey};
 pub use meta::{meta_certificate, tls_config};
 pub use quic::{QuicError, run_quic};
-pub use routes::routes;
+pub use routes::{captive_portal_routes, routes};
 
 use crate::frame::Frame;
 use crate::key::{RelayPrivateKey, RelayPublicKey};

@@ -15,11 +15,17 @@ pub fn routes() -> Router {
         .route("/derp", any(upgrade_required))
         .route("/derp/probe", get(probe))
         .route("/derp/latency-check", get(probe))
-        .route("/generate_204", get(generate_204))
         .route(
             "/robots.txt",
             get(|| async { "User-agent: *\nDisallow: /\n" }),
         )
+        .merge(captive_portal_routes())
+}
+
+/// `/generate_204`, which clients ask for without TLS too: a captive portal answers in our place
+/// there.
+pub fn captive_portal_routes() -> Router {
+    Router::new().route("/generate_204", get(generate_204))
 }
 
 async fn upgrade_required() -> Response {
@@ -59,13 +65,19 @@ fn is_challenge(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
-    use axum::http::Request;
+    use axum::http::{Method, Request};
     use tower::ServiceExt;
 
     use super::*;
 
     async fn ask(path: &str, challenge: &str) -> Response {
-        let request = Request::get(path)
+        ask_by(Method::GET, path, challenge).await
+    }
+
+    async fn ask_by(method: Method, path: &str, challenge: &str) -> Response {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
             .header("X-Tailscale-Challenge", challenge)
             .body(Body::empty())
             .unwrap();
@@ -90,16 +102,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn probes_answer_and_derp_wants_an_upgrade() {
+    async fn probes_answer_get_and_head_for_any_page() {
         for path in ["/derp/probe", "/derp/latency-check"] {
-            let answer = ask(path, "").await;
-            assert_eq!(answer.status(), StatusCode::OK);
-            assert_eq!(answer.headers()["access-control-allow-origin"], "*");
+            for method in [Method::GET, Method::HEAD] {
+                let answer = ask_by(method, path, "").await;
+                assert_eq!(answer.status(), StatusCode::OK);
+                assert_eq!(answer.headers()["access-control-allow-origin"], "*");
+            }
+            let answer = ask_by(Method::POST, path, "").await;
+            assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
         }
-        assert_eq!(
-            ask("/derp", "").await.status(),
-            StatusCode::UPGRADE_REQUIRED
-        );
-        assert_eq!(ask("/robots.txt", "").await.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn derp_wants_an_upgrade_and_robots_stay_away() {
+        let answer = ask("/derp", "").await;
+        assert_eq!(answer.status(), StatusCode::UPGRADE_REQUIRED);
+        assert_eq!(answer.headers()["upgrade"], "DERP");
+        let answer = ask("/robots.txt", "").await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        let body = axum::body::to_bytes(answer.into_body(), 1024).await;
+        assert_eq!(body.unwrap(), "User-agent: *\nDisallow: /\n");
+    }
+
+    #[tokio::test]
+    async fn the_answer_to_a_portal_check_is_not_kept() {
+        let answer = ask("/generate_204", "").await;
+        assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+        let cache = answer.headers()["cache-control"].to_str().unwrap();
+        assert!(cache.contains("no-store"), "{cache}");
     }
 }
