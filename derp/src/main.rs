@@ -5,19 +5,19 @@ mod program;
 use std::process::ExitCode;
 
 use clap::Parser;
-use program::args::Args;
+use program::args::Cli;
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    match program::run(args).await {
-        Ok(()) => ExitCode::SUCCESS,
+    match program::run(cli).await {
+        Ok(code) => code,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE

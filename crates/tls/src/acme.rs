@@ -143,11 +143,9 @@ impl Challenges {
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?;
         let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
-        let pair = CertifiedKey::from_der(
-            vec![certificate.into()],
-            key.into(),
-            &provider(KeyExchange::PreferPostQuantum),
-        )?;
+        let keys = provider(KeyExchange::PreferPostQuantum).key_provider;
+        // Not `from_der`: it knows no certificate with this extension, which is critical (RFC 8737 §3).
+        let pair = CertifiedKey::new(vec![certificate.into()], keys.load_private_key(key.into())?);
         let mut tls = self.tls.write().unwrap_or_else(PoisonError::into_inner);
         tls.insert(name.to_owned(), Arc::new(pair));
         Ok(())
@@ -259,10 +257,11 @@ impl Acme {
         })
     }
 
-    /// Gets a certificate and keeps it. Attempts take turns between the ways of proof.
+    /// Gets a certificate and keeps it. Attempts take turns between the ways of proof, beginning
+    /// with http-01 where somebody opened a port for it.
     async fn order(&self, attempt: usize) -> Result<ServerIdentity, AcmeError> {
         let kinds: &[ChallengeType] = match self.config.http {
-            true => &[ChallengeType::TlsAlpn01, ChallengeType::Http01],
+            true => &[ChallengeType::Http01, ChallengeType::TlsAlpn01],
             false => &[ChallengeType::TlsAlpn01],
         };
         let kind = &kinds[attempt % kinds.len()];

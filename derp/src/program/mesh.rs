@@ -85,7 +85,7 @@ fn peer(text: &str) -> Result<RelayNode, String> {
     })
 }
 
-fn split_port(address: &str) -> Result<(String, u16), String> {
+pub(super) fn split_port(address: &str) -> Result<(String, u16), String> {
     if let Ok(socket) = address.parse::<std::net::SocketAddr>() {
         return Ok((socket.ip().to_string(), socket.port()));
     }

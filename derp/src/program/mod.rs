@@ -1,88 +1,135 @@
 //! The program around the relay.
 
+mod admit;
 pub mod args;
+mod check;
+mod http;
+mod limits;
 mod mesh;
+mod plain;
+mod revocations;
+mod signals;
+mod tls;
+mod verify_url;
 mod web;
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use args::Args;
+use anyhow::{Context, Result};
+use args::{Cli, Command, ServeArgs};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use ztna_derp::key::RelayPrivateKey;
-use ztna_derp::server::{Limits, Server, ServerConfig, TicketAdmission};
+use ztna_derp::server::{BootstrapDns, Port, Server, ServerConfig};
 use ztna_proto::RegionId;
-use ztna_proto::relay::ORG_REGIONS;
-use ztna_tls::ServerIdentity;
 
 /// Written into the data directory when the relay is ready, removed when it ends.
 const READY_FILE: &str = "derp.json";
 
-const NO_ORG: &str = "\
---org is missing: region 900 to 999 is an org's own, and without the org's id machines of any other
-org with a region of that number would be let in. GET /api/auth/me lists your orgs.";
-
-const NO_TICKET_KEY: &str = "\
---ticket-key is missing: a relay serves only machines that its control plane has given a ticket.
-The key is in api.json in the data directory of ztna-api, field ticket_key; ztna-server needs no
-separate relay.";
+/// Does what the command line says.
+pub async fn run(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        Some(Command::Check(args)) => check::run(args).await,
+        None => serve(cli.serve).await.map(|()| ExitCode::SUCCESS),
+    }
+}
 
 /// Runs the relay until SIGINT or SIGTERM.
-pub async fn run(args: Args) -> Result<()> {
-    let Some(verifier) = args.ticket_key else {
-        let mut command = Args::command();
+async fn serve(args: ServeArgs) -> Result<()> {
+    let mode = args.admission.mode(args.region).unwrap_or_else(|wrong| {
+        let mut command = Cli::command();
         command
-            .error(ErrorKind::MissingRequiredArgument, NO_TICKET_KEY)
+            .error(ErrorKind::MissingRequiredArgument, wrong)
             .exit()
-    };
-    if ORG_REGIONS.contains(&args.region) && args.org.is_none() {
-        bail!("{}", NO_ORG);
-    }
-    let dir = &args.data_dir;
-    make_dir(dir).with_context(|| format!("cannot make the data directory {}", dir.display()))?;
-    let host = args.public_host.clone().unwrap_or_else(default_host);
-    let key = RelayPrivateKey::load_or_create(dir)
+    });
+    let dir = args.data_dir;
+    make_dir(&dir).with_context(|| format!("cannot make the data directory {}", dir.display()))?;
+    let host = args.public_host.unwrap_or_else(default_host);
+    let key = RelayPrivateKey::load_or_create(&dir)
         .with_context(|| format!("no relay key in {}", dir.display()))?;
-    let identity = match (&args.tls_cert, &args.tls_key) {
-        (Some(certificate), Some(key)) => ServerIdentity::from_pem_files(certificate, key)?,
-        _ => ServerIdentity::load_or_create(dir, &names(&host))?,
-    };
-    let tls = identity.server_config()?;
+    let (reload, shutdown) = (signals::Reload::default(), signals::stop()?);
+    reload.on_hangup()?;
+    let http = args.http_listen.is_some();
+    let secured = args
+        .tls
+        .secure(&dir, &host, &key.public(), http, &reload, &shutdown)?;
+    let limits = args.limits.limits()?;
 
+    // Before the server, which looks its counters up.
     let recorder = PrometheusBuilder::new().install_recorder()?;
+    let (admission, revocations) = mode.admission(RegionId(args.region))?;
     let server = Server::new(ServerConfig {
         key,
-        admission: Arc::new(
-            TicketAdmission::with_system_clock(verifier, RegionId(args.region)).for_org(args.org),
-        ),
-        limits: Limits {
-            clients: args.max_clients,
-            bytes_per_second: args.client_rate.map(Into::into),
-            ..Limits::default()
-        },
+        admission,
+        limits,
         mesh: args.mesh.mesh(RegionId(args.region))?,
     });
-    let listener = TcpListener::bind(args.listen).await.with_context(|| {
-        let address = args.listen;
-        format!("cannot listen on {address}; another program has it, or ports below 1024 need root: try --listen 0.0.0.0:8443")
-    })?;
+    let listener = plain::bind(args.listen, "--listen").await?;
     let address = listener.local_addr()?;
 
-    let shutdown = stop_signal()?;
-    let router = web::router(recorder, args.metrics_from);
+    let tasks = TaskTracker::new();
+    let metrics = web::Metrics {
+        recorder,
+        server: Arc::clone(&server),
+        age: revocations.as_ref().map(revocations::Revocations::age),
+    };
+    let bootstrap = BootstrapDns::new(args.bootstrap_dns_names);
+    let mut router = web::router(Arc::clone(&bootstrap));
+    let proxies = args.tls.proxies();
+    let accept = args.limits.accept(args.tls.no_tls);
+    let strangers = args.limits.accept(false);
+    let mut metrics_address = None;
+    match args.metrics_listen {
+        Some(own) => {
+            let own = plain::bind(own, "--metrics-listen").await?;
+            metrics_address = Some(own.local_addr()?);
+            let routes = metrics.routes();
+            tasks.spawn(plain::run(own, routes, strangers, shutdown.clone()));
+        }
+        // Behind a proxy that is not trusted, everybody comes from its address.
+        None if args.tls.no_tls && proxies.is_empty() => {}
+        None => router = router.merge(metrics.routes_for(args.metrics_from)),
+    }
+    let mut http_address = None;
+    if let Some(wanted) = args.http_listen {
+        let plain = plain::bind(wanted, "--http-listen").await?;
+        http_address = Some(plain.local_addr()?);
+        let routes = plain::router(secured.challenges, origin(&host, address));
+        tasks.spawn(plain::run(plain, routes, strangers, shutdown.clone()));
+    }
+    if let Some(revocations) = revocations {
+        tasks.spawn(revocations.follow(Arc::clone(&server), shutdown.clone()));
+    }
+    if let Some(keeper) = secured.keeper {
+        tasks.spawn(keeper);
+    }
+    tasks.spawn(bootstrap.keep(shutdown.clone()));
+    if args.limits.rate_config.is_some() {
+        let again = Arc::clone(&reload.limits);
+        tasks.spawn(
+            args.limits
+                .follow(Arc::clone(&server), again, shutdown.clone()),
+        );
+    }
+    for node in args.mesh.mesh_with {
+        tasks.spawn(Arc::clone(&server).link(node, shutdown.clone()));
+    }
+    tasks.close();
+
     let ready = serde_json::json!({
         "host": host,
         "port": address.port(),
         "listen": address,
+        "http_port": http_address.map(|address| address.port()),
+        "metrics": metrics_address,
         "region": args.region,
-        "pin": identity.pin(),
+        "pin": secured.pin,
         "public_key": server.public_key().to_string(),
         "pid": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),
@@ -90,16 +137,31 @@ pub async fn run(args: Args) -> Result<()> {
     let ready_file = dir.join(READY_FILE);
     write_ready(&ready_file, &ready)
         .with_context(|| format!("cannot write {}", ready_file.display()))?;
-    tracing::info!(%address, host, region = args.region, pin = identity.pin(), "relay ready");
+    tracing::info!(%address, host, region = args.region, pin = secured.pin, "relay ready");
 
-    for node in args.mesh.mesh_with {
-        tokio::spawn(Arc::clone(&server).link(node, shutdown.clone()));
-    }
-    ztna_derp::server::run(server, listener, tls, router, shutdown).await;
+    let port = Port {
+        security: secured.security,
+        proxies,
+        limits: accept,
+    };
+    ztna_derp::server::run(server, listener, port, router, shutdown).await;
+    tasks.wait().await;
     tracing::info!("relay stopped");
     // Nobody reads it now; a file that stays behind is replaced at the next start.
     let _ = std::fs::remove_file(&ready_file);
     Ok(())
+}
+
+/// Where browsers find the relay.
+fn origin(host: &str, address: SocketAddr) -> String {
+    let host = match host.parse::<IpAddr>() {
+        Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
+        _ => host.to_owned(),
+    };
+    match address.port() {
+        443 => format!("https://{host}"),
+        port => format!("https://{host}:{port}"),
+    }
 }
 
 fn make_dir(dir: &Path) -> std::io::Result<()> {
@@ -121,17 +183,6 @@ fn default_host() -> String {
     source().unwrap_or(Ipv4Addr::LOCALHOST.into()).to_string()
 }
 
-/// Names of a self-signed certificate.
-fn names(host: &str) -> Vec<String> {
-    let mut names = vec![
-        host.to_owned(),
-        "localhost".to_owned(),
-        "127.0.0.1".to_owned(),
-    ];
-    names.dedup();
-    names
-}
-
 /// Whole or not at all: whoever waits for the file reads all of it.
 fn write_ready(path: &Path, ready: &serde_json::Value) -> std::io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
@@ -140,34 +191,4 @@ fn write_ready(path: &Path, ready: &serde_json::Value) -> std::io::Result<()> {
     file.write_all(b"\n")?;
     file.persist(path)?;
     Ok(())
-}
-
-/// Cancelled by SIGINT or SIGTERM.
-fn stop_signal() -> Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    let token = stop.clone();
-    #[cfg(unix)]
-    let wait = {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (mut interrupt, mut terminate) = (
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-        );
-        async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-    };
-    #[cfg(not(unix))]
-    let wait = async {
-        let _ = tokio::signal::ctrl_c().await;
-    };
-    tokio::spawn(async move {
-        wait.await;
-        tracing::info!("stopping");
-        token.cancel();
-    });
-    Ok(stop)
 }
