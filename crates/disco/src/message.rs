@@ -56,14 +56,20 @@ pub enum Message {
 }
 
 /// Why a message could not be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DecodeError {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// It ends before its type's body does.
+    #[error("a discovery message that is cut off")]
     Truncated,
+    /// Of a type that this build does not know. To be skipped.
+    #[error("a discovery message of unknown type {0}")]
     UnknownType(u8),
 }
 
 impl Message {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The message's bytes, to be sealed ([`crate::Keyring::seal`]).
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         match self {
             Self::Ping {
@@ -91,7 +97,11 @@ impl Message {
         out
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    /// Reads a message that was sealed.
+    ///
+    /// # Errors
+    /// It is cut off, or of a type that this build does not know.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let [kind, _version, body @ ..] = bytes else {
             return Err(DecodeError::Truncated);
         };
