@@ -58,8 +58,16 @@ const MAX_SIGNALS: usize = 256;
 /// the latter.
 const CONTROL_RUN: u32 = 8;
 
-/// Bytes that the writer hands to TLS at once: four records.
+/// Bytes that the writer hands to TLS at once: four records …
 const BATCH: usize = 64 * 1024;
+/// … and to a receiver that is slower than what comes for it: what is handed over waits without a
+/// turn among others.
+const SLOW_BATCH: usize = 16 * 1024;
+/// A receiver that takes longer for a batch is slow.
+const SLOW: Duration = Duration::from_millis(2);
+
+/// An idle writer keeps a buffer that it has just used for more than this.
+const SMALL_BATCH: usize = 4 * 1024;
 
 /// A frame to be written: as a whole, or the head of one and its packet.
 pub(crate) enum Item {
@@ -236,12 +244,14 @@ impl Outbox {
 
     /// Moves queued frames into `batch`; waits until there is at least one. `false`: closed, and
     /// nothing is left.
-    async fn fill(&self, batch: &mut BytesMut, account: &impl Account) -> bool {
+    async fn fill(&self, batch: &mut BytesMut, limit: usize, account: &impl Account) -> bool {
+        let last = batch.len();
+        batch.clear();
         loop {
             {
                 let mut state = self.lock();
                 let now = Instant::now();
-                while batch.len() < BATCH {
+                while batch.len() < limit {
                     let Some(item) = state.pop(now, account) else {
                         break;
                     };
@@ -257,8 +267,11 @@ impl Outbox {
                     state.signals = VecDeque::new();
                 }
             }
-            // While idle, no memory is held for writing.
-            *batch = BytesMut::new();
+            if last <= SMALL_BATCH {
+                // While idle, no memory is held for writing. After a burst the next small batch, if
+                // only a KeepAlive, gives it back: more is to come at once, as a rule.
+                *batch = BytesMut::new();
+            }
             self.ready.notified().await;
         }
     }
@@ -290,7 +303,9 @@ impl Outbox {
         account: &impl Account,
     ) -> io::Result<()> {
         let mut batch = BytesMut::new();
-        while self.fill(&mut batch, account).await {
+        let mut limit = BATCH;
+        while self.fill(&mut batch, limit, account).await {
+            let start = Instant::now();
             let mut rest = batch.as_ref();
             while !rest.is_empty() {
                 let count = tokio::time::timeout(stall, writer.write(rest)).await??;
@@ -301,7 +316,11 @@ impl Outbox {
             }
             tokio::time::timeout(stall, writer.flush()).await??;
             account.wrote(batch.len());
-            batch.clear();
+            limit = if start.elapsed() > SLOW {
+                SLOW_BATCH
+            } else {
+                BATCH
+            };
         }
         tokio::time::timeout(stall, writer.shutdown()).await?
     }
@@ -320,7 +339,7 @@ mod tests {
 
     async fn next(outbox: &Outbox) -> Vec<u8> {
         let mut batch = BytesMut::new();
-        assert!(outbox.fill(&mut batch, &()).await);
+        assert!(outbox.fill(&mut batch, BATCH, &()).await);
         batch.to_vec()
     }
 

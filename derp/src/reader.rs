@@ -58,7 +58,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let count = std::future::poll_fn(|cx| {
             self.buf.reserve(self.read_size);
             let read = pin!(self.stream.read_buf(&mut self.buf)).poll(cx);
-            if read.is_pending() && self.buf.is_empty() {
+            if read.is_pending() && self.buf.is_empty() && self.read_size == SMALL_READ {
                 // While idle, no memory is held for reading.
                 self.buf = BytesMut::new();
             }

@@ -27,6 +27,10 @@ const MAX_PARTIAL: usize = 64 * 1024 + 18 * 1024;
 /// Room for [`CHUNK`] of plaintext in records: 22 bytes for each 16 KiB, and some to spare.
 const MAX_SEALED: usize = CHUNK + 1024;
 
+/// An idle stream keeps a buffer that the last read filled with more than this: more is to come at
+/// once, as a rule, and the next small read gives it back.
+const SMALL: usize = 1024;
+
 thread_local! {
     /// What is read, and what is encrypted, by the connection at work.
     static SCRATCH: RefCell<Box<[u8]>> =
@@ -213,6 +217,8 @@ impl TlsStream {
             }
             scratch[..kept].copy_from_slice(&session.partial);
             let incoming = &mut scratch[..kept + read];
+            session.plain.drain(..session.given);
+            session.given = 0;
             let used = session.take_in(incoming)?;
             session.partial.clear();
             session.partial.extend_from_slice(&incoming[used..]);
@@ -259,11 +265,13 @@ impl AsyncBufRead for TlsStream {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
         while this.session.given == this.session.plain.len() && !this.session.peer_closed {
-            this.session.plain.clear();
-            this.session.given = 0;
+            let last = this.session.plain.len();
             let taken = this.poll_in(cx);
             if taken.is_pending() {
-                this.session.plain = Vec::new();
+                if last <= SMALL {
+                    this.session.plain = Vec::new();
+                    this.session.given = 0;
+                }
                 return Poll::Pending;
             }
             // An alert goes out before the error is told.

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use ztna_proto::relay::RelayNode;
 
 use super::ConnectError;
-use crate::tcp::notice_vanished;
+use crate::tcp::tune;
 
 /// An address that has not answered by then is not waited for.
 const ADDRESS_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -30,7 +30,7 @@ pub(super) async fn dial(node: &RelayNode, port: u16) -> Result<TcpStream, Conne
                 tokio::time::timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await??;
             // Handshakes and small packets must not wait for one another.
             stream.set_nodelay(true)?;
-            notice_vanished(&stream);
+            tune(&stream);
             Ok::<_, io::Error>(stream)
         });
         delay += STAGGER;

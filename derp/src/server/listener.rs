@@ -16,7 +16,7 @@ use ztna_tls::{AcceptLimits, Prefixed, Security, ServerStream, TrustedProxies, s
 use super::head::{HEAD_TIMEOUT, Wants, forwarded_for, read_head};
 use super::{Server, websocket};
 use crate::PROTOCOL_VERSION;
-use crate::tcp::notice_vanished;
+use crate::tcp::tune;
 
 /// The farewell to a head that does not end.
 const TOO_LARGE: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\n\
@@ -108,7 +108,7 @@ async fn handle(shared: &Shared, mut stream: ServerStream, peer: SocketAddr) -> 
             let client = client();
             let early = BytesMut::from(&buf[head..]);
             drop(buf);
-            notice_vanished(stream.tcp());
+            tune(stream.tcp());
             if !fast_start {
                 answer_upgrade(server, &mut stream).await?;
             }
@@ -117,7 +117,7 @@ async fn handle(shared: &Shared, mut stream: ServerStream, peer: SocketAddr) -> 
         Wants::WebSocket { not_ideal } => {
             let client = client();
             let _counted = not_ideal.then(NotIdeal::count);
-            notice_vanished(stream.tcp());
+            tune(stream.tcp());
             let accept = Box::pin(websocket::accept(Prefixed::new(buf, stream)));
             let stream = tokio::time::timeout(HEAD_TIMEOUT, accept).await??;
             counter!("derp_websocket_accepts").increment(1);
