@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(limits("{}").unwrap(), usual);
         for wrong in [
             "",
-            "[1]",
+            "7",
             r#"{"PerClientRate": 1}"#,
             r#"{"PerClientRateBurstBytes": -1}"#,
         ] {
