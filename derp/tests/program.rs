@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio_rustls::TlsConnector;
-use ztna_derp::client::{ClientConfig, Event, connect};
+use ztna_derp::client::{ClientConfig, Event, Transport, connect};
 use ztna_proto::relay::RelayNode;
 use ztna_proto::ticket::{TICKET_LIFETIME, TicketClaims, TicketSigner};
 use ztna_proto::{MachineId, OrgId};
@@ -60,7 +60,9 @@ fn node(ready: &serde_json::Value) -> RelayNode {
         addresses: Vec::new(),
         derp_port: Some(ready["port"].as_u64().unwrap().try_into().unwrap()),
         stun_port: None,
-        quic_port: None,
+        quic_port: ready["quic_port"]
+            .as_u64()
+            .map(|port| port.try_into().unwrap()),
         http_port: None,
         certificate: parse_pin(ready["pin"].as_str().unwrap()).unwrap(),
     }
@@ -90,9 +92,10 @@ async fn a_relay_starts_serves_and_stops_and_keeps_its_identity() {
     let signer = TicketSigner::from_seed(&[5; 32]);
     let ticket_key = signer.verifier().to_string();
     let mut before = None;
-    for _ in 0..2 {
+    for (flag, transport) in [(None, Transport::Quic), (Some("--no-quic"), Transport::Tcp)] {
         let mut child = command(dir.path())
             .args(["--ticket-key", &ticket_key])
+            .args(flag)
             .spawn()
             .unwrap();
         let ready = ready(dir.path(), &mut child).await;
@@ -124,7 +127,8 @@ async fn a_relay_starts_serves_and_stops_and_keeps_its_identity() {
             key,
             ticket,
         };
-        let (_sender, mut receiver) = connect(config).await.unwrap();
+        let (sender, mut receiver) = connect(config).await.unwrap();
+        assert_eq!(sender.transport(), transport);
         let metrics = get(&node, "/metrics").await;
         assert!(metrics.contains("derp_current_connections 1"), "{metrics}");
 

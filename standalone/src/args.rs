@@ -36,6 +36,19 @@ pub struct Args {
     #[arg(long, env = "ZTNA_LISTEN", value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
 
+    /// Address and UDP port of the relay's QUIC transport [default: those of --listen]
+    #[arg(
+        long,
+        env = "ZTNA_QUIC_LISTEN",
+        conflicts_with = "no_quic",
+        value_name = "ADDR:PORT"
+    )]
+    pub quic_listen: Option<SocketAddr>,
+
+    /// Relay over TCP only
+    #[arg(long, env = "ZTNA_NO_QUIC")]
+    pub no_quic: bool,
+
     /// Address and port of the STUN service, on UDP and TCP
     #[arg(
         long,

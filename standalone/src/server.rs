@@ -1,6 +1,6 @@
 //! The deployment, put together.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -18,7 +18,7 @@ use ztna_api::{
     write_ready_file,
 };
 use ztna_derp::key::RelayPrivateKey;
-use ztna_derp::server::{Limits, Server, ServerConfig, TicketAdmission};
+use ztna_derp::server::{Limits, ListenerLimits, Server, ServerConfig, TicketAdmission, run_quic};
 use ztna_pg::{ADMIN_ROLE, Cluster, Durability, Options, PgError};
 use ztna_proto::RegionId;
 use ztna_proto::relay::{CertificatePin, RegionDocument, RelayNode, RelayRegion};
@@ -60,6 +60,12 @@ pub async fn run(args: Args) -> Result<()> {
     // Everything that a second server or a missing right would spoil, before the database starts.
     let listener = listen(args.listen).await?;
     let address = listener.local_addr()?;
+    let quic = match args.no_quic {
+        false => Some(quic_socket(
+            args.quic_listen.or(args.listen).unwrap_or(address),
+        )?),
+        true => None,
+    };
     let stun = ztna_stun::server::bind(args.stun_listen).with_context(|| {
         let address = args.stun_listen;
         format!(
@@ -85,7 +91,14 @@ pub async fn run(args: Args) -> Result<()> {
     let mut config = Config::new(database.config.clone(), keys);
     config.dns_suffix.clone_from(&args.dns_suffix);
     config.allow_private_relays = args.allow_private_relays;
-    config.relays = vec![own_region(&args, &host, address, stun_port, &identity)];
+    let mut region = own_region(&args, &host, address, stun_port, &identity);
+    for node in &mut region.region.nodes {
+        node.quic_port = match &quic {
+            Some(socket) => Some(socket.local_addr()?.port()),
+            None => None,
+        };
+    }
+    config.relays = vec![region];
     config.on_cut = Some(Arc::new(move |key| {
         if let Some(relay) = cuts.get() {
             relay.revoke(&key, Timestamp::now());
@@ -110,7 +123,11 @@ pub async fn run(args: Args) -> Result<()> {
         server.revoke_all(&entries);
     }
 
+    let quic = quic.map(|socket| (socket, Arc::clone(&tls)));
     let serving = Serving::start(Arc::clone(server), &app, listener, tls, stun, revocations);
+    if let Some((socket, tls)) = quic {
+        serving.start_quic(Arc::clone(server), socket, tls);
+    }
     let ready = Ready {
         url: url("https", &host, address),
         pin: identity.pin(),
@@ -165,6 +182,16 @@ impl Serving {
         tasks.spawn(ztna_stun::server::run(stun, shutdown.clone()));
         tasks.close();
         Self { tasks, shutdown }
+    }
+
+    fn start_quic(&self, relay: Arc<Server>, socket: UdpSocket, tls: Arc<rustls::ServerConfig>) {
+        let limits = ListenerLimits::default();
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = run_quic(relay, socket, tls, limits, shutdown).await {
+                tracing::error!(%error, "machines reach the relay by TCP only");
+            }
+        });
     }
 
     async fn stop(self) {
@@ -268,6 +295,14 @@ async fn listen(wanted: Option<SocketAddr>) -> Result<TcpListener> {
         }
         result => result.with_context(|| format!("cannot listen on {first}; {hint}")),
     }
+}
+
+fn quic_socket(address: SocketAddr) -> Result<UdpSocket> {
+    UdpSocket::bind(address).with_context(|| {
+        format!(
+            "cannot listen on UDP {address} for QUIC; choose another --quic-listen, or say --no-quic"
+        )
+    })
 }
 
 fn identity(args: &Args, data_dir: &Path, host: &str) -> Result<ServerIdentity> {

@@ -82,6 +82,19 @@ pub struct ServeArgs {
     )]
     pub listen: SocketAddr,
 
+    /// Address and UDP port for clients by QUIC [default: those of --listen]
+    #[arg(
+        long,
+        env = "ZTNA_DERP_QUIC_LISTEN",
+        conflicts_with = "no_quic",
+        value_name = "ADDR:PORT"
+    )]
+    pub quic_listen: Option<SocketAddr>,
+
+    /// Take clients by TCP only
+    #[arg(long, env = "ZTNA_DERP_NO_QUIC")]
+    pub no_quic: bool,
+
     /// Address and TCP port without TLS, 80 if it is to be of use: captive-portal checks, ACME's
     /// http-01, redirection [default: none]
     #[arg(long, env = "ZTNA_DERP_HTTP_LISTEN", value_name = "ADDR:PORT")]

@@ -26,8 +26,9 @@ use clap::error::ErrorKind;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio_util::task::TaskTracker;
 use ztna_derp::key::RelayPrivateKey;
-use ztna_derp::server::{BootstrapDns, Port, Server, ServerConfig};
+use ztna_derp::server::{BootstrapDns, Port, Server, ServerConfig, run_quic};
 use ztna_proto::RegionId;
+use ztna_tls::Security;
 
 /// Written into the data directory when the relay is ready, removed when it ends.
 const READY_FILE: &str = "derp.json";
@@ -72,6 +73,20 @@ async fn serve(args: ServeArgs) -> Result<()> {
     });
     let listener = plain::bind(args.listen, "--listen").await?;
     let address = listener.local_addr()?;
+    // QUIC has no plain form.
+    let quic_tls = match &secured.security {
+        _ if args.no_quic => None,
+        Security::Plain => None,
+        Security::Tls(tls) | Security::TlsWithChallenges { tls, .. } => Some(Arc::clone(tls)),
+    };
+    let quic = match quic_tls {
+        Some(tls) => Some((quic_socket(args.quic_listen.unwrap_or(args.listen))?, tls)),
+        None => None,
+    };
+    let quic_port = match &quic {
+        Some((socket, _)) => Some(socket.local_addr()?.port()),
+        None => None,
+    };
 
     let tasks = TaskTracker::new();
     let metrics = web::Metrics {
@@ -125,6 +140,7 @@ async fn serve(args: ServeArgs) -> Result<()> {
     let ready = serde_json::json!({
         "host": host,
         "port": address.port(),
+        "quic_port": quic_port,
         "listen": address,
         "http_port": http_address.map(|address| address.port()),
         "metrics": metrics_address,
@@ -139,17 +155,30 @@ async fn serve(args: ServeArgs) -> Result<()> {
         .with_context(|| format!("cannot write {}", ready_file.display()))?;
     tracing::info!(%address, host, region = args.region, pin = secured.pin, "relay ready");
 
+    let by_quic = quic.map(|(socket, tls)| {
+        let server = Arc::clone(&server);
+        tokio::spawn(run_quic(server, socket, tls, strangers, shutdown.clone()))
+    });
     let port = Port {
         security: secured.security,
         proxies,
         limits: accept,
     };
     ztna_derp::server::run(server, listener, port, router, shutdown).await;
+    if let Some(by_quic) = by_quic {
+        by_quic.await??;
+    }
     tasks.wait().await;
     tracing::info!("relay stopped");
     // Nobody reads it now; a file that stays behind is replaced at the next start.
     let _ = std::fs::remove_file(&ready_file);
     Ok(())
+}
+
+fn quic_socket(address: SocketAddr) -> Result<UdpSocket> {
+    UdpSocket::bind(address).with_context(|| {
+        format!("cannot listen on UDP {address} for QUIC; choose another --quic-listen, or say --no-quic")
+    })
 }
 
 /// Where browsers find the relay.
