@@ -13,6 +13,9 @@
 //! 3. The relay checks the ticket offline and fails closed: without a valid one it says why in a
 //!    Health frame and closes. Else it sends its limits, and packets flow.
 //!
+//! Clients may come by QUIC as well, on a UDP port: the same frames in a stream, and packets in
+//! datagrams, of which a lost one holds up no other.
+//!
 //! [`client`] (feature `client`) is the half that agents hold, [`server`] (feature `server`) the
 //! relay as a library; the program `ztna-derp` is a thin shell around the latter.
 //!

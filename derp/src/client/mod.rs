@@ -1,8 +1,9 @@
 //! The client half: one connection to one relay.
 //!
 //! [`connect`] resolves, dials, does TLS with the relay's pin (X25519MLKEM768 or nothing), upgrades
-//! and shakes hands; then [`Sender`] queues packets without ever waiting and [`Receiver`] yields
-//! what comes. A connection that breaks stays broken: when and where to connect again is the
+//! and shakes hands; where the relay map names a QUIC port, QUIC has a head start over all that.
+//! Then [`Sender`] queues packets without ever waiting and [`Receiver`] yields what comes. A
+//! connection that breaks stays broken: when and where to connect again is the
 //! caller's to decide, who knows the relay map and holds fresh tickets.
 
 mod dial;
