@@ -10,6 +10,7 @@
 //! * Each stream ([`stream`]) has a bounded outbox. A machine that does not read it is cut off and
 //!   starts again with a full map; it never makes others wait.
 
+mod ended;
 mod hub;
 mod load;
 mod org;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use ztna_netmap::records::{Edit, Record, RecordSet};
 use ztna_policy::{Compiled, MachineFacts, compile};
-use ztna_proto::error::{ErrorBody, ErrorCode};
+use ztna_proto::error::ErrorBody;
 use ztna_proto::ids::{MachineId, OrgId, RegionId};
 use ztna_proto::keys::{KemKeyHash, WgPublicKey};
 use ztna_proto::netmap::{
@@ -20,6 +20,7 @@ use ztna_proto::netmap::{
 use ztna_proto::relay::RelayMap;
 use ztna_proto::ticket::TicketSigner;
 
+use super::ended::Ended;
 use super::load::{MachineRow, Since, Standing, Whole};
 use super::presence::Presence;
 use crate::relays;
@@ -143,11 +144,11 @@ impl OrgState {
                     changed.insert(machine.id);
                 }
                 Standing::Expired(id) => {
-                    self.drop_machine(id, &ended(Ended::Expired), &mut touched);
+                    self.drop_machine(id, &Ended::Expired.body(), &mut touched);
                     changed.insert(id);
                 }
                 Standing::Gone(id) => {
-                    self.drop_machine(id, &ended(Ended::Deleted), &mut touched);
+                    self.drop_machine(id, &Ended::Deleted.body(), &mut touched);
                     changed.insert(id);
                 }
             }
@@ -588,25 +589,6 @@ impl OrgState {
 
 fn regions_of(relays: &RelayMap) -> Vec<RegionId> {
     relays.regions.keys().copied().collect()
-}
-
-/// Why a stream ends for good.
-enum Ended {
-    Deleted,
-    Expired,
-}
-
-fn ended(why: Ended) -> ErrorBody {
-    match why {
-        Ended::Deleted => ErrorBody::new(
-            ErrorCode::MachineDeleted,
-            "this machine was deleted from its org; enrol it again with `ztna up`",
-        ),
-        Ended::Expired => ErrorBody::new(
-            ErrorCode::KeyExpired,
-            "this machine's sign-in has expired; sign in again with `ztna up`",
-        ),
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use ztna_policy::{Policy, Rule, Selector};
+use ztna_proto::ErrorCode;
 use ztna_proto::filter::Action;
 use ztna_proto::ids::{RegionId, RuleId};
 use ztna_proto::keys::WgPublicKey;

@@ -54,7 +54,13 @@ pub trait Admission: Send + Sync + 'static {
     /// Takes back what the client was given until `at`.
     fn revoke(&self, key: &WgPublicKey, at: Timestamp);
 
-    /// The same for the key with this hash, as a list of the control plane names it. Does nothing
+    /// Whether the client's right was taken back since it was admitted: asked once more when its
+    /// connection is known, so that a revocation meets either the connection or this question.
+    fn is_revoked(&self, _applicant: &Applicant) -> bool {
+        false
+    }
+
+    /// The same as [`Admission::revoke`] for the key with this hash, as a list of the control plane names it. Does nothing
     /// where no ticket admits.
     fn revoke_hash(&self, _key: &WgKeyHash, _at: Timestamp) {}
 }
@@ -138,6 +144,10 @@ impl TicketAdmission {
 impl Admission for TicketAdmission {
     fn admit<'a>(&'a self, applicant: &'a Applicant) -> BoxFuture<'a, Result<Admitted, Refusal>> {
         Box::pin(std::future::ready(self.decide(applicant)))
+    }
+
+    fn is_revoked(&self, applicant: &Applicant) -> bool {
+        self.decide(applicant).is_err()
     }
 
     fn revoke(&self, key: &WgPublicKey, at: Timestamp) {
@@ -279,6 +289,7 @@ mod tests {
         admission.revoke_hash(&WgKeyHash::of(&old.key), now());
         let refusal = admission.admit(&old).await.unwrap_err();
         assert!(refusal.0.contains("revoked"), "{refusal}");
+        assert!(admission.is_revoked(&old));
         let later = now().checked_add(SignedDuration::from_secs(1)).unwrap();
         assert!(admission.admit(&applicant(&signer, later)).await.is_ok());
         let earlier = now().checked_sub(SignedDuration::from_secs(9)).unwrap();

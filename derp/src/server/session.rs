@@ -143,6 +143,9 @@ where
                 .into(),
         ));
     }
+    if !welcome.is_relay && server.admission.is_revoked(&welcome.applicant) {
+        connection.close(&Frame::Health(super::REVOKED.to_owned()));
+    }
     server.metrics.connections.increment(1);
     tracing::debug!(%address, key = %connection.key, app = welcome.app_name, "relay client");
 
