@@ -77,10 +77,10 @@ pub async fn run(args: Args) -> Result<()> {
         .clone()
         .unwrap_or_else(|| default_host().to_string());
     let identity = identity(&args, &data_dir, &host)?;
-    let tls = identity.server_config()?;
     let keys = ServerKeys::load_or_create(&data_dir)?;
     let relay_key = RelayPrivateKey::load_or_create(&data_dir)
         .with_context(|| format!("no relay key in {}", data_dir.display()))?;
+    let tls = tls_config(&identity, &relay_key.public())?;
     let stun_port = stun.local_addr().port();
 
     let database = Database::start(&args, &data_dir).await?;
