@@ -18,7 +18,9 @@ use ztna_api::{
     write_ready_file,
 };
 use ztna_derp::key::RelayPrivateKey;
-use ztna_derp::server::{Limits, ListenerLimits, Server, ServerConfig, TicketAdmission, run_quic};
+use ztna_derp::server::{
+    Limits, ListenerLimits, Server, ServerConfig, TicketAdmission, run_quic, tls_config,
+};
 use ztna_pg::{ADMIN_ROLE, Cluster, Durability, Options, PgError};
 use ztna_proto::RegionId;
 use ztna_proto::relay::{CertificatePin, RegionDocument, RelayNode, RelayRegion};
