@@ -1,15 +1,15 @@
-//! A queue that is fair to those who fill it: a flow per peer, served in turn by bytes, each with
+//! A queue that is fair to those who fill it: flows, served in turn by bytes, each with
 //! its own control of delay (RFC 8290, FQ-CoDel).
 //!
-//! A peer that sends little is served at once, whatever the others do: a flow that wakes up goes
+//! A flow with little to send is served at once, whatever the others do: a flow that wakes up goes
 //! before those that have been queueing. When the bound is reached, the longest flow loses its
 //! oldest packet, so a flood costs its sender alone.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use ztna_proto::WgPublicKey;
 
 use crate::codel::CoDel;
 
@@ -76,17 +76,17 @@ impl<T> Default for Flow<T> {
 }
 
 /// The queue. Flows exist while they have packets, and until their turn after the last one.
-pub(crate) struct FairQueue<T> {
-    flows: HashMap<WgPublicKey, Flow<T>>,
+pub(crate) struct FairQueue<K, T> {
+    flows: HashMap<K, Flow<T>>,
     /// Flows that woke up: first.
-    fresh: VecDeque<WgPublicKey>,
+    fresh: VecDeque<K>,
     /// Flows that have used up a turn.
-    standing: VecDeque<WgPublicKey>,
+    standing: VecDeque<K>,
     items: usize,
     bytes: usize,
 }
 
-impl<T> Default for FairQueue<T> {
+impl<K, T> Default for FairQueue<K, T> {
     fn default() -> Self {
         Self {
             flows: HashMap::new(),
@@ -98,11 +98,11 @@ impl<T> Default for FairQueue<T> {
     }
 }
 
-impl<T> FairQueue<T> {
-    /// Queues an item of `len` bytes for the flow of `peer`. Returns what had to go for it.
+impl<K: Copy + Eq + Hash, T> FairQueue<K, T> {
+    /// Queues an item of `len` bytes in a flow. Returns what had to go for it.
     pub(crate) fn push(
         &mut self,
-        peer: WgPublicKey,
+        key: K,
         item: T,
         len: usize,
         now: Instant,
@@ -113,8 +113,8 @@ impl<T> FairQueue<T> {
             lost.add(self.drop_from_longest());
         }
         let fresh = &mut self.fresh;
-        let flow = self.flows.entry(peer).or_insert_with(|| {
-            fresh.push_back(peer);
+        let flow = self.flows.entry(key).or_insert_with(|| {
+            fresh.push_back(key);
             Flow::default()
         });
         flow.bytes += len;
@@ -131,10 +131,10 @@ impl<T> FairQueue<T> {
     /// The next item and how long it waited. What is dropped on the way is added to `lost`.
     pub(crate) fn pop(&mut self, now: Instant, lost: &mut Lost) -> Option<(T, Duration)> {
         loop {
-            let (peer, is_fresh) = match self.fresh.front() {
-                Some(peer) => (*peer, true),
+            let (key, is_fresh) = match self.fresh.front() {
+                Some(key) => (*key, true),
                 None => match self.standing.front() {
-                    Some(peer) => (*peer, false),
+                    Some(key) => (*key, false),
                     None => {
                         self.forget();
                         return None;
@@ -142,7 +142,7 @@ impl<T> FairQueue<T> {
                 },
             };
             // Whoever is in a list has a flow.
-            let flow = self.flows.entry(peer).or_default();
+            let flow = self.flows.entry(key).or_default();
             if flow.deficit <= 0 {
                 flow.deficit += QUANTUM;
                 self.rotate(is_fresh);
@@ -164,12 +164,12 @@ impl<T> FairQueue<T> {
                 self.rotate(true);
             } else {
                 self.list(is_fresh).pop_front();
-                self.flows.remove(&peer);
+                self.flows.remove(&key);
             }
         }
     }
 
-    fn list(&mut self, is_fresh: bool) -> &mut VecDeque<WgPublicKey> {
+    fn list(&mut self, is_fresh: bool) -> &mut VecDeque<K> {
         if is_fresh {
             &mut self.fresh
         } else {
@@ -179,8 +179,8 @@ impl<T> FairQueue<T> {
 
     /// Sends the first flow of a list to the end of the standing ones.
     fn rotate(&mut self, is_fresh: bool) {
-        if let Some(peer) = self.list(is_fresh).pop_front() {
-            self.standing.push_back(peer);
+        if let Some(key) = self.list(is_fresh).pop_front() {
+            self.standing.push_back(key);
         }
     }
 

@@ -7,13 +7,9 @@ const BOUNDS: Bounds = Bounds {
     bytes: 512 * 1024,
 };
 
-fn peer(number: u8) -> WgPublicKey {
-    WgPublicKey([number; 32])
-}
-
 /// A receiver that takes packets at a fixed rate, in virtual time.
 struct Line {
-    queue: FairQueue<(u8, u32)>,
+    queue: FairQueue<u8, (u8, u32)>,
     start: Instant,
     /// When the line is free again, in nanoseconds.
     free_at: u64,
@@ -40,9 +36,7 @@ impl Line {
 
     fn push(&mut self, from: u8, number: u32, len: usize, nanos: u64) {
         let now = self.at(nanos);
-        let lost = self
-            .queue
-            .push(peer(from), (from, number), len, now, BOUNDS);
+        let lost = self.queue.push(from, (from, number), len, now, BOUNDS);
         self.lost.packets += lost.packets;
     }
 
@@ -124,11 +118,11 @@ fn the_longest_flow_pays_for_a_full_queue() {
         bytes: 10_000,
     };
     for number in 0..9 {
-        queue.push(peer(1), (1, number), 100, now, bounds);
+        queue.push(1, (1, number), 100, now, bounds);
     }
-    let mut lost = queue.push(peer(2), (2, 0), 100, now, bounds);
+    let mut lost = queue.push(2, (2, 0), 100, now, bounds);
     assert_eq!(lost, Lost::default());
-    lost = queue.push(peer(2), (2, 1), 100, now, bounds);
+    lost = queue.push(2, (2, 1), 100, now, bounds);
     let one = Lost {
         packets: 1,
         bytes: 100,
@@ -146,9 +140,9 @@ fn the_longest_flow_pays_for_a_full_queue() {
 fn what_is_stale_is_not_sent() {
     let mut queue = FairQueue::default();
     let now = Instant::now();
-    queue.push(peer(1), 'a', 100, now, BOUNDS);
+    queue.push(1, 'a', 100, now, BOUNDS);
     let later = now + STALE + Duration::from_millis(1);
-    queue.push(peer(1), 'b', 100, later, BOUNDS);
+    queue.push(1, 'b', 100, later, BOUNDS);
     let mut lost = Lost::default();
     let next = queue.pop(later, &mut lost);
     assert_eq!(next, Some(('b', Duration::ZERO)));
@@ -167,7 +161,7 @@ proptest! {
         let (mut nanos, mut pushed, mut popped) = (0, 0u64, 0u64);
         let mut lost = Lost::default();
         let mut last: HashMap<u8, u32> = HashMap::new();
-        let mut take = |queue: &mut FairQueue<(u8, u32)>, now, lost: &mut Lost| {
+        let mut take = |queue: &mut FairQueue<u8, (u8, u32)>, now, lost: &mut Lost| {
             let Some(((from, number), _)) = queue.pop(now, lost) else { return false };
             let before = last.insert(from, number);
             assert!(before.is_none_or(|before| before < number), "order of {from}");
@@ -177,7 +171,7 @@ proptest! {
         for (number, (from, len, wait, pop)) in steps.into_iter().enumerate() {
             nanos += wait;
             let now = start + Duration::from_nanos(nanos);
-            let gone = queue.push(peer(from), (from, number as u32), len, now, bounds);
+            let gone = queue.push(from, (from, number as u32), len, now, bounds);
             lost.packets += gone.packets;
             pushed += 1;
             prop_assert!(queue.items <= bounds.items && queue.bytes <= bounds.bytes);

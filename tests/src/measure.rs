@@ -207,7 +207,7 @@ impl Gauge {
     pub fn bytes(&self) -> Result<(u64, u64)> {
         let meter = nat::read(&self.at)?;
         let direct = meter.udp_with(self.peer).bytes;
-        let relayed = meter.tcp_with(self.relay.0, self.relay.1).bytes;
+        let relayed = meter.either_with(self.relay.0, self.relay.1).bytes;
         Ok((direct, relayed))
     }
 

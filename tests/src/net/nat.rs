@@ -136,6 +136,12 @@ impl Meter {
         self.sum(|end| !end.udp && end.address == address && end.port == port)
     }
 
+    /// TCP and UDP with an address and port: a relay, by either of its transports.
+    #[must_use]
+    pub fn either_with(&self, address: Ipv4Addr, port: u16) -> Count {
+        self.sum(|end| end.address == address && end.port == port)
+    }
+
     fn sum(&self, wanted: impl Fn(&FarEnd) -> bool) -> Count {
         self.0
             .iter()

@@ -149,7 +149,10 @@ impl Relays {
     /// The region that takes over from home, if one is to and can.
     fn successor(&mut self, home: RegionId, ranked: &[RegionId], now: Instant) -> Option<RegionId> {
         let state = self.state(home);
-        let others = ranked.iter().copied().filter(|region| *region != home);
+        // One that was lost earlier is better than none.
+        let earlier: Vec<RegionId> = self.avoided.keys().copied().collect();
+        let others = ranked.iter().copied().chain(earlier);
+        let others = others.filter(|region| *region != home);
         let others: Vec<RegionId> = others.take(STANDBYS).collect();
         if state.connected {
             if state.doubted {

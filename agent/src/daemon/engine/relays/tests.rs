@@ -128,6 +128,22 @@ async fn a_killed_region_gives_way_to_the_next_region_and_is_left_alone_for_a_wh
 }
 
 #[tokio::test]
+async fn a_region_that_was_lost_before_is_better_than_none() {
+    let realm = Realm::new();
+    let near = TestRelay::start(&realm, 1).await;
+    let far = TestRelay::start(&realm, 2).await;
+    let regions = vec![
+        region(1, vec![near.node.clone()]),
+        region(2, vec![far.node.clone()]),
+    ];
+    let mut agent = Agent::new(&realm, regions);
+    agent.relays.avoid(TWO, Instant::now());
+    agent.until(&[ONE, TWO], false, is_home(ONE)).await;
+    near.kill();
+    agent.until(&[ONE, TWO], false, is_home(TWO)).await;
+}
+
+#[tokio::test]
 async fn a_vanished_relay_is_noticed_by_those_who_send() {
     let realm = Realm::new();
     let near = TestRelay::start(&realm, 1).await;
