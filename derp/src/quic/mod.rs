@@ -15,6 +15,7 @@
 //! Packets wait in the [`Outbox`](crate::outbox::Outbox), where queueing is fair and bounded, and
 //! not in QUIC's own buffer, which is kept just large enough not to run dry.
 
+mod congestion;
 mod sink;
 mod source;
 
@@ -22,7 +23,6 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::congestion::BbrConfig;
 use quinn::{AckFrequencyConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 pub(crate) use sink::QuicSink;
@@ -46,6 +46,12 @@ const RECEIVE_BUFFER: usize = 256 * 1024;
 /// Bytes of the stream that one side sends ahead of the other's reading, and holds until they are
 /// acknowledged: some of the largest packets.
 const STREAM_WINDOW: u32 = 512 * 1024;
+
+/// UDP payload that the path has to carry: an agent's packet of 1,340 bytes as a datagram, and its
+/// key, and QUIC's own 29 bytes. On a path that is narrower the handshake, which uses it, does not
+/// come about, and the client takes TCP: with smaller datagrams every full packet would go by the
+/// stream, in line behind lost ones. Nor is a path thought to be narrower because packets are lost.
+const UDP_PAYLOAD: u16 = 1420;
 
 /// Largest UDP payload that is tried: 1500 less IPv6's and UDP's headers.
 const MAX_UDP_PAYLOAD: u16 = 1452;
@@ -97,11 +103,11 @@ pub(crate) fn transport(side: Side) -> Arc<TransportConfig> {
         .send_window(STREAM_WINDOW.into())
         .datagram_send_buffer_size(SEND_BUFFER)
         .datagram_receive_buffer_size(Some(RECEIVE_BUFFER))
+        .initial_mtu(UDP_PAYLOAD)
+        .min_mtu(UDP_PAYLOAD)
         .mtu_discovery_config(Some(mtu))
         .ack_frequency_config(Some(acks))
-        // By what gets through, not by what is lost: at 2 % loss Cubic leaves a link all but idle
-        // and its queue full. What runs inside the tunnels has its own control.
-        .congestion_controller_factory(Arc::new(BbrConfig::default()));
+        .congestion_controller_factory(Arc::new(congestion::SteadyBbr::default()));
     Arc::new(config)
 }
 
