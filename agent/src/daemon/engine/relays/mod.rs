@@ -162,7 +162,7 @@ impl Relays {
             let better = ranked.first().copied().filter(|best| *best != home)?;
             return self.try_better(better, now);
         }
-        let is_out_of_time = out_of_time(&state)? <= now;
+        let is_out_of_time = self.out_of_time(home)? <= now;
         if state.error.is_some() || is_out_of_time {
             self.make_ready(&others);
         }
@@ -204,7 +204,7 @@ impl Relays {
     /// When [`Relays::choose_home`] is to be called though nothing happens: a home that is down runs
     /// out of time.
     pub fn look_at(&self, now: Instant) -> Option<Instant> {
-        out_of_time(&self.state(self.home?)).filter(|at| *at > now)
+        self.out_of_time(self.home?).filter(|at| *at > now)
     }
 
     fn set_home(&mut self, home: Option<RegionId>) {
@@ -312,15 +312,22 @@ impl Relays {
             connection.shared.state()
         })
     }
-}
 
-/// Until when a region that is not connected is waited for. `None`: it is connected, or nothing was
-/// tried yet.
-fn out_of_time(state: &ConnectionState) -> Option<Instant> {
-    let patience = match state.error {
-        _ if state.exhausted => Duration::ZERO,
-        Some(_) => HOME_PATIENCE,
-        None => FIRST_PATIENCE,
-    };
-    Some(state.down_since? + patience)
+    /// Until when a region that is not connected is waited for. `None`: it is connected, or nothing
+    /// was tried yet.
+    fn out_of_time(&self, region: RegionId) -> Option<Instant> {
+        let state = self.state(region);
+        let relays = self.map.regions.get(&region).map_or(0, |region| {
+            let nodes = region.nodes.iter();
+            nodes.filter(|node| node.derp_port.is_some()).count()
+        });
+        let patience = match state.error {
+            _ if state.exhausted => Duration::ZERO,
+            // It had no other relay to try.
+            Some(_) if relays < 2 => Duration::ZERO,
+            Some(_) => HOME_PATIENCE,
+            None => FIRST_PATIENCE,
+        };
+        Some(state.down_since? + patience)
+    }
 }
