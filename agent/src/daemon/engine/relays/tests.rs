@@ -69,6 +69,19 @@ impl Agent {
     }
 }
 
+/// Two regions of a relay each, and an agent that may use both.
+async fn two_regions() -> (TestRelay, TestRelay, Agent) {
+    let realm = Realm::new();
+    let near = TestRelay::start(&realm, 1).await;
+    let far = TestRelay::start(&realm, 2).await;
+    let regions = vec![
+        region(1, vec![near.node.clone()]),
+        region(2, vec![far.node.clone()]),
+    ];
+    let agent = Agent::new(&realm, regions);
+    (near, far, agent)
+}
+
 fn is_home(region: RegionId) -> impl Fn(&Relays) -> bool {
     move |relays| relays.home == Some(region) && relays.is_home_up()
 }
@@ -98,14 +111,7 @@ async fn a_killed_relay_gives_way_to_the_next_of_its_region() {
 
 #[tokio::test]
 async fn a_killed_region_gives_way_to_the_next_region_and_is_left_alone_for_a_while() {
-    let realm = Realm::new();
-    let near = TestRelay::start(&realm, 1).await;
-    let far = TestRelay::start(&realm, 2).await;
-    let regions = vec![
-        region(1, vec![near.node.clone()]),
-        region(2, vec![far.node.clone()]),
-    ];
-    let mut agent = Agent::new(&realm, regions);
+    let (near, _far, mut agent) = two_regions().await;
     agent.until(&[ONE, TWO], false, is_home(ONE)).await;
     near.kill();
     let took = agent.until(&[ONE, TWO], false, is_home(TWO)).await;
@@ -129,14 +135,7 @@ async fn a_killed_region_gives_way_to_the_next_region_and_is_left_alone_for_a_wh
 
 #[tokio::test]
 async fn a_region_that_was_lost_before_is_better_than_none() {
-    let realm = Realm::new();
-    let near = TestRelay::start(&realm, 1).await;
-    let far = TestRelay::start(&realm, 2).await;
-    let regions = vec![
-        region(1, vec![near.node.clone()]),
-        region(2, vec![far.node.clone()]),
-    ];
-    let mut agent = Agent::new(&realm, regions);
+    let (near, _far, mut agent) = two_regions().await;
     agent.relays.avoid(TWO, Instant::now());
     agent.until(&[ONE, TWO], false, is_home(ONE)).await;
     near.kill();
@@ -145,14 +144,7 @@ async fn a_region_that_was_lost_before_is_better_than_none() {
 
 #[tokio::test]
 async fn a_vanished_relay_is_noticed_by_those_who_send() {
-    let realm = Realm::new();
-    let near = TestRelay::start(&realm, 1).await;
-    let far = TestRelay::start(&realm, 2).await;
-    let regions = vec![
-        region(1, vec![near.node.clone()]),
-        region(2, vec![far.node.clone()]),
-    ];
-    let mut agent = Agent::new(&realm, regions);
+    let (near, _far, mut agent) = two_regions().await;
     agent.until(&[ONE, TWO], true, is_home(ONE)).await;
     near.vanish();
     let took = agent.until(&[ONE, TWO], true, is_home(TWO)).await;
@@ -163,14 +155,7 @@ async fn a_vanished_relay_is_noticed_by_those_who_send() {
 
 #[tokio::test]
 async fn traffic_by_another_region_has_the_home_relay_watched() {
-    let realm = Realm::new();
-    let near = TestRelay::start(&realm, 1).await;
-    let far = TestRelay::start(&realm, 2).await;
-    let regions = vec![
-        region(1, vec![near.node.clone()]),
-        region(2, vec![far.node.clone()]),
-    ];
-    let mut agent = Agent::new(&realm, regions);
+    let (near, _far, mut agent) = two_regions().await;
     agent.until(&[ONE, TWO], false, is_home(ONE)).await;
     near.vanish();
     let run = async {
