@@ -107,6 +107,11 @@ impl TestRelay {
         self.wire.fate.send_replace(Fate::Broken);
     }
 
+    /// The process is told to stop: it sends its clients elsewhere first.
+    pub fn drain(&self) {
+        self.stop.cancel();
+    }
+
     /// The host vanishes: nothing comes back, and nobody says so.
     pub fn vanish(&self) {
         self.wire.fate.send_replace(Fate::Silent);

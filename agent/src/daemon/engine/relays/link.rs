@@ -73,6 +73,12 @@ impl Shared {
         state.connected
     }
 
+    /// It stood or was tried, and the relay does not answer.
+    pub fn is_failing(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.doubted || state.error.is_some()
+    }
+
     fn change(&self, change: impl FnOnce(&mut ConnectionState)) {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
     }

@@ -58,6 +58,8 @@ struct Traffic {
 struct Ping {
     at: Instant,
     doubted: bool,
+    /// How long an answer may take.
+    allowance: Duration,
 }
 
 impl Liveness {
@@ -116,14 +118,15 @@ impl Liveness {
         self.pinged = Some(Ping {
             at: now,
             doubted: false,
+            allowance: self.allowance(),
         });
     }
 
     /// When [`Liveness::check`] wants to be called.
     pub fn next(&self) -> Option<Instant> {
         match self.pinged {
-            Some(ping) if ping.doubted => Some(ping.at + self.allowance()),
-            Some(ping) => Some(ping.at + self.allowance() / DOUBT),
+            Some(ping) if ping.doubted => Some(ping.at + ping.allowance),
+            Some(ping) => Some(ping.at + ping.allowance / DOUBT),
             None => self
                 .traffic
                 .map(|traffic| (self.heard + QUIET).max(traffic.first + ANSWER_TO_TRAFFIC)),
@@ -135,13 +138,12 @@ impl Liveness {
         if self.next().is_none_or(|at| at > now) {
             return Verdict::Fine;
         }
-        let allowance = self.allowance();
         match &mut self.pinged {
             None => {
                 self.ping_sent(now);
                 Verdict::Ping
             }
-            Some(ping) if now.duration_since(ping.at) >= allowance => Verdict::Dead,
+            Some(ping) if now.duration_since(ping.at) >= ping.allowance => Verdict::Dead,
             Some(ping) => {
                 ping.doubted = true;
                 Verdict::Doubtful
@@ -149,6 +151,7 @@ impl Liveness {
         }
     }
 
+    /// How long the answer to a ping may take that leaves now.
     fn allowance(&self) -> Duration {
         let queue = Duration::from_millis(self.unheard.saturating_mul(1000) / SLOW_LINK);
         (ANSWER.max(self.rtt * ROUND_TRIPS) + queue).min(LONGEST_ANSWER)
@@ -243,6 +246,21 @@ mod tests {
             }
         }
         assert!((20..=25).contains(&pings), "{pings} in 10 s");
+    }
+
+    #[test]
+    fn what_follows_a_ping_gives_its_answer_no_more_time() {
+        let mut now = Instant::now();
+        let mut liveness = Liveness::new(now);
+        liveness.sent(1024 * 1024, now);
+        assert_eq!(run(&mut liveness, &mut now), Some((Verdict::Ping, 400)));
+        liveness.sent(1024 * 1024, now);
+        assert_eq!(
+            run(&mut liveness, &mut now),
+            Some((Verdict::Doubtful, 1350))
+        );
+        liveness.sent(1024 * 1024, now);
+        assert_eq!(run(&mut liveness, &mut now), Some((Verdict::Dead, 1350)));
     }
 
     #[test]

@@ -72,6 +72,14 @@ struct Connection {
     task: JoinHandle<()>,
 }
 
+impl Connection {
+    fn send(&self, to: WgPublicKey, packet: Bytes) {
+        if self.outbox.try_send((to, packet)).is_err() {
+            tracing::trace!("no room for a packet to the relay");
+        }
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         self.task.abort();
@@ -232,18 +240,22 @@ impl Relays {
     }
 
     /// Sends through a region's relay; connects to it if need be. Never waits: what does not fit is
-    /// lost.
+    /// lost. While that relay does not answer, the home relay gets a copy: a peer that was at home
+    /// there has to move as well, and is likely to come here before it can say so.
     pub fn send(&mut self, region: RegionId, to: WgPublicKey, packet: Bytes) {
-        if let Some(connection) = self.connection(region)
-            && connection.outbox.try_send((to, packet)).is_err()
-        {
-            tracing::trace!(%region, "no room for a packet to the relay");
-        }
+        let Some(connection) = self.connection(region) else {
+            return;
+        };
+        let copy = connection.shared.is_failing().then(|| packet.clone());
+        connection.send(to, packet);
         // Answers come to the home region, which has to be there for them.
         let home = self.home.filter(|home| *home != region);
         let Some(home) = home.and_then(|home| self.connections.get(&home)) else {
             return;
         };
+        if let Some(copy) = copy.filter(|_| home.shared.is_connected()) {
+            home.send(to, copy);
+        }
         let now = Instant::now();
         if self
             .noticed

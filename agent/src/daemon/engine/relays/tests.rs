@@ -170,6 +170,63 @@ async fn traffic_by_another_region_has_the_home_relay_watched() {
 }
 
 #[tokio::test]
+async fn machines_that_lose_the_same_region_meet_in_the_next_before_they_can_say_where_they_are() {
+    let realm = Realm::new();
+    let near = TestRelay::start(&realm, 1).await;
+    let far = TestRelay::start(&realm, 2).await;
+    let machine = || {
+        let of = |id, relay: &TestRelay| region(id, vec![relay.node.clone()]);
+        Agent::new(&realm, vec![of(1, &near), of(2, &far)])
+    };
+    let (mut a, mut b) = (machine(), machine());
+    for agent in [&mut a, &mut b] {
+        agent.until(&[ONE, TWO], true, is_home(ONE)).await;
+    }
+    near.kill();
+    for agent in [&mut a, &mut b] {
+        agent.until(&[ONE, TWO], false, is_home(TWO)).await;
+    }
+    let run = async {
+        loop {
+            // As far as anybody told it, the other is still at home in the first region.
+            a.relays.send(ONE, b.key, Bytes::from_static(b"hello"));
+            let event = timeout(Duration::from_millis(50), b.events.recv()).await;
+            if let Ok(Some(RelayEvent::Packet {
+                region,
+                from,
+                packet,
+            })) = event
+                && from == a.key
+            {
+                return (region, packet);
+            }
+        }
+    };
+    let (region, packet) = timeout(PATIENCE, run).await.expect("nothing arrives");
+    assert_eq!((region, &packet[..]), (TWO, &b"hello"[..]));
+}
+
+#[tokio::test]
+async fn a_draining_relay_gives_way_to_the_next_of_its_region() {
+    let realm = Realm::new();
+    let nodes = [
+        TestRelay::start(&realm, 1).await,
+        TestRelay::start(&realm, 1).await,
+    ];
+    let both = nodes.iter().map(|relay| relay.node.clone()).collect();
+    let mut agent = Agent::new(&realm, vec![region(1, both)]);
+    agent.until(&[ONE], false, is_home(ONE)).await;
+    assert_eq!(nodes[0].server.connections(), 1);
+    nodes[0].drain();
+    let second = std::sync::Arc::clone(&nodes[1].server);
+    agent
+        .until(&[ONE], true, |relays| {
+            is_home(ONE)(relays) && second.connections() == 1
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn a_better_region_is_home_when_the_connection_to_it_stands_and_not_before() {
     let realm = Realm::new();
     let present = TestRelay::start(&realm, 1).await;
