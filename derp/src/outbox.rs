@@ -55,9 +55,18 @@ impl Lane {
 /// terminal does not wait behind a file that goes to the same peer; a voice packet of 20 ms (RFC 3551,
 /// G.711) is 232 bytes under WireGuard.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Flow {
+pub(crate) struct Flow {
     peer: WgPublicKey,
     is_small: bool,
+}
+
+impl Flow {
+    /// The flow of a peer's packet. Its own length counts, not that of the frame around it: it is
+    /// small on every hop or on none.
+    pub(crate) fn of(peer: WgPublicKey, packet: &[u8]) -> Self {
+        let is_small = packet.len() <= SMALL;
+        Self { peer, is_small }
+    }
 }
 
 /// Longest small packet, in bytes.
@@ -94,13 +103,6 @@ impl Item {
         match self {
             Self::Frame(frame) => frame.len(),
             Self::Packet(head, packet) => head.len() + packet.len(),
-        }
-    }
-
-    fn packet_len(&self) -> usize {
-        match self {
-            Self::Frame(frame) => frame.len(),
-            Self::Packet(_, packet) => packet.len(),
         }
     }
 
@@ -214,8 +216,8 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a packet in the flow of `peer`, dropping others' if there is no room.
-    pub(crate) fn push(&self, lane: Lane, peer: WgPublicKey, item: Item, now: Instant) -> Pushed {
+    /// Queues a packet in its flow, dropping others if there is no room.
+    pub(crate) fn push(&self, lane: Lane, flow: Flow, item: Item, now: Instant) -> Pushed {
         let lost = {
             let mut state = self.lock();
             if state.closing {
@@ -226,10 +228,6 @@ impl Outbox {
                 Lane::Data => &mut state.data,
             };
             let len = item.len();
-            let flow = Flow {
-                peer,
-                is_small: item.packet_len() <= SMALL,
-            };
             queue.push(flow, item, len, now, lane.bounds())
         };
         self.ready.notify_one();
@@ -357,13 +355,34 @@ mod tests {
 
     fn push(outbox: &Outbox, lane: Lane, bytes: &[u8]) -> Pushed {
         let item = Item::Frame(Bytes::copy_from_slice(bytes));
-        outbox.push(lane, PEER, item, Instant::now())
+        outbox.push(lane, Flow::of(PEER, bytes), item, Instant::now())
     }
 
     async fn next(outbox: &Outbox) -> Vec<u8> {
         let mut batch = BytesMut::new();
         assert!(outbox.fill(&mut batch, BATCH, &()).await);
         batch.to_vec()
+    }
+
+    #[test]
+    fn a_packet_is_small_by_itself_whatever_frame_it_is_in() {
+        assert!(Flow::of(PEER, &[0; SMALL]).is_small);
+        assert!(!Flow::of(PEER, &[0; SMALL + 1]).is_small);
+    }
+
+    #[tokio::test]
+    async fn a_framed_small_packet_does_not_wait_behind_a_framed_file() {
+        let outbox = Outbox::default();
+        let framed = |packet: &[u8]| Item::Frame([&[7; 100], packet].concat().into());
+        let now = Instant::now();
+        let mut packets = vec![&[1; 1280][..]; 20];
+        packets.push(&[2; 232]);
+        for packet in packets {
+            outbox.push(Lane::Data, Flow::of(PEER, packet), framed(packet), now);
+        }
+        let popped = std::iter::from_fn(|| outbox.lock().pop(now, &()));
+        let place = popped.map(|item| item.len()).position(|len| len == 332);
+        assert!(place.is_some_and(|place| place < 10), "{place:?}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use ztna_derp::MAX_PACKET;
 use ztna_derp::client::{ConnectError, Event, SendError};
 use ztna_derp::frame::GoneReason;
 use ztna_derp::server::Limits;
+use ztna_proto::revocation::{Revocation, WgKeyHash};
 use ztna_proto::ticket::{TicketClaims, TicketSigner};
 use ztna_proto::{OrgId, RegionId, WgPublicKey};
 use ztna_tls::ServerIdentity;
@@ -205,6 +206,42 @@ async fn a_revoked_client_is_cut_at_once_and_stays_out() {
     assert!(reason.contains("revoked"), "{reason}");
     // Enrolled again, it comes in.
     relay.join_as(&key).await;
+}
+
+#[tokio::test]
+async fn a_list_of_revocations_cuts_those_on_it_and_nobody_else() {
+    let relay = Relay::start().await;
+    let keys = [new_key(), new_key()];
+    let mut revoked = Vec::new();
+    for key in &keys {
+        let ticket = relay.ticket(key.public());
+        let client = relay.try_join(key, ticket.clone()).await.unwrap();
+        revoked.push((key, ticket, client));
+    }
+    let mut others = [relay.join().await, relay.join().await];
+    assert_eq!(relay.server.revoke_all(&[]), 0);
+    let absent = new_key();
+    let entries: Vec<Revocation> = keys
+        .iter()
+        .chain([&absent])
+        .map(|key| Revocation {
+            key_hash: WgKeyHash::of(&key.public()),
+            at: Timestamp::now(),
+        })
+        .collect();
+    assert_eq!(relay.server.revoke_all(&entries), 2);
+    for (key, ticket, mut client) in revoked {
+        let last = client.last_events().await;
+        assert!(
+            matches!(last.as_slice(), [Event::Health(reason)] if reason.contains("revoked")),
+            "{last:?}"
+        );
+        let reason = refused_ticket(&relay, key, ticket).await;
+        assert!(reason.contains("revoked"), "{reason}");
+    }
+    let [a, b] = &mut others;
+    a.send(b, b"still here");
+    assert_eq!(b.packet().await.1, "still here");
 }
 
 #[tokio::test]

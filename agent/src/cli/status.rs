@@ -72,10 +72,13 @@ fn links(status: &Status) -> String {
     };
     let url = status.control.url.as_deref().unwrap_or_default();
     let relay = match (&status.relay.home_code, status.relay.connected) {
-        (Some(code), true) => match status.relay.home_latency_ms {
-            Some(latency) => format!("relay {code} ({})", ui::milliseconds(latency)),
-            None => format!("relay {code}"),
-        },
+        (Some(code), true) => {
+            let by = status.relay.transport.map(|by| format!(" by {by}"));
+            let latency = status.relay.home_latency_ms.map(ui::milliseconds);
+            let latency = latency.map(|latency| format!(" ({latency})"));
+            let [by, latency] = [by, latency].map(Option::unwrap_or_default);
+            format!("relay {code}{by}{latency}")
+        }
         (Some(code), false) => format!("relay {code} away"),
         (None, _) => "no relay".to_owned(),
     };
@@ -85,7 +88,7 @@ fn links(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ztna_local::{ControlStatus, RelayStatus};
+    use ztna_local::{ControlStatus, RelayStatus, RelayTransport};
 
     #[test]
     fn the_links_are_one_line() {
@@ -108,6 +111,8 @@ mod tests {
         );
         status.relay.home_latency_ms = Some(12.34);
         assert!(links(&status).ends_with(", relay lon (12 ms)"));
+        status.relay.transport = Some(RelayTransport::Quic);
+        assert!(links(&status).ends_with(", relay lon by QUIC (12 ms)"));
         status.relay = RelayStatus::default();
         status.control.connected = false;
         assert_eq!(

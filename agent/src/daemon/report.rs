@@ -120,6 +120,7 @@ fn relay(engine: &EngineStatus, map: &Netmap) -> RelayStatus {
             .home_latency
             .map(|latency| latency.as_secs_f64() * 1000.0),
         connected: engine.relay_connected,
+        transport: engine.relay_transport,
         error: engine.relay_error.clone(),
     }
 }

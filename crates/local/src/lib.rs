@@ -25,7 +25,7 @@ pub use server::{
 };
 pub use status::{
     ControlStatus, DaemonState, PathKind, PathStatus, PeerStatus, PskState, PskStatus, RelayStatus,
-    Status, ThisMachine,
+    RelayTransport, Status, ThisMachine,
 };
 
 /// Where the daemon listens if nothing else is said.

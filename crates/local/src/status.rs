@@ -1,6 +1,7 @@
 //! How things stand: everything that `ztna status` and `ztna peers` show.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use jiff::Timestamp;
@@ -98,8 +99,30 @@ pub struct RelayStatus {
     pub home_latency_ms: Option<f64>,
     /// Whether its relay has admitted this machine.
     pub connected: bool,
+    /// By what it is connected.
+    #[serde(default)]
+    pub transport: Option<RelayTransport>,
     /// Why it has not, for people.
     pub error: Option<String>,
+}
+
+/// What carries packets to a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelayTransport {
+    /// TLS over TCP: it passes every firewall, and a lost packet holds up those behind it.
+    Tcp,
+    /// QUIC datagrams.
+    Quic,
+}
+
+impl fmt::Display for RelayTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Quic => "QUIC",
+        })
+    }
 }
 
 /// A machine that policy joins with this one.

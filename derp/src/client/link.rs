@@ -14,7 +14,7 @@ use crate::MAX_PACKET;
 use crate::bucket::{MIN_BURST, TokenBucket};
 use crate::frame::{Frame, FrameError, GoneReason, PING_LEN, send_packet_head};
 use crate::handshake::ServerInfo;
-use crate::outbox::{Item, Lane, Outbox, Pushed};
+use crate::outbox::{Flow, Item, Lane, Outbox, Pushed};
 use crate::quic::QuicSource;
 use crate::reader::{FrameReader, ReadError};
 use crate::transport::{Sink, Source};
@@ -164,6 +164,7 @@ impl Sender {
             return Err(SendError::TooLong(packet.len()));
         }
         let (lane, now) = (Lane::of(&packet), Instant::now());
+        let flow = Flow::of(to, &packet);
         let item = Item::Packet(send_packet_head(&to, packet.len()), packet);
         if let Some(bucket) = &self.0.bucket {
             let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
@@ -171,7 +172,7 @@ impl Sender {
                 return Err(SendError::RateLimited);
             }
         }
-        queued(self.0.outbox.push(lane, to, item, now))
+        queued(self.0.outbox.push(lane, flow, item, now))
     }
 
     /// Tells the relay whether it is this machine's home.

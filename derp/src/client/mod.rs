@@ -28,6 +28,7 @@ use ztna_proto::relay::RelayNode;
 use ztna_tls::{KeyExchange, client_config};
 
 pub use link::{Event, Receiver, RelayError, SendError, Sender, Transport};
+pub use race::network_changed;
 
 use crate::frame::{Frame, FrameError};
 use crate::handshake::{

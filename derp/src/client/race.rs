@@ -21,6 +21,11 @@ const MAX_REMEMBERED: usize = 256;
 
 static FAILURES: Failures = Failures::new();
 
+/// This machine is in another network: what it knew of UDP in the last one counts no more.
+pub fn network_changed() {
+    FAILURES.forget();
+}
+
 /// Connects by QUIC or by TCP, whichever is through first. QUIC has a head start; where it has failed
 /// lately it is not tried.
 pub(super) async fn connect(config: &ClientConfig) -> Result<(Sender, Receiver), ConnectError> {
@@ -97,6 +102,10 @@ impl Failures {
             .is_some_and(|at| at.elapsed() < FORGIVE_AFTER)
     }
 
+    fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn note(&self, host: &str, port: u16) {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let failures = failures.get_or_insert_default();
@@ -123,8 +132,14 @@ mod tests {
         }
         let last = (2 * MAX_REMEMBERED - 1).to_string();
         assert!(!failures.recent(&last, 443), "there was no room");
+        failures.forget();
+        assert!(!failures.recent("first", 443), "in another network");
+        for number in 0..MAX_REMEMBERED {
+            failures.note(&number.to_string(), 443);
+        }
+        assert!(failures.recent("0", 443) && !failures.recent("first", 443));
         tokio::time::advance(FORGIVE_AFTER).await;
-        assert!(!failures.recent("first", 443));
+        assert!(!failures.recent("0", 443));
         failures.note(&last, 443);
         assert!(failures.recent(&last, 443), "the old ones made room");
     }

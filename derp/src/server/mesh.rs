@@ -23,7 +23,7 @@ use crate::client::{ConnectError, open, shake_hands};
 use crate::frame::Frame;
 use crate::handshake::{ClientInfo, Freshness};
 use crate::key::RelayPublicKey;
-use crate::outbox::{Item, Lane, Outbox, Pushed};
+use crate::outbox::{Flow, Item, Lane, Outbox, Pushed};
 use crate::reader::{FrameReader, ReadError};
 use crate::transport::{Sink, Source, StreamSink};
 
@@ -127,6 +127,7 @@ impl Link {
         packet: Bytes,
         now: Instant,
     ) -> Pushed {
+        let flow = Flow::of(from, &packet);
         let frame = Frame::ForwardPacket {
             org,
             from,
@@ -134,7 +135,7 @@ impl Link {
             packet,
         };
         self.outbox
-            .push(lane, from, Item::Frame(frame.to_bytes()), now)
+            .push(lane, flow, Item::Frame(frame.to_bytes()), now)
     }
 }
 

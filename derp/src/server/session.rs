@@ -22,7 +22,7 @@ use super::welcome::{HANDSHAKE_TIMEOUT, Welcome, welcome};
 use crate::bucket::TokenBucket;
 use crate::frame::{Frame, FrameError, GoneReason, PING_LEN, recv_packet_head};
 use crate::handshake::HandshakeError;
-use crate::outbox::{Item, Lane, Outbox, Pushed};
+use crate::outbox::{Flow, Item, Lane, Outbox, Pushed};
 use crate::reader::ReadError;
 use crate::transport::{Sink, Source};
 
@@ -521,7 +521,8 @@ fn deliver(
     // A copy of its own: a slice would keep the whole read buffer alive in the queue.
     let head = recv_packet_head(from, packet.len());
     let item = Item::Packet(head, Bytes::copy_from_slice(packet));
-    target.outbox.push(lane, *from, item, now)
+    let flow = Flow::of(*from, packet);
+    target.outbox.push(lane, flow, item, now)
 }
 
 fn next_keep_alive(now: Instant) -> Instant {

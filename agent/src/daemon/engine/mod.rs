@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use ztna_handshake::KemPrivateKey;
-use ztna_local::{PathStatus, PskStatus};
+use ztna_local::{PathStatus, PskStatus, RelayTransport};
 use ztna_netcheck::Report;
 use ztna_netmap::{Netmap, Update};
 use ztna_proto::keys::KemPublicKey;
@@ -99,6 +99,8 @@ pub struct EngineStatus {
     pub netcheck: Option<Report>,
     /// Whether that connection stands and the relay has admitted this machine.
     pub relay_connected: bool,
+    /// By what it stands.
+    pub relay_transport: Option<RelayTransport>,
     /// Why there is none, for people.
     pub relay_error: Option<String>,
     /// By peer. A peer that the engine does not know (yet) is not in it.

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use ztna_local::{PathKind, PathStatus, PskState, PskStatus};
+use ztna_derp::client::Transport;
+use ztna_local::{PathKind, PathStatus, PskState, PskStatus, RelayTransport};
 use ztna_path::Selected;
 use ztna_proto::keys::hex;
 
@@ -26,6 +27,10 @@ pub fn of(engine: &mut Engine) -> EngineStatus {
             .and_then(|home| engine.check.latency(home, now.into())),
         netcheck: engine.check.last().cloned(),
         relay_connected: relay.connected,
+        relay_transport: relay.transport.map(|transport| match transport {
+            Transport::Tcp => RelayTransport::Tcp,
+            Transport::Quic => RelayTransport::Quic,
+        }),
         relay_error: relay.error,
         peers: peers
             .into_iter()

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use rand::RngExt;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
-use ztna_derp::client::{self, ClientConfig, ConnectError, Event, Receiver, SendError, Sender};
+use ztna_derp::client::{
+    self, ClientConfig, ConnectError, Event, Receiver, SendError, Sender, Transport,
+};
 use ztna_proto::relay::{RelayNode, RelayRegion};
 use ztna_proto::{WgPrivateKey, WgPublicKey};
 
@@ -39,6 +41,8 @@ const NOTED_EVERY: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionState {
     pub connected: bool,
+    /// By what it stands.
+    pub transport: Option<Transport>,
     /// Why there is none, for people.
     pub error: Option<String>,
     /// Since when there is none though it is tried. `None`: it stands, or there is no ticket to try
@@ -126,8 +130,9 @@ impl Runner {
             let failure = match self.connect().await {
                 Ok((sender, receiver)) => {
                     let since = Instant::now();
-                    tracing::info!(region = %self.region.code, "relay connected");
-                    self.is_up();
+                    let transport = sender.transport();
+                    tracing::info!(region = %self.region.code, %transport, "relay connected");
+                    self.is_up(transport);
                     let end = self.serve(&sender, receiver).await;
                     stood = since.elapsed();
                     match end {
@@ -378,10 +383,11 @@ impl Runner {
         }
     }
 
-    fn is_up(&self) {
+    fn is_up(&self, transport: Transport) {
         self.shared.change(|state| {
             *state = ConnectionState {
                 connected: true,
+                transport: Some(transport),
                 error: None,
                 down_since: None,
                 exhausted: false,
@@ -395,6 +401,7 @@ impl Runner {
     fn is_down(&self, error: Option<String>) {
         self.shared.change(|state| {
             state.connected = false;
+            state.transport = None;
             state.doubted = false;
             state.error = error;
             state.down_since.get_or_insert_with(Instant::now);

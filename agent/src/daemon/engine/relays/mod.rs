@@ -228,6 +228,7 @@ impl Relays {
     /// This machine's addresses or routes changed: every connection has to prove itself.
     pub fn network_changed(&mut self) {
         self.avoided.clear();
+        ztna_derp::client::network_changed();
         for connection in self.connections.values() {
             connection.shared.network_changed.notify_one();
         }
