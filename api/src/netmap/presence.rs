@@ -53,7 +53,9 @@ impl Presence {
             online: silence < OFFLINE_AFTER,
             last_seen: Some(row.last_seen),
             heard: now.checked_sub(silence),
-            report: Some(row.report),
+            // A process that ended between a machine's first report and the one with its home wrote
+            // down the first. Peers know better: those that hold a home keep it until the machine tells.
+            report: Some(row.report).filter(|report| report.home_region.is_some()),
             dirty: false,
             written: None,
         }
@@ -176,6 +178,27 @@ mod tests {
         assert!(!presence.leave() && !grown(&presence));
         assert!(presence.report(report(1), start) && grown(&presence));
         assert!(tell(&presence).last_seen.is_none());
+    }
+
+    #[test]
+    fn what_was_written_before_a_machine_had_a_home_takes_nobodys_home_away() {
+        let start = Instant::now();
+        let id = MachineId::generate();
+        let restored = |report| {
+            let last_seen = Timestamp::now();
+            let row = PresenceRow {
+                id,
+                last_seen,
+                report,
+            };
+            Presence::restored(row, start)
+        };
+        let mut homeless = restored(VolatileReport::default());
+        assert!(homeless.tell(id).is_none());
+        assert!(homeless.report(report(1), start));
+        for presence in [homeless, restored(report(1))] {
+            assert_eq!(presence.tell(id).unwrap().report, report(1));
+        }
     }
 
     #[test]
