@@ -10,8 +10,9 @@ use ztna_proto::ids::MachineId;
 use crate::counters::Counters;
 use crate::flows::{FlowKey, Flows, Visit, opens_flow};
 use crate::fragments::Fragments;
+use crate::networks::{Networks, check_addresses};
 use crate::packet::{Parsed, Transport, parse};
-use crate::rules::{Networks, Opening, PeerRules, RuleSet, check_addresses};
+use crate::rules::{Opening, PeerRules, RuleSet};
 use crate::{Direction, Limits, Reason, Verdict};
 
 /// Expired entries are swept out together, at most this often.
@@ -20,8 +21,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// The packet filter of one machine. Without rules and peers it drops everything.
 pub struct Filter {
     limits: Limits,
-    /// The rules as they were given, to see whether others are.
-    given: PacketFilter,
     rules: RuleSet,
     own: Networks,
     peers: BTreeMap<MachineId, Peer>,
@@ -44,7 +43,6 @@ impl Filter {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            given: PacketFilter::default(),
             rules: RuleSet::default(),
             own: Networks::default(),
             peers: BTreeMap::new(),
@@ -55,21 +53,14 @@ impl Filter {
         }
     }
 
-    /// Replaces the rules, and the networks that this machine answers for.
-    ///
-    /// In `own`, the first single address (`/32`, `/128`) of each family is the machine's own, to
-    /// which rules without networks speak; every other network is one that it routes for others,
-    /// and only rules that name networks open it.
-    ///
-    /// What is set already costs nothing to set again.
-    pub fn set_rules(&mut self, rules: &PacketFilter, own: &[IpNet]) {
-        let own = Networks::new(own);
-        if own == self.own && *rules == self.given {
+    /// Replaces the rules. Costs time in proportion to them; rules that say the same as those before
+    /// change nothing.
+    pub fn set_rules(&mut self, rules: &PacketFilter) {
+        let rules = RuleSet::new(rules);
+        if rules == self.rules {
             return;
         }
-        self.given = rules.clone();
-        self.rules = RuleSet::new(rules);
-        self.own = own;
+        self.rules = rules;
         for (id, peer) in &mut self.peers {
             peer.rules = self.rules.of_peer(*id, &peer.groups);
         }
@@ -77,8 +68,23 @@ impl Filter {
         self.fragments.clear();
     }
 
+    /// Replaces the networks that this machine answers for.
+    ///
+    /// The first single address (`/32`, `/128`) of each family is the machine's own, to which rules
+    /// without networks speak; every other network is one that it routes for others, and only rules
+    /// that name networks open it.
+    pub fn set_own(&mut self, networks: &[IpNet]) {
+        let own = Networks::new(networks);
+        if own == self.own {
+            return;
+        }
+        self.own = own;
+        self.generation += 1;
+        self.fragments.clear();
+    }
+
     /// Adds a peer, or changes what is known of it: its groups, and the networks from which it may
-    /// send and be sent to, in the same order as those of [`Filter::set_rules`].
+    /// send and be sent to, in the same order as those of [`Filter::set_own`].
     pub fn set_peer(&mut self, id: MachineId, groups: &[String], networks: &[IpNet]) {
         let networks = Networks::new(networks);
         let same = |peer: &Peer| peer.groups == groups && peer.networks == networks;

@@ -30,6 +30,7 @@ mod counters;
 mod filter;
 pub mod flows;
 pub mod fragments;
+mod networks;
 pub mod packet;
 mod rules;
 

@@ -215,7 +215,8 @@ fn routed_networks_need_rules_that_name_them() {
             inbound: rules.clone(),
             outbound: rules,
         };
-        filter.set_rules(&rules, &own);
+        filter.set_rules(&rules);
+        filter.set_own(&own);
         filter.set_peer(bench.peer, &[], &peer);
         filter.check(direction, bench.peer, packet, bench.now)
     };

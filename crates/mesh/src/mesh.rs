@@ -44,7 +44,6 @@ pub struct Mesh {
     /// Where this machine may be reached, for call-me-maybe.
     endpoints: Vec<SocketAddr>,
     own_networks: Vec<IpNet>,
-    rules: PacketFilter,
     /// When each peer wants to be looked at; an entry may be early, never late.
     deadlines: BTreeSet<(Instant, MachineId)>,
     /// When it was last looked up whose a datagram of no session might be.
@@ -79,7 +78,6 @@ impl Mesh {
             routes: RoutingTable::default(),
             endpoints: Vec::new(),
             own_networks: Vec::new(),
-            rules: PacketFilter::default(),
             deadlines: BTreeSet::new(),
             looked_for_lost: None,
             outputs: VecDeque::new(),
@@ -98,13 +96,12 @@ impl Mesh {
             IpNet::from(std::net::IpAddr::V4(this.ipv4)),
             IpNet::from(std::net::IpAddr::V6(this.ipv6)),
         ];
-        self.filter.set_rules(&self.rules, &self.own_networks);
+        self.filter.set_own(&self.own_networks);
     }
 
-    /// The packet filter.
+    /// The packet filter. Costs time in proportion to its rules, whether they are others or not.
     pub fn set_filter(&mut self, rules: &PacketFilter) {
-        self.rules = rules.clone();
-        self.filter.set_rules(rules, &self.own_networks);
+        self.filter.set_rules(rules);
     }
 
     /// Adds a peer, or changes what is known of it. A new WireGuard key makes it a new peer. Says

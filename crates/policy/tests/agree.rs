@@ -233,7 +233,8 @@ impl Plain<'_> {
 fn filter(compiled: &Compiled, n: u8) -> Filter {
     let networks = |n: u8| [address(n, false).into(), address(n, true).into()];
     let mut filter = Filter::new(Limits::default());
-    filter.set_rules(&compiled.filter_for(id(n)), &networks(n));
+    filter.set_rules(&compiled.filter_for(id(n)));
+    filter.set_own(&networks(n));
     for peer in (0..MACHINES).filter(|peer| compiled.visible_peers(id(n)).contains(&id(*peer))) {
         filter.set_peer(id(peer), &compiled.groups_of(id(peer)), &networks(peer));
     }

@@ -364,7 +364,9 @@ impl Engine {
                         self.mesh.set_volatile(volatile, now);
                     }
                 }
-                self.mesh.set_filter(netmap.filter());
+                if !matches!(update, Update::Delta(changes) if !changes.filter) {
+                    self.mesh.set_filter(netmap.filter());
+                }
                 self.endpoints.set_tailnet(tailnet(&netmap));
                 if self.relays.set_map(netmap.relays()) {
                     self.refresh_at = Instant::from_std(now);

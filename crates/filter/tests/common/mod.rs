@@ -205,8 +205,8 @@ impl Bench {
 
     pub fn set_rules(&mut self, inbound: Vec<FilterRule>, outbound: Vec<FilterRule>) {
         let own = [ip(ME).into(), ip(ME6).into()];
-        self.filter
-            .set_rules(&PacketFilter { inbound, outbound }, &own);
+        self.filter.set_rules(&PacketFilter { inbound, outbound });
+        self.filter.set_own(&own);
     }
 
     pub fn inbound(&mut self, packet: &[u8]) -> Verdict {
