@@ -18,41 +18,104 @@ install_stun_peers() {
     install_without_starting $missing || die "apt-get could not install:$missing"
 }
 
-# Release builds of what is measured, and of what measures.
+# Benchmarks are a workspace of their own, with a target directory of its own: another Cargo.lock, and
+# peers' dependencies. That lock follows what our own crates depend on by itself.
+# build_bench PACKAGE
 build_bench() {
-    step "Building (release)"
-    build "building ztna" build --release --locked --package ztna-derp --package ztna-stun ||
-        die "the build failed"
-    # Another target directory: another Cargo.lock, and a peer's dependencies. That lock follows what
-    # our own crates depend on by itself.
-    build "building the benchmarks" build --release --manifest-path bench/Cargo.toml \
+    step "Building $1 (release)"
+    build "building $1" build --release --manifest-path bench/Cargo.toml --package "$1" \
         --target-dir "$target/bench" || die "the build of the benchmarks failed"
 }
 
-cmd_bench() {
-    names=
-    for argument; do
-        case $argument in
-        relay | stun) names="$names $argument" ;;
-        esac
-    done
-    # Everything else is the program's to understand, or to refuse.
-    case ${1:-} in
-    "" | -* | relay | stun) ;;
-    *) die "no benchmark \`$1\`; there are: relay, stun" ;;
+build_services() {
+    step "Building ztna (release)"
+    build "building ztna" build --release --locked --package ztna-derp --package ztna-stun ||
+        die "the build failed"
+}
+
+# One function for each program that measures; its arguments are names of benchmarks, and options.
+
+bench_services() {
+    case " $* " in
+    *" stun "*) install_stun_peers ;;
+    *" relay "*) ;;
+    *) install_stun_peers ;;
     esac
-    install build
-    case $names in "" | *stun*) install_stun_peers ;; esac
-    build_bench
+    build_services
+    build_bench ztna-bench
     "$target/bench/release/ztna-bench" run "$@" \
         --ztna-derp "$target/release/ztna-derp" --ztna-stun "$target/release/ztna-stun"
+}
+
+bench_micro() {
+    build_bench ztna-bench-micro
+    "$target/bench/release/ztna-bench-micro" run "$@"
+}
+
+BENCHMARKS="relay, stun, filter"
+
+# Which program has a benchmark; nothing if none has.
+bench_program() {
+    case $1 in
+    relay | stun) echo services ;;
+    filter) echo micro ;;
+    esac
+}
+
+# bench_one PROGRAM ARGUMENT…: without the names of other programs' benchmarks.
+bench_one() {
+    program=$1
+    shift
+    left=$#
+    while [ "$left" -gt 0 ]; do
+        of=$(bench_program "$1")
+        [ "${of:-$program}" != "$program" ] || set -- "$@" "$1"
+        shift
+        left=$((left - 1))
+    done
+    "bench_$program" "$@"
+}
+
+# Everything that is no name is the programs' to understand, or to refuse.
+cmd_bench() {
+    case ${1:-} in
+    "" | -*) ;;
+    *) [ -n "$(bench_program "$1")" ] || die "no benchmark \`$1\`; there are: $BENCHMARKS" ;;
+    esac
+    chosen=
+    json=
+    for argument; do
+        [ "$argument" != --json ] || json=1
+        of=$(bench_program "$argument")
+        [ -n "$of" ] || continue
+        case " $chosen " in *" $of "*) ;; *) chosen="$chosen $of" ;; esac
+    done
+    install build
+    status=0
+    results=$(mktemp)
+    for each in ${chosen:-services micro}; do
+        if [ -n "$json" ]; then
+            bench_one "$each" "$@" >>"$results" || status=1
+        else
+            bench_one "$each" "$@" || status=1
+        fi
+    done
+    # Each program prints an array of its own.
+    [ -z "$json" ] || awk 'BEGIN { print "[" }
+        /^\[$/ { if (arrays++) print ","; next }
+        /^\]$/ { next }
+        { print }
+        END { print "]" }' "$results"
+    rm -f "$results"
+    return "$status"
 }
 
 cmd_soak() {
     [ "${1:-}" = relay ] || die "no soak \`${1:-}\`; there is: relay"
     shift
     install build
-    build_bench
+    build_services
+    build_bench ztna-bench
     "$target/bench/release/ztna-bench" soak "$@" --ztna-derp "$target/release/ztna-derp"
 }
 

@@ -4,7 +4,6 @@
 //! costs is read from the kernel. Results go to standard output, progress to standard error.
 
 mod process;
-mod record;
 mod relay;
 mod stun;
 
@@ -16,7 +15,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use process::Cpus;
-use record::Record;
+use ztna_bench_record::{Record, report};
 
 /// Benchmarks of the relay and of the STUN service beside their peers.
 #[derive(Parser)]
@@ -134,7 +133,7 @@ fn measure(options: &Options) -> Result<bool> {
     for record in &mut records {
         record.notes.push(cpus.describe());
     }
-    record::report(&records, options.json)
+    report(&records, options.json)
 }
 
 fn prepare() -> Result<Cpus> {

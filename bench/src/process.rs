@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::record::Run;
+use ztna_bench_record::Run;
 
 /// File descriptors for ten thousand clients and then some.
 const NOFILE: u64 = 65_536;

@@ -1,4 +1,4 @@
-//! What is reported.
+//! What a benchmark reports: figures beside those of peers, against a bar.
 
 use serde::Serialize;
 
@@ -47,6 +47,7 @@ const DISTURBED: f64 = 0.05;
 
 impl Sample {
     /// Summarises runs; `load` tells whether the server was meant to be at its limit.
+    #[must_use]
     pub fn new(server: &str, runs: &[Run], load: bool) -> Self {
         let all = |of: fn(&Run) -> f64| runs.iter().map(of).collect::<Vec<_>>();
         let server_cpu = median(&all(|run| run.server_cpu));
@@ -65,6 +66,7 @@ impl Sample {
 }
 
 /// The middle of the values; of an even number, the mean of the middle two.
+#[must_use]
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -122,6 +124,7 @@ pub struct Record {
 
 impl Record {
     /// A benchmark that could not be run.
+    #[must_use]
     pub fn failed(name: &str, error: &anyhow::Error) -> Self {
         eprintln!("✘ {name}: {error:#}");
         Self {
@@ -140,6 +143,7 @@ impl Record {
     }
 
     /// Compares the first sample, ours, with the others of the names `counted`.
+    #[must_use]
     pub fn compare(
         (name, figure, unit): (&str, &str, &str),
         (better, bar): (Better, Bar),
@@ -228,6 +232,9 @@ impl Record {
 }
 
 /// Prints the records; tells whether all are ok.
+///
+/// # Errors
+/// A record cannot be written as JSON.
 pub fn report(records: &[Record], json: bool) -> anyhow::Result<bool> {
     if json {
         println!("{}", serde_json::to_string_pretty(records)?);
@@ -246,13 +253,20 @@ fn print(record: &Record) {
         record.name, record.figure, record.unit
     );
     for sample in &record.samples {
+        let load = if sample.server_cpu > 0.0 {
+            format!(
+                " (server CPU {:>3.0} %, generator {:>3.0} %, lost {:.2} %)",
+                sample.server_cpu * 100.0,
+                sample.generator_cpu * 100.0,
+                sample.lost * 100.0
+            )
+        } else {
+            String::new()
+        };
         println!(
-            "    {:<34} {:>14} (server CPU {:>3.0} %, generator {:>3.0} %, lost {:.2} %)",
+            "    {:<34} {:>14}{load}",
             sample.server,
-            number(sample.median),
-            sample.server_cpu * 100.0,
-            sample.generator_cpu * 100.0,
-            sample.lost * 100.0
+            number(sample.median)
         );
     }
     if let (Some(ratio), Some(name)) = (record.ratio, &record.best_peer_name) {

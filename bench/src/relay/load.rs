@@ -10,7 +10,7 @@ use super::derp;
 use super::packet::{Clock, Flow, PACKET};
 use super::target::{Receiver, Running, Sender, pair};
 use crate::process::Meter;
-use crate::record::Run;
+use ztna_bench_record::Run;
 
 /// Packets that a sender writes at once.
 const BURST: usize = 32;

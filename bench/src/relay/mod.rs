@@ -15,7 +15,7 @@ use load::Shape;
 use target::Relay;
 
 use crate::Runs;
-use crate::record::{Bar, Better, Record, Run, Sample, median};
+use ztna_bench_record::{Bar, Better, Record, Run, Sample, median};
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -21,7 +21,7 @@ use super::derp::{Client, Target, UPGRADE};
 use super::packet::{Clock, Flow, PACKET};
 use super::target::{Relay, Running};
 use crate::process::Cpus;
-use crate::record::median;
+use ztna_bench_record::median;
 
 /// How.
 #[derive(clap::Args)]

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use super::mmsg::{BATCH, Batch, wait};
 use crate::process::{Meter, Server};
-use crate::record::Run;
+use ztna_bench_record::Run;
 
 /// Client sockets, each with [`BATCH`] requests under way. Together they stay below what the
 /// receive buffer of a socket holds by default (212,992 bytes, about 270 small datagrams).

@@ -15,7 +15,7 @@ use load::{Answer, REQUEST};
 
 use crate::Runs;
 use crate::process::Server;
-use crate::record::{Bar, Better, Record, Run, Sample};
+use ztna_bench_record::{Bar, Better, Record, Run, Sample};
 
 /// How.
 #[derive(clap::Args)]
