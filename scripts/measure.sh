@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# What `./dev bench`, `./dev soak` and `./dev fuzz` do. Sourced by `dev`, whose functions and variables
+# What `./dev bench`, `./dev soak`, `./dev sim` and `./dev fuzz` do. Sourced by `dev`, whose functions and variables
 # it uses.
 # shellcheck disable=SC2154 # variables of dev
 
@@ -117,6 +117,14 @@ cmd_soak() {
     build_services
     build_bench ztna-bench
     "$target/bench/release/ztna-bench" soak "$@" --ztna-derp "$target/release/ztna-derp"
+}
+
+# ── ./dev sim ────────────────────────────────────────────────────────────────────────────────
+
+cmd_sim() {
+    install build
+    build "building the simulator" build --release --locked --package ztna-sim || die "the build failed"
+    "$target/release/ztna-sim" "$@"
 }
 
 # ── ./dev fuzz ───────────────────────────────────────────────────────────────────────────────

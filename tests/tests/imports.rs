@@ -18,6 +18,7 @@ const SANS_IO: &[&str] = &[
     "ztna-netmap",
     "ztna-path",
     "ztna-policy",
+    "ztna-sim",
 ];
 
 /// What each crate of the workspace may import of ours, other than in its tests.
