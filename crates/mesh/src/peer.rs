@@ -71,12 +71,13 @@ impl Peer {
     }
 
     /// Keeps a packet until there is a session. The oldest makes room.
-    pub fn enqueue(&mut self, packet: BytesMut, now: Instant) {
+    pub fn enqueue(&mut self, packet: &[u8], now: Instant) {
         if self.queue.len() == MAX_QUEUED_PACKETS {
             self.queue.pop_front();
             self.drops.count("queue_full");
         }
-        self.queue.push_back((now, packet));
+        // A copy: what waits must not hold on to the buffer that it came in.
+        self.queue.push_back((now, BytesMut::from(packet)));
     }
 
     /// The packets that waited, oldest first.

@@ -26,6 +26,7 @@ use ztna_proto::{KemKeyHash, MachineId, RegionId, WgPrivateKey};
 use self::run::Engine;
 use crate::platform::{NetworkMonitor, Tun};
 
+mod burst;
 mod endpoints;
 mod netcheck;
 mod portmap;

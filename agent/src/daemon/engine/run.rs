@@ -18,11 +18,12 @@ use ztna_netmap::Update;
 use ztna_proto::netmap::VolatileReport;
 use ztna_proto::{DiscoPrivateKey, MachineId, RegionId};
 
+use super::burst::{Burst, Bursts};
 use super::endpoints::{Endpoints, Sighting};
 use super::netcheck::Check;
 use super::portmap::PortMapper;
 use super::relays::{RelayEvent, Relays};
-use super::udp::{Burst, UdpPort};
+use super::udp::UdpPort;
 use super::{CHANNEL_CAPACITY, ControlEvent, EngineConfig, EngineEvent, Request, status};
 use crate::daemon::routes;
 use crate::platform::{NetworkMonitor, TunReader, TunWriter};
@@ -65,7 +66,7 @@ pub struct Engine {
     /// When they were last.
     doubted: Option<Instant>,
     /// Datagrams that are to leave, in bursts.
-    bursts: Vec<Burst>,
+    bursts: Bursts,
     /// Packets that are to reach the TUN device.
     packets: Vec<BytesMut>,
 }
@@ -148,7 +149,7 @@ impl Engine {
             rebound_at: None,
             ranked: Vec::new(),
             doubted: None,
-            bursts: Vec::new(),
+            bursts: Bursts::default(),
             packets: Vec::with_capacity(CHANNEL_CAPACITY),
         };
         Ok((
@@ -173,6 +174,7 @@ impl Engine {
         self.set_addresses(&inputs.network);
         let mut mapper = self.map_port(&inputs.network);
         let mut received: Vec<(SocketAddr, BytesMut)> = Vec::new();
+        let mut outgoing: Vec<BytesMut> = Vec::new();
         loop {
             self.flush(&inputs.udp).await;
             if Instant::now() >= self.refresh_at {
@@ -180,20 +182,12 @@ impl Engine {
             }
             let wake = self.wake_at();
             tokio::select! {
-                batch = inputs.tun.recv() => match batch {
-                    Ok(batch) => {
+                batch = inputs.tun.recv(PADDING_ROOM, &mut outgoing) => match batch {
+                    Ok(()) => {
                         let now = now();
-                        for packet in batch {
-                            let mut owned = BytesMut::with_capacity(packet.len() + PADDING_ROOM);
-                            owned.extend_from_slice(packet);
-                            self.mesh.handle_tun(owned, now);
+                        for packet in outgoing.drain(..) {
+                            self.mesh.handle_tun(packet, now);
                         }
-                    }
-                    // Not the device's: what the kernel handed over cannot be cut into packets. Any
-                    // program on this machine can make such a thing.
-                    Err(error) if error.raw_os_error().is_none() => {
-                        tracing::debug!(%error, "unusable packet from the TUN device");
-                        tokio::task::yield_now().await;
                     }
                     Err(error) => {
                         let why = format!("the TUN device is gone: {error}");
@@ -269,7 +263,7 @@ impl Engine {
         let at = Instant::now();
         self.mesh.handle_timeout(at.into_std());
         for (to, request) in self.check.requests(at) {
-            let burst = Burst::new(to, None, BytesMut::from(request.as_slice()));
+            let burst = Burst::one(to, BytesMut::from(request.as_slice()));
             if let Err(error) = udp.send(&burst).await {
                 tracing::debug!(%to, %error, "STUN request not sent");
             }
@@ -456,19 +450,19 @@ impl Engine {
             if self.packets.is_empty() && self.bursts.is_empty() {
                 return;
             }
-            let packets = self.packets.iter().map(AsRef::as_ref);
-            if let Err(error) = self.tun.send(packets).await {
+            if let Err(error) = self.tun.send(self.packets.drain(..)).await {
                 tracing::debug!(%error, "the TUN device refused packets");
             }
-            self.packets.clear();
-            for burst in self.bursts.drain(..) {
-                if let Err(error) = udp.send(&burst).await {
+            let bursts = self.bursts.take();
+            for burst in &bursts {
+                if let Err(error) = udp.send(burst).await {
                     tracing::trace!(to = %burst.to, %error, "not sent");
                     if let Some(peer) = burst.peer {
                         self.mesh.send_failed(peer, burst.to, now());
                     }
                 }
             }
+            self.bursts.reuse(bursts);
         }
     }
 
@@ -477,13 +471,7 @@ impl Engine {
         while let Some(output) = self.mesh.poll_output() {
             match output {
                 Output::Udp { to, peer, datagram } => {
-                    let left = match self.bursts.last_mut() {
-                        Some(burst) => burst.push(to, peer, datagram, max_segments),
-                        None => Some(datagram),
-                    };
-                    if let Some(datagram) = left {
-                        self.bursts.push(Burst::new(to, peer, datagram));
-                    }
+                    self.bursts.push(to, peer, datagram, max_segments);
                 }
                 Output::Tun(packet) => self.packets.push(packet),
                 Output::Relay {

@@ -4,17 +4,21 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytes::BytesMut;
-use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce, SndBuf, SndBufForce};
+use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
-use ztna_proto::MachineId;
+
+use super::burst::{Burst, MAX_BURST};
 
 /// Kernel receive buffer asked for: 10 ms at 5 Gbit/s. The kernel may grant less.
 const RECEIVE_BUFFER: usize = 7 << 20;
 /// Kernel send buffer asked for.
 const SEND_BUFFER: usize = 2 << 20;
-/// Largest UDP payload, and so the most that segmentation offload takes at once (RFC 768).
-const MAX_BURST: usize = 65_507;
+/// Receive buffers, one for each message of a system call. What is taken at once is opened before
+/// anything of it goes on, so it should fit a CPU's cache.
+const RECEIVE_MESSAGES: usize = 16;
 
 /// A socket of one address family.
 struct Family {
@@ -30,8 +34,10 @@ impl Family {
         }
         socket.set_nonblocking(true)?;
         // Less than asked for is what unprivileged processes get; it costs bursts, nothing else.
-        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
-        let _ = socket.set_send_buffer_size(SEND_BUFFER);
+        let forced = setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER);
+        let _ = forced.or_else(|_| setsockopt(&socket, RcvBuf, &RECEIVE_BUFFER));
+        let forced = setsockopt(&socket, SndBufForce, &SEND_BUFFER);
+        let _ = forced.or_else(|_| setsockopt(&socket, SndBuf, &SEND_BUFFER));
         socket.bind(&addr.into())?;
         let io = tokio::net::UdpSocket::from_std(socket.into())?;
         let state = UdpSocketState::new(UdpSockRef::from(&io))?;
@@ -39,6 +45,7 @@ impl Family {
     }
 
     async fn receive(&self, buffers: &mut Buffers) -> io::Result<usize> {
+        buffers.prepare();
         let Buffers { memory, meta } = buffers;
         let mut slices: Vec<IoSliceMut<'_>> = memory
             .iter_mut()
@@ -63,30 +70,38 @@ impl Family {
 
 /// Room for one batch of received datagrams.
 struct Buffers {
-    memory: Vec<Box<[u8]>>,
+    memory: Vec<BytesMut>,
     meta: Vec<RecvMeta>,
 }
 
 impl Buffers {
     fn new() -> Self {
         Self {
-            memory: (0..BATCH_SIZE)
-                .map(|_| vec![0; MAX_BURST].into_boxed_slice())
-                .collect(),
-            meta: vec![RecvMeta::default(); BATCH_SIZE],
+            memory: vec![BytesMut::new(); RECEIVE_MESSAGES],
+            meta: vec![RecvMeta::default(); RECEIVE_MESSAGES],
         }
     }
 
-    fn datagrams(&self, count: usize) -> impl Iterator<Item = (SocketAddr, BytesMut)> {
-        self.meta
-            .iter()
-            .zip(&self.memory)
-            .take(count)
-            .flat_map(|(meta, memory)| {
-                memory[..meta.len]
-                    .chunks(meta.stride.max(1))
-                    .map(|datagram| (meta.addr, BytesMut::from(datagram)))
-            })
+    /// Makes every buffer as long as a message may be. The memory is that of datagrams before, if
+    /// all of them are gone.
+    fn prepare(&mut self) {
+        for buffer in &mut self.memory {
+            if buffer.len() < MAX_BURST {
+                buffer.resize(MAX_BURST, 0);
+            }
+        }
+    }
+
+    /// Takes the datagrams of the first `count` messages out. They are parts of the buffers.
+    fn take(&mut self, count: usize, into: &mut Vec<(SocketAddr, BytesMut)>) {
+        for (meta, buffer) in self.meta.iter().zip(&mut self.memory).take(count) {
+            let mut message = buffer.split();
+            message.truncate(meta.len);
+            while !message.is_empty() {
+                let length = meta.stride.clamp(1, message.len());
+                into.push((meta.addr, message.split_to(length)));
+            }
+        }
     }
 }
 
@@ -144,9 +159,12 @@ impl UdpPort {
         };
         tokio::select! {
             count = self.v4.receive(&mut self.v4_buffers) => {
-                into.extend(self.v4_buffers.datagrams(count?));
+                self.v4_buffers.take(count?, into);
             }
-            count = v6 => into.extend(self.v6_buffers.datagrams(count?)),
+            count = v6 => {
+                let count = count?;
+                self.v6_buffers.take(count, into);
+            }
         }
         Ok(())
     }
@@ -161,17 +179,15 @@ impl UdpPort {
             (SocketAddr::V6(_), Some(v6)) => v6,
             (SocketAddr::V6(_), None) => return Err(io::ErrorKind::AddrNotAvailable.into()),
         };
-        let result = family
-            .send(&burst.transmit(&burst.contents, burst.count > 1))
-            .await;
+        let result = family.send(&burst.transmit()).await;
         match result {
             // Some kernels and devices refuse segmentation offload (EIO, EINVAL): one by one, then.
             Err(error)
-                if burst.count > 1
+                if burst.count() > 1
                     && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) =>
             {
-                for datagram in burst.contents.chunks(burst.segment) {
-                    family.send(&burst.transmit(datagram, false)).await?;
+                for datagram in burst.transmits() {
+                    family.send(&datagram).await?;
                 }
                 Ok(())
             }
@@ -185,93 +201,13 @@ impl UdpPort {
     }
 }
 
-/// Datagrams to one address that leave in one system call: all of one size, the last maybe shorter.
-pub struct Burst {
-    pub to: SocketAddr,
-    /// Whom for, if that is known.
-    pub peer: Option<MachineId>,
-    segment: usize,
-    contents: BytesMut,
-    count: usize,
-}
-
-impl Burst {
-    /// A burst of one.
-    pub fn new(to: SocketAddr, peer: Option<MachineId>, datagram: BytesMut) -> Self {
-        Self {
-            to,
-            peer,
-            segment: datagram.len(),
-            contents: datagram,
-            count: 1,
-        }
-    }
-
-    /// Adds a datagram, or gives it back if it does not fit this burst.
-    pub fn push(
-        &mut self,
-        to: SocketAddr,
-        peer: Option<MachineId>,
-        datagram: BytesMut,
-        max: usize,
-    ) -> Option<BytesMut> {
-        let closed = self.contents.len() != self.segment * self.count;
-        let fits = to == self.to
-            && peer == self.peer
-            && !closed
-            && self.count < max
-            && datagram.len() <= self.segment
-            && self.contents.len() + datagram.len() <= MAX_BURST;
-        if !fits {
-            return Some(datagram);
-        }
-        self.contents.extend_from_slice(&datagram);
-        self.count += 1;
-        None
-    }
-
-    fn transmit<'a>(&self, contents: &'a [u8], segmented: bool) -> Transmit<'a> {
-        Transmit {
-            destination: self.to,
-            ecn: None,
-            contents,
-            segment_size: segmented.then_some(self.segment),
-            src_ip: None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::engine::burst::Bursts;
 
     fn bytes(length: usize) -> BytesMut {
-        BytesMut::zeroed(length)
-    }
-
-    #[test]
-    fn a_burst_takes_equal_datagrams_and_a_shorter_last_one() {
-        let to: SocketAddr = "192.0.2.1:1".parse().unwrap();
-        let mut burst = Burst::new(to, None, bytes(100));
-        assert!(burst.push(to, None, bytes(100), 64).is_none());
-        assert!(
-            burst
-                .push("192.0.2.2:1".parse().unwrap(), None, bytes(100), 64)
-                .is_some()
-        );
-        assert!(burst.push(to, None, bytes(101), 64).is_some());
-        assert!(burst.push(to, None, bytes(40), 64).is_none());
-        assert!(
-            burst.push(to, None, bytes(40), 64).is_some(),
-            "nothing follows a shorter one"
-        );
-        assert_eq!(burst.contents.len(), 240);
-
-        let mut burst = Burst::new(to, None, bytes(1400));
-        let taken = (1..100)
-            .filter(|_| burst.push(to, None, bytes(1400), 64).is_none())
-            .count();
-        assert!(taken < 64 && burst.contents.len() <= MAX_BURST);
+        BytesMut::from(&vec![5; length][..])
     }
 
     #[tokio::test]
@@ -289,20 +225,23 @@ mod tests {
         let mut receiver = UdpPort::bind(0).unwrap();
         let sender = UdpPort::bind(0).unwrap();
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, receiver.port().unwrap()));
-        let mut burst = Burst::new(to, None, bytes(1000));
-        for _ in 0..9 {
-            assert!(
-                burst
-                    .push(to, None, bytes(1000), sender.max_segments().max(10))
-                    .is_none()
-            );
+        let mut bursts = Bursts::default();
+        for length in [[1000; 10].as_slice(), &[7]].concat() {
+            bursts.push(to, None, bytes(length), sender.max_segments().max(11));
         }
-        assert!(burst.push(to, None, bytes(7), 64).is_none());
-        sender.send(&burst).await.unwrap();
+        let [burst] = &bursts.take()[..] else {
+            panic!("one burst");
+        };
+        sender.send(burst).await.unwrap();
         let mut received = Vec::new();
         while received.len() < 11 {
             receiver.receive(&mut received).await.unwrap();
         }
+        assert!(
+            received
+                .iter()
+                .all(|(_, datagram)| datagram.iter().all(|byte| *byte == 5))
+        );
         let sizes: Vec<usize> = received
             .iter()
             .map(|(_, datagram)| datagram.len())

@@ -2,6 +2,7 @@
 
 mod interface;
 mod network;
+mod offload;
 mod tun;
 
 #[cfg(test)]

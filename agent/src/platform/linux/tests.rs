@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteProtocol, RouteScope};
 use rtnetlink::{LinkUnspec, RouteMessageBuilder};
@@ -71,17 +72,17 @@ fn packets_go_through_the_device_both_ways() {
             socket.send_to(b"hello", peer).await.unwrap();
             let reply = timeout(PATIENCE, async {
                 loop {
-                    for packet in reader.recv().await.unwrap() {
-                        if packet.ends_with(b"hello") {
-                            return answer_to(packet);
-                        }
+                    let mut packets = Vec::new();
+                    reader.recv(0, &mut packets).await.unwrap();
+                    if let Some(packet) = packets.iter().find(|packet| packet.ends_with(b"hello")) {
+                        return answer_to(packet);
                     }
                 }
             })
             .await
             .unwrap();
             // Three in one batch: joined on the way, apart again at the socket.
-            let batch = [reply.as_slice(), &reply, &reply];
+            let batch = [(); 3].map(|()| BytesMut::from(&reply[..]));
             writer.send(batch).await.unwrap();
             for _ in 0..3 {
                 let mut buffer = [0; 64];

@@ -1,23 +1,26 @@
 //! The TUN device.
 //!
-//! Segmentation offload is on: the kernel hands over up to 64 KiB of one TCP or UDP flow at a time,
-//! which is cut into packets here, and takes packets of one flow joined together. Both ways a batch
-//! costs one system call.
+//! Segmentation offload is on ([`super::offload`]): both ways one system call carries up to 64 KiB of
+//! one flow.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use tun_rs::{AsyncDevice, DeviceBuilder, GROTable, IDEAL_BATCH_SIZE, VIRTIO_NET_HDR_LEN};
+use tun_rs::{AsyncDevice, DeviceBuilder};
 
+use super::offload::{Coalescer, VNET_HEADER, split};
 use crate::platform::TUN_MTU;
 
 /// The largest thing that one read or write carries: a header and an IP packet of full length.
-const MAX_SUPER_PACKET: usize = VIRTIO_NET_HDR_LEN + 65_535;
+const MAX_FRAME: usize = VNET_HEADER + 65_535;
 
-/// Packets that one read may be cut into: 64 KiB in segments of 128 bytes. Every honest TCP takes
-/// longer ones (RFC 9293 §3.7.1: 536 bytes); what asks for shorter ones harms its own connection.
-const MAX_SEGMENTS: usize = 512;
+/// Reading goes on while there is something to read, until a batch holds so many packets …
+const BATCH_PACKETS: usize = 128;
+/// … or so many frames were read.
+const BATCH_FRAMES: usize = 128;
+/// Memory for a batch: packets of the last frame may come on top.
+const BATCH_BYTES: usize = 256 << 10;
 
 /// A TUN device. It disappears, with its addresses and routes, when the last half is dropped.
 pub struct Tun {
@@ -54,18 +57,14 @@ impl Tun {
     /// The two directions, for two tasks or one.
     #[must_use]
     pub fn split(self) -> (TunReader, TunWriter) {
-        let reader = TunReader {
-            device: Arc::clone(&self.device),
-            raw: vec![0; MAX_SUPER_PACKET].into_boxed_slice(),
-            packets: (0..MAX_SEGMENTS)
-                .map(|_| vec![0; usize::from(TUN_MTU)])
-                .collect(),
-            sizes: vec![0; MAX_SEGMENTS],
-        };
         let writer = TunWriter {
+            coalescer: Coalescer::new(self.device.udp_gso()),
+            device: Arc::clone(&self.device),
+        };
+        let reader = TunReader {
             device: self.device,
-            gro: GROTable::new(),
-            buffers: Vec::new(),
+            frame: vec![0; MAX_FRAME].into_boxed_slice(),
+            buffer: BytesMut::new(),
         };
         (reader, writer)
     }
@@ -74,36 +73,45 @@ impl Tun {
 /// Takes IP packets from the device: what this machine sends.
 pub struct TunReader {
     device: Arc<AsyncDevice>,
-    raw: Box<[u8]>,
-    packets: Vec<Vec<u8>>,
-    sizes: Vec<usize>,
+    frame: Box<[u8]>,
+    /// Where packets are cut to. Its memory is used again when they are gone.
+    buffer: BytesMut,
 }
 
 impl TunReader {
-    /// Waits for packets and reads one batch. Dropping the future loses none.
+    /// Waits for packets and takes what is there into `packets`, each with room for `room` bytes
+    /// behind it. Dropping the future loses none.
+    ///
+    /// What the kernel handed over and cannot be cut into packets is left out: any program on this
+    /// machine can make such a thing.
     ///
     /// # Errors
-    /// The device is gone or down, or the kernel handed over something that is no IP packet.
-    pub async fn recv(&mut self) -> io::Result<impl Iterator<Item = &mut [u8]>> {
-        let count = self
-            .device
-            .recv_multiple(&mut self.raw, &mut self.packets, &mut self.sizes, 0)
-            .await?;
-        Ok(self
-            .packets
-            .iter_mut()
-            .zip(&self.sizes)
-            .take(count)
-            .map(|(packet, size)| &mut packet[..*size]))
+    /// The device is gone or down.
+    pub async fn recv(&mut self, room: usize, packets: &mut Vec<BytesMut>) -> io::Result<()> {
+        let mut length = self.device.recv(&mut self.frame).await?;
+        // No more than is there already, once the packets of the last batch are gone.
+        self.buffer.reserve(BATCH_BYTES);
+        for _ in 0..BATCH_FRAMES {
+            if split(&self.frame[..length], room, &mut self.buffer, packets).is_err() {
+                tracing::debug!(length, "unusable packet from the TUN device");
+            }
+            if packets.len() >= BATCH_PACKETS {
+                break;
+            }
+            length = match self.device.try_recv(&mut self.frame) {
+                Ok(length) => length,
+                // Nothing more, or an error that the next call meets again.
+                Err(_) => break,
+            };
+        }
+        Ok(())
     }
 }
 
 /// Gives IP packets to the device: what this machine receives.
 pub struct TunWriter {
     device: Arc<AsyncDevice>,
-    gro: GROTable,
-    /// Kept between calls. Each holds room for the packets that may be joined to its own.
-    buffers: Vec<BytesMut>,
+    coalescer: Coalescer,
 }
 
 impl TunWriter {
@@ -111,34 +119,25 @@ impl TunWriter {
     /// others.
     ///
     /// # Errors
-    /// The last error: the device is gone or down, or the kernel refused a packet (which is lost).
-    pub async fn send<'a>(
-        &mut self,
-        packets: impl IntoIterator<Item = &'a [u8]>,
-    ) -> io::Result<()> {
-        let mut used = 0;
-        let mut result = Ok(());
+    /// The last error: the device is gone or down, or the kernel refused packets (which are lost).
+    pub async fn send(&mut self, packets: impl IntoIterator<Item = BytesMut>) -> io::Result<()> {
         for packet in packets {
-            if used == self.buffers.len() {
-                self.buffers.push(BytesMut::with_capacity(MAX_SUPER_PACKET));
-            }
-            let buffer = &mut self.buffers[used];
-            buffer.clear();
-            buffer.resize(VIRTIO_NET_HDR_LEN, 0);
-            buffer.extend_from_slice(packet);
-            used += 1;
-            if used == IDEAL_BATCH_SIZE {
-                result = self.flush(used).await.and(result);
-                used = 0;
-            }
+            self.coalescer.push(packet);
         }
-        self.flush(used).await.and(result)
-    }
-
-    async fn flush(&mut self, used: usize) -> io::Result<()> {
-        self.device
-            .send_multiple(&mut self.gro, &mut self.buffers[..used], VIRTIO_NET_HDR_LEN)
-            .await
-            .map(drop)
+        let mut result = Ok(());
+        let mut slices: Vec<IoSlice<'_>> = Vec::new();
+        for frame in self.coalescer.finish() {
+            slices.clear();
+            frame.slices(&mut slices);
+            result = self
+                .device
+                .send_vectored(&slices)
+                .await
+                .map(drop)
+                .and(result);
+        }
+        drop(slices);
+        self.coalescer.clear();
+        result
     }
 }

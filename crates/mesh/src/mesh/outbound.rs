@@ -49,7 +49,7 @@ impl Mesh {
         };
         let length = packet.len() as u64;
         if peer.psk.installed().is_none() {
-            peer.enqueue(packet, now);
+            peer.enqueue(&packet, now);
             return;
         }
         match peer.tunnel.seal(packet, now) {
@@ -59,7 +59,7 @@ impl Mesh {
                 self.transmit(id, datagram, now);
             }
             Err(packet) => {
-                peer.enqueue(packet, now);
+                peer.enqueue(&packet, now);
                 self.initiate(id, false, now);
             }
         }
