@@ -52,13 +52,47 @@ bench_micro() {
     "$target/bench/release/ztna-bench-micro" run "$@"
 }
 
-BENCHMARKS="relay, stun, filter"
+install_tunnel_peers() {
+    missing=
+    have ip || missing="$missing iproute2"
+    have ping || missing="$missing iputils-ping"
+    have curl || missing="$missing curl"
+    have iperf3 || missing="$missing iperf3"
+    have wg || missing="$missing wireguard-tools"
+    have wireguard-go || missing="$missing wireguard-go"
+    have nebula || missing="$missing nebula"
+    if [ -n "$missing" ]; then
+        have apt-get || die "install these first (no apt-get here):$missing"
+        # shellcheck disable=SC2086 # a list of packages
+        can_be_root || die "run this first: sudo apt-get update && sudo apt-get install$missing"
+        # shellcheck disable=SC2086
+        install_without_starting $missing || die "apt-get could not install:$missing"
+    fi
+    for peer in boringtun-cli@0.7.1 gotatun-cli@0.10.2; do
+        build "building $peer" install --quiet --locked --root "$target/bench/peers" \
+            --target-dir "$target/bench/peers/build" "$peer" || die "cargo could not install $peer"
+    done
+}
+
+bench_tunnel() {
+    install_tunnel_peers
+    step "Building ztna (release)"
+    build "building ztna" build --release --locked --package ztna-agent --package ztna-server ||
+        die "the build failed"
+    build_bench ztna-bench-tunnel
+    "$target/bench/release/ztna-bench-tunnel" --ztna "$target/release" \
+        --boringtun "$target/bench/peers/bin/boringtun-cli" \
+        --gotatun "$target/bench/peers/bin/gotatun" "$@"
+}
+
+BENCHMARKS="relay, stun, filter, tunnel"
 
 # Which program has a benchmark; nothing if none has.
 bench_program() {
     case $1 in
     relay | stun) echo services ;;
     filter) echo micro ;;
+    tunnel) echo tunnel ;;
     esac
 }
 
@@ -93,7 +127,7 @@ cmd_bench() {
     install build
     status=0
     results=$(mktemp)
-    for each in ${chosen:-services micro}; do
+    for each in ${chosen:-services micro tunnel}; do
         if [ -n "$json" ]; then
             bench_one "$each" "$@" >>"$results" || status=1
         else
