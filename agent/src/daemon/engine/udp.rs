@@ -77,7 +77,10 @@ struct Buffers {
 impl Buffers {
     fn new() -> Self {
         Self {
-            memory: vec![BytesMut::new(); RECEIVE_MESSAGES],
+            // Zeroed by the kernel when it is first written to, which most of it never is.
+            memory: (0..RECEIVE_MESSAGES)
+                .map(|_| BytesMut::zeroed(MAX_BURST))
+                .collect(),
             meta: vec![RecvMeta::default(); RECEIVE_MESSAGES],
         }
     }
