@@ -6,9 +6,11 @@
 //! * [`state`]: what is remembered, in [`state_dir`].
 
 mod backoff;
+mod capabilities;
 mod engine;
 mod link;
 mod log;
+mod memory;
 mod netcheck;
 mod peers;
 mod ping;
@@ -35,6 +37,7 @@ use ztna_local::Listener;
 pub use log::{LOG_FILE, init as init_log};
 pub use state_dir::replace_file;
 
+use capabilities::CAP_NET_ADMIN;
 use state::State;
 use state_dir::StateDir;
 use supervisor::{Door, Supervisor};
@@ -68,15 +71,17 @@ impl Daemon {
     /// # Errors
     /// Not permitted, another daemon has them, or the state file cannot be used.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        if !may_configure_network()? {
+        if !capabilities::has(CAP_NET_ADMIN)? {
             bail!("the ztna daemon needs root to make the tunnel device; run it with sudo");
         }
+        // Before the first key is read.
+        let warning = memory::protect();
         let dir = StateDir::open(&options.state_dir)?;
         let state = State::load(&dir)?;
         let listener = Listener::bind(&options.socket).await?;
         Ok(Self {
             listener,
-            supervisor: Supervisor::new(options, dir, state),
+            supervisor: Supervisor::new(options, dir, state, warning),
         })
     }
 
@@ -105,17 +110,4 @@ impl Daemon {
         tracing::info!("daemon ended");
         Ok(())
     }
-}
-
-/// Whether this process has `CAP_NET_ADMIN` (capabilities(7), linux/capability.h: bit 12).
-fn may_configure_network() -> anyhow::Result<bool> {
-    const CAP_NET_ADMIN: u64 = 12;
-    const FILE: &str = "/proc/self/status";
-    let status = std::fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?;
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
-        .with_context(|| format!("{FILE} tells no capabilities"))?;
-    Ok(effective >> CAP_NET_ADMIN & 1 == 1)
 }

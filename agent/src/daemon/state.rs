@@ -23,6 +23,9 @@ pub const STATE_FILE: &str = "state.json";
 /// Version of the file's form. It grows when an older daemon could misread a newer file.
 const VERSION: u32 = 1;
 
+/// Room for the file's text, in bytes: some ten times what it has.
+const FILE_ROOM: usize = 16 * 1024;
+
 /// What the daemon remembers. Members that this build does not know are errors: the file is
 /// written whole, and what is not understood would be lost.
 #[derive(Serialize, Deserialize)]
@@ -181,7 +184,9 @@ impl State {
     /// The system refused; the old file is as it was.
     pub fn save(&self, dir: &StateDir) -> anyhow::Result<()> {
         let path = dir.join(STATE_FILE);
-        let bytes = Zeroizing::new(serde_json::to_vec_pretty(self)?);
+        // A buffer that grows leaves copies of the keys behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_ROOM));
+        serde_json::to_writer_pretty(&mut *bytes, self)?;
         dir.write(STATE_FILE, &bytes)
             .with_context(|| format!("cannot write {}", path.display()))
     }

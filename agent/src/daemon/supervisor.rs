@@ -32,6 +32,8 @@ const NETCHECK_TIME: Duration = Duration::from_secs(12);
 /// The daemon's mind.
 pub struct Supervisor {
     pub(super) options: Options,
+    /// What a person should know of the process.
+    warning: Option<String>,
     pub(super) dir: Arc<StateDir>,
     /// Held for as long as a change takes.
     pub(super) core: Mutex<Core>,
@@ -60,9 +62,14 @@ struct View {
 }
 
 impl Supervisor {
-    /// A supervisor of a daemon that is down.
+    /// A supervisor of a daemon that is down. `warning`: what a person should know of the process.
     #[must_use]
-    pub fn new(options: Options, dir: StateDir, state: State) -> Arc<Self> {
+    pub fn new(
+        options: Options,
+        dir: StateDir,
+        state: State,
+        warning: Option<String>,
+    ) -> Arc<Self> {
         let core = Core {
             state,
             session: None,
@@ -71,6 +78,7 @@ impl Supervisor {
         };
         let supervisor = Self {
             options,
+            warning,
             dir: Arc::new(dir),
             view: RwLock::default(),
             core: Mutex::new(core),
@@ -265,6 +273,7 @@ impl Supervisor {
             let (state, message) = view.describe();
             let mut status = report::base(state, message, view.url.clone());
             status.this.clone_from(&view.this);
+            status.warnings.extend(self.warning.clone());
             (view.session.clone(), status)
         };
         if let Some(session) = session {

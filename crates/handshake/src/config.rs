@@ -36,10 +36,11 @@ pub struct Config {
     pub cookie: Duration,
     /// Inits per second that are answered without a cookie; more than that is load. Default 100.
     pub free_inits: u32,
-    /// Inits per second that are answered at all. Default 1,000.
+    /// Inits per second that are answered at all: of peers that a relay or a handle names, and as
+    /// many again of all others. Default 1,000.
     pub total_inits: u32,
-    /// Inits per second that one source (address without port, or relayed key) gets answered while
-    /// there is load. Default 20.
+    /// Inits per second that one source (peer, or address without port) gets answered while there is
+    /// load. Default 20.
     pub source_inits: u32,
     /// How long half a fragmented message is kept. Default 5 s.
     pub reassembly: Duration,

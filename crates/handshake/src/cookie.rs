@@ -1,8 +1,11 @@
 //! Load: who may cost this machine a key agreement.
 //!
-//! A bucket of Inits is answered freely. When it is empty, an Init has to show that its sender
-//! receives at the address it sends from: mac2, keyed by a cookie that was sent there. The cookie
-//! covers address **and** port, or relay region and the key that the relay vouches for.
+//! An Init that names a peer before any key agreement has that peer's own bucket, so a flood of others
+//! cannot hold it up: a relay vouches for its sender, or it carries a handle that only the peer knows.
+//! Anybody else's is answered freely from one bucket. When that is empty, an Init has to show that its
+//! sender receives at the address it sends from: mac2, keyed by a cookie that was sent there. The
+//! cookie covers address **and** port, or relay region and the key that the relay vouches for. A
+//! source that has used up its share under load costs nothing but a look-up.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -26,11 +29,13 @@ const MAX_ORIGINS: usize = 1024;
 /// An IPv6 site: its machines have one bucket (RFC 6177 §2 gives a site at least a /64).
 const IPV6_SITE_BYTES: usize = 8;
 
-/// Whom a rate is counted for: an address without port, an IPv6 site, or a relayed key.
+/// Whom a rate is counted for: an address without port, an IPv6 site, a relayed key, or the peer whose
+/// handle an Init shows. The last two are apart, since whoever saw a handle can show it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Origin {
     Address([u8; 16]),
     Relayed(RegionId, WgPublicKey),
+    Named(WgPublicKey),
 }
 
 impl Origin {
@@ -90,12 +95,20 @@ impl Bucket {
         }
     }
 
-    fn take(&mut self, now: Instant) -> bool {
+    fn is_empty(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        self.tokens < 1.0
+    }
+
+    fn fill(&mut self, now: Instant) {
         let rate = f64::from(self.per_second);
         let gained = now.saturating_duration_since(self.filled).as_secs_f64() * rate;
         self.tokens = (self.tokens + gained).min(rate);
         self.filled = self.filled.max(now);
-        if self.tokens < 1.0 {
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        if self.is_empty(now) {
             return false;
         }
         self.tokens -= 1.0;
@@ -107,6 +120,7 @@ impl Bucket {
 pub(crate) struct Guard {
     free: Bucket,
     total: Bucket,
+    total_of_peers: Bucket,
     per_origin: u32,
     origins: BTreeMap<Origin, Bucket>,
     secrets: Secrets,
@@ -125,6 +139,7 @@ impl Guard {
         Self {
             free: Bucket::new(config.free_inits, now),
             total: Bucket::new(config.total_inits, now),
+            total_of_peers: Bucket::new(config.total_inits, now),
             per_origin: config.source_inits,
             origins: BTreeMap::new(),
             secrets: Secrets {
@@ -135,9 +150,38 @@ impl Guard {
         }
     }
 
-    pub(crate) fn admit(&mut self, source: Source, init: &Init<'_>, now: Instant) -> Admission {
+    /// Whether an Init of this source would be dropped for its rate whatever mac2 says: to be asked
+    /// before anything is computed. Only what a cookie or a relay vouches for counts towards it, so
+    /// nobody can use up the share of a source that is not theirs.
+    pub(crate) fn is_spent(&mut self, source: Source, init: &Init<'_>, now: Instant) -> bool {
+        *init.mac2 != [0; MAC_LEN]
+            && self
+                .origins
+                .get_mut(&Origin::of(source))
+                .is_some_and(|bucket| bucket.is_empty(now))
+    }
+
+    /// Decides on an Init whose mac1 holds. `named`: whose handle it shows.
+    pub(crate) fn admit(
+        &mut self,
+        source: Source,
+        named: Option<WgPublicKey>,
+        init: &Init<'_>,
+        now: Instant,
+    ) -> Admission {
+        let peer = match source {
+            Source::Relay { .. } => Some(Origin::of(source)),
+            Source::Direct(_) => named.map(Origin::Named),
+        };
+        if let Some(origin) = peer
+            && self.bucket(origin, now).take(now)
+            && self.total_of_peers.take(now)
+        {
+            return Admission::Answer;
+        }
         if self.secrets.covers(source, init, now) {
-            let admitted = self.origin(source, now).take(now) && self.total.take(now);
+            let share = self.bucket(Origin::of(source), now).take(now);
+            let admitted = share && self.total.take(now);
             return if admitted {
                 Admission::Answer
             } else {
@@ -151,8 +195,7 @@ impl Guard {
         }
     }
 
-    fn origin(&mut self, source: Source, now: Instant) -> &mut Bucket {
-        let origin = Origin::of(source);
+    fn bucket(&mut self, origin: Origin, now: Instant) -> &mut Bucket {
         if self.origins.len() >= MAX_ORIGINS && !self.origins.contains_key(&origin) {
             let oldest = self
                 .origins

@@ -419,6 +419,8 @@ fn join(
 
 /// X25519 (RFC 7748 §6.1); refuses the all-zero result of a low-order key.
 fn dh(secret: &StaticSecret, public: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, Reject> {
+    #[cfg(test)]
+    crate::cost::agreement();
     let shared = secret.diffie_hellman(&PublicKey::from(*public));
     if !shared.was_contributory() {
         return Err(Reject::LowOrder);
@@ -427,10 +429,12 @@ fn dh(secret: &StaticSecret, public: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, R
 }
 
 /// ML-KEM-768 encapsulation (FIPS 203 §7.2, with its modulus check of the key).
-fn encapsulate(
+pub(crate) fn encapsulate(
     key: &[u8],
     m: &[u8; 32],
 ) -> Result<([u8; CIPHERTEXT_LEN], Zeroizing<[u8; 32]>), Reject> {
+    #[cfg(test)]
+    crate::cost::agreement();
     let key = ml_kem_768::EncapsulationKey::new_from_slice(key).map_err(|_| Reject::KemKey)?;
     let mut m = ml_kem::B32::from(*m);
     let (ciphertext, mut shared) = key.encapsulate_deterministic(&m);
@@ -444,10 +448,12 @@ fn encapsulate(
 
 /// ML-KEM-768 decapsulation (FIPS 203 §7.3). A wrong ciphertext gives a wrong secret (implicit
 /// rejection), which the next seal shows.
-fn decapsulate(
+pub(crate) fn decapsulate(
     key: &ml_kem_768::DecapsulationKey,
     ciphertext: &[u8; CIPHERTEXT_LEN],
 ) -> Result<Zeroizing<[u8; 32]>, Reject> {
+    #[cfg(test)]
+    crate::cost::agreement();
     let mut shared = key
         .decapsulate_slice(ciphertext)
         .map_err(|_| Reject::Form)?;

@@ -34,6 +34,8 @@ mod aead;
 mod biscuit;
 mod config;
 mod cookie;
+#[cfg(test)]
+mod cost;
 mod engine;
 mod exchange;
 mod fragment;

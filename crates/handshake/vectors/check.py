@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A second implementation of SPEC.md, written from it, that checks handshake-v1.json.
+"""A second implementation of SPEC.md, written from it, that checks handshake-v1.json and ml-kem-768.json.
 
 Standard library only, so that it runs anywhere: `python3 crates/handshake/vectors/check.py`.
 Slow and not constant-time: for checking, never for use.
@@ -202,9 +202,15 @@ def pke_encrypt(ek, m, r):
     return b"".join(encode(DU, compress(DU, f)) for f in u) + encode(DV, compress(DV, v))
 
 
+def acceptable(ek):
+    """The checks of FIPS 203 §7.2: length and modulus."""
+    if len(ek) != 384 * K + 32:
+        return False
+    return all(x < Q for i in range(K) for x in decode(12, ek[384 * i : 384 * (i + 1)]))
+
+
 def encapsulate(ek, m):
-    for i in range(K):
-        assert all(x < Q for x in decode(12, ek[384 * i : 384 * (i + 1)])), "modulus check"
+    assert acceptable(ek)
     g = hashlib.sha3_512(m + hashlib.sha3_256(ek).digest()).digest()
     return pke_encrypt(ek, m, g[32:]), g[:32]
 
@@ -388,20 +394,67 @@ def run(inputs):
     return out
 
 
-def main():
-    path = pathlib.Path(__file__).with_name("handshake-v1.json")
-    failed = 0
-    for vector in json.loads(path.read_text())["vectors"]:
+def check_handshakes():
+    wrong = []
+    for vector in read("handshake-v1.json")["vectors"]:
         made = run(vector["inputs"])
         for name, kept in vector["outputs"].items():
             value = made.pop(name)
             text = [piece.hex() for piece in value] if isinstance(value, list) else value.hex()
             if text != kept:
-                failed += 1
-                print(f"{vector['name']}: {name} differs")
+                wrong.append(f"{vector['name']}: {name} differs")
         assert not made, f"not in the file: {list(made)}"
-        print(f"{vector['name']}: checked")
-    return 1 if failed else 0
+        print(f"handshake {vector['name']}: checked")
+    return wrong
+
+
+def expanded(dk, ek):
+    """The decapsulation key of FIPS 203 §7.1."""
+    s, _, z = dk
+    return b"".join(encode(12, f) for f in s) + ek + hashlib.sha3_256(ek).digest() + z
+
+
+def check_ml_kem():
+    """This file's own ML-KEM-768 is checked by the vectors of NIST and Wycheproof."""
+    vectors = read("ml-kem-768.json")
+    wrong = []
+
+    def compare(name, made, kept):
+        if made != kept:
+            wrong.append(f"ML-KEM {name}: {made} instead of {kept}")
+
+    for vector in vectors["keygen"]:
+        ek, dk = kem_keys(bytes.fromhex(vector["seed"]))
+        compare(vector["name"], sha256(ek).hex(), vector["ek_sha256"])
+        compare(vector["name"], sha256(expanded(dk, ek)).hex(), vector["dk_sha256"])
+    for vector in vectors["decapsulate"]:
+        seed, c = bytes.fromhex(vector["seed"]), bytes.fromhex(vector["c"])
+        if len(seed) != 64 or len(c) != 1088:
+            compare(vector["name"], None, vector["k"])
+            continue
+        ek, dk = kem_keys(seed)
+        compare(vector["name"], sha256(ek).hex(), vector["ek_sha256"])
+        compare(vector["name"], decapsulate(dk, c).hex(), vector["k"])
+    for vector in vectors["encapsulate"]:
+        ek, made = bytes.fromhex(vector["ek"]), (None, None)
+        if acceptable(ek):
+            c, k = encapsulate(ek, bytes.fromhex(vector["m"]))
+            made = sha256(c).hex(), k.hex()
+        compare(vector["name"], made, (vector["c_sha256"], vector["k"]))
+    counts = ", ".join(f"{len(vectors[kind])} {kind}" for kind in ("keygen", "decapsulate", "encapsulate"))
+    print(f"ML-KEM-768: {counts}: checked")
+    return wrong
+
+
+def read(name):
+    return json.loads(pathlib.Path(__file__).with_name(name).read_text())
+
+
+def main():
+    wrong = check_handshakes() + check_ml_kem()
+    for what in wrong:
+        print(what)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

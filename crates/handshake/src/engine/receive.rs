@@ -57,6 +57,9 @@ impl Handshakes {
 
     /// Cheap checks first; then the key agreement; nothing is kept of it but a counter.
     fn on_init(&mut self, source: Source, init: &Init<'_>, now: Instant) -> Result<(), Reject> {
+        if self.guard.is_spent(source, init, now) {
+            return Err(Reject::Load);
+        }
         self.local.mac1_is(init.under_mac1(), init.mac1)?;
         if let Source::Relay { peer, .. } = source
             && !self.peers.contains_key(&peer)
@@ -67,7 +70,7 @@ impl Handshakes {
             Who::Full { .. } => None,
             Who::Light { handle } => Some(*self.handles.get(handle).ok_or(Reject::UnknownHandle)?),
         };
-        match self.guard.admit(source, init, now) {
+        match self.guard.admit(source, announced, init, now) {
             Admission::Answer => {}
             Admission::Drop => return Err(Reject::Load),
             Admission::AskForCookie => {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::cost::{self, Cost};
 use crate::fragment::Reassembly;
 use crate::wire::{INIT_LIGHT_LEN, Message, Reject};
 
@@ -29,8 +30,43 @@ fn first_init(world: &mut World) -> Vec<u8> {
     world.sent[0].bytes.clone()
 }
 
+/// A's FULL Init from its address, with a mac2 that B's cookie made; B has A's ML-KEM key.
+fn init_with_mac2(world: &mut World) -> Vec<u8> {
+    world.direct = true;
+    let init = first_init_whole(world);
+    world.machines[B]
+        .engine
+        .provide_kem_key(&identity(A).kem.public(), world.now);
+    world.inject(B, &init);
+    let cookie = world.sent.iter().rfind(|packet| packet.bytes[4] == 5);
+    let cookie = cookie.unwrap().bytes.clone();
+    let sent = world.sent.len();
+    world.inject(A, &cookie);
+    let pieces: Vec<_> = world.sent[sent..]
+        .iter()
+        .map(|packet| &packet.bytes[16..])
+        .collect();
+    let with_mac2 = pieces.concat();
+    assert_eq!(with_mac2[4], 1);
+    assert_ne!(with_mac2[with_mac2.len() - MAC_LEN..], [0; MAC_LEN]);
+    with_mac2
+}
+
+/// A's first Init, put together again if it went in fragments.
+fn first_init_whole(world: &mut World) -> Vec<u8> {
+    let first = first_init(world);
+    if first[4] == 1 {
+        return first;
+    }
+    let pieces: Vec<_> = world.sent[..2]
+        .iter()
+        .map(|packet| &packet.bytes[16..])
+        .collect();
+    pieces.concat()
+}
+
 #[test]
-fn under_load_a_cookie_is_asked_for_and_opens_the_door() {
+fn under_load_strangers_are_asked_for_a_cookie_and_peers_of_a_relay_are_not() {
     for direct in [false, true] {
         let mut world = loaded(30, 0);
         world.direct = direct;
@@ -41,37 +77,21 @@ fn under_load_a_cookie_is_asked_for_and_opens_the_door() {
             .into_iter()
             .filter(|kind| *kind != 6)
             .collect();
-        let expected: &[u8] = if direct {
-            &[5, 3, 4]
-        } else {
-            &[1, 5, 1, 2, 3, 4]
-        };
+        let expected: &[u8] = if direct { &[5, 3, 4] } else { &[1, 2, 3, 4] };
         assert_eq!(answers, expected);
         let cookie = world.sent.iter().find(|packet| packet.bytes[4] == 5);
-        assert_eq!(cookie.unwrap().bytes.len(), 64);
+        assert_eq!(
+            cookie.map(|packet| packet.bytes.len()),
+            direct.then_some(64)
+        );
     }
 }
 
 #[test]
 fn a_cookie_holds_for_its_source_only_and_for_its_time_only() {
-    let config = Config {
-        free_inits: 0,
-        ..Config::with_rotation(Duration::from_secs(60))
-    };
-    let mut world = World::with_config(31, config);
-    world.direct = true;
-    world.want(A);
-    world.run(Duration::from_secs(1));
-    world.assert_agreed();
-    // The next Init carries a mac2: A's cookie is younger than 120 s.
-    world.run(Duration::from_secs(60));
-    world.meddler = Box::new(|_| Vec::new());
-    world.sent.clear();
-    world.want(A);
+    let mut world = loaded(31, 0);
+    let init = init_with_mac2(&mut world);
     let now = world.now;
-    let init = world.sent[0].bytes.clone();
-    assert_eq!(init.len(), INIT_LIGHT_LEN);
-
     let engine = &mut world.machines[B].engine;
     let mut answer = |from: Source, at| {
         let verdict = engine.receive(from, &init, at);
@@ -92,11 +112,6 @@ fn a_cookie_holds_for_its_source_only_and_for_its_time_only() {
         refused,
         "another address"
     );
-    let relayed = Source::Relay {
-        region: RegionId(1),
-        peer: identity(A).wg.public(),
-    };
-    assert_eq!(answer(relayed, now), refused, "another way");
     let late = now + 2 * Config::default().cookie;
     assert_eq!(answer(at("192.0.2.1:41641"), late), refused, "too late");
 }
@@ -128,29 +143,151 @@ fn a_cookie_reply_cannot_be_forged_by_who_did_not_see_the_init_nor_multiply_init
 #[test]
 fn answers_are_limited_in_total_and_per_source() {
     let mut world = loaded(33, 10);
-    let init = first_init(&mut world);
     let resps = |world: &World| kinds(world).iter().filter(|kind| **kind == 2).count();
+    world.direct = true;
+    let init = first_init_whole(&mut world);
     world.machines[B]
         .engine
         .provide_kem_key(&identity(A).kem.public(), world.now);
+    // A FULL Resp goes in two fragments.
+    let answered = |world: &World| kinds(world).iter().filter(|kind| **kind == 6).count() / 2 - 1;
     for _ in 0..100 {
         world.inject(B, &init);
     }
-    assert_eq!(resps(&world), 10, "the rest is asked for a cookie");
-    let cookie = world
-        .sent
-        .iter()
-        .rfind(|packet| packet.bytes[4] == 5)
-        .unwrap();
-    let cookie = cookie.bytes.clone();
+    assert_eq!(resps(&world), 0);
+    assert_eq!(answered(&world), 10, "the rest is asked for a cookie");
+    let cookie = world.sent.iter().rfind(|packet| packet.bytes[4] == 5);
+    let cookie = cookie.unwrap().bytes.clone();
+    let sent = world.sent.len();
     world.inject(A, &cookie);
-    let with_mac2 = world.sent.last().unwrap().bytes.clone();
-    assert_eq!(with_mac2[4], 1);
+    let pieces: Vec<_> = world.sent[sent..]
+        .iter()
+        .map(|packet| &packet.bytes[16..])
+        .collect();
+    let with_mac2 = pieces.concat();
+    let before = answered(&world);
     for _ in 0..100 {
         world.inject(B, &with_mac2);
     }
-    let limit = usize::try_from(10 + Config::default().source_inits).unwrap();
-    assert_eq!(resps(&world), limit, "a source's share, cookie or not");
+    let share = usize::try_from(Config::default().source_inits).unwrap();
+    assert_eq!(
+        answered(&world) - before,
+        share,
+        "a source's share, cookie or not"
+    );
+}
+
+/// What each of `count` messages costs at most, sent to B in one moment.
+fn cost_of_each(world: &mut World, count: u16, message: impl Fn(u16) -> (Source, Vec<u8>)) -> Cost {
+    let now = world.now;
+    let engine = &mut world.machines[B].engine;
+    let mut most = Cost::default();
+    for number in 0..count {
+        let (from, bytes) = message(number);
+        let cost = cost::of(|| engine.handle(from, &bytes, now));
+        most.macs = most.macs.max(cost.macs);
+        most.agreements = most.agreements.max(cost.agreements);
+        while engine.poll_output().is_some() {}
+    }
+    most
+}
+
+fn from_port(port: u16) -> Source {
+    Source::Direct(([203, 0, 113, 1], port).into())
+}
+
+#[test]
+fn a_flood_costs_no_key_agreement_and_hardly_a_mac() {
+    const FLOOD: u16 = 10_000;
+    let mut world = loaded(35, 0);
+    let init = init_with_mac2(&mut world);
+    let real = source(world.machines[A].name, A, true);
+    let tail = init.len() - MAC_LEN;
+    let without = [&init[..tail], &[0; MAC_LEN]].concat();
+    let mut foreign = without.clone();
+    foreign[tail - 1] ^= 1;
+
+    // Not made for this machine.
+    let cost = cost_of_each(&mut world, FLOOD, |n| (from_port(n), foreign.clone()));
+    let (macs, agreements) = (1, 0);
+    assert_eq!(cost, Cost { macs, agreements });
+    // From addresses that are not the sender's: mac1, and the cookie that goes there.
+    let cost = cost_of_each(&mut world, FLOOD, |n| (from_port(n), without.clone()));
+    let (macs, agreements) = (2, 0);
+    assert_eq!(cost, Cost { macs, agreements });
+    // With a cookie of another: mac1, the cookie, mac2, and a new cookie.
+    let cost = cost_of_each(&mut world, FLOOD, |n| (from_port(n), init.clone()));
+    let (macs, agreements) = (4, 0);
+    assert_eq!(cost, Cost { macs, agreements });
+
+    // From the address that the cookie was sent to: its share is answered, the rest costs nothing.
+    let share = u16::try_from(Config::default().source_inits).unwrap();
+    let cost = cost_of_each(&mut world, share, |_| (real, init.clone()));
+    assert!(cost.agreements > 0, "the source's share was used up before");
+    let cost = cost_of_each(&mut world, FLOOD, |_| (real, init.clone()));
+    assert_eq!(cost, Cost::default());
+}
+
+/// Floods B from `count` ports, now; what it answers is lost.
+fn flood(world: &mut World, count: u16, init: &[u8]) {
+    let now = world.now;
+    let engine = &mut world.machines[B].engine;
+    for port in 1..=count {
+        engine.handle(from_port(port), init, now);
+        while engine.poll_output().is_some() {}
+    }
+}
+
+#[test]
+fn a_flood_does_not_hold_up_peers() {
+    // A stranger's: A's ephemeral key is exchanged.
+    let mut stranger = first_init(&mut World::new(37));
+    stranger[16] ^= 1;
+    remac(&mut stranger, &identity(B).wg.public());
+    // By relay, by a chain, and by neither: then with a cookie.
+    for (relayed, chained) in [(true, false), (false, true), (false, false)] {
+        let mut world = if chained {
+            World::before_light(36)
+        } else {
+            World::new(36)
+        };
+        world.direct = !relayed;
+        let before = world.installs(A);
+        let begin = world.now;
+        world.want(A);
+        while world.installs(A) == before {
+            // 100,000 a second.
+            flood(&mut world, 100, &stranger);
+            world.run(Duration::from_millis(1));
+            let took = world.now - begin;
+            assert!(took < Duration::from_millis(250), "{relayed} {chained}");
+        }
+        world.assert_agreed();
+    }
+}
+
+/// Whoever saw a LIGHT Init can send it again and use up what its handle is granted; its peer then comes
+/// by cookie.
+#[test]
+fn repeated_light_inits_leave_their_peer_the_way_by_cookie() {
+    let mut world = loaded(38, 0);
+    world.want(A);
+    world.run(Duration::from_secs(1));
+    world.assert_agreed();
+    world.run(world.config.rotation);
+    world.direct = true;
+    world.sent.clear();
+    let begin = world.now;
+    world.want(A);
+    let seen = world.sent[0].bytes.clone();
+    assert_eq!(seen.len(), INIT_LIGHT_LEN);
+    while world.installs(A) == 1 {
+        flood(&mut world, 50, &seen);
+        world.run(Duration::from_millis(1));
+        assert!(world.now - begin < Duration::from_millis(250));
+    }
+    world.assert_agreed();
+    assert!(kinds(&world).contains(&5), "A was asked for a cookie");
 }
 
 #[test]

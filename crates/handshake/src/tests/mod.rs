@@ -2,6 +2,7 @@
 
 mod adversary;
 mod load;
+mod ml_kem;
 mod sessions;
 mod sizes;
 mod vectors;
