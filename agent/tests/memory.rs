@@ -1,4 +1,6 @@
 //! What the system tells of a running daemon's memory: locked, no core dump, closed to others.
+// The lints know tests by their attribute; the helpers here are tests too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;

@@ -166,8 +166,20 @@ fn psk(peer: &PeerStatus) -> String {
 
 fn psk_detail(peer: &PeerStatus) -> String {
     let psk = &peer.psk;
-    if psk.state != PskState::Established {
-        return self::psk(peer);
+    match psk.state {
+        PskState::Established => {}
+        // The mode is `required` between machines that have this agent: there is no way around it.
+        PskState::Pending if peer.online => {
+            return "pending: the post-quantum handshake is not answered yet; until it is, packets \
+                    are refused"
+                .to_owned();
+        }
+        PskState::Pending => {
+            return "pending: the peer is offline; without the post-quantum handshake packets are \
+                    refused"
+                .to_owned();
+        }
+        PskState::None => return "none: the first packet begins the handshake".to_owned(),
     }
     let kind = if psk.full {
         "full handshake: X25519 and ML-KEM-768, ephemeral and static"
@@ -230,6 +242,16 @@ mod tests {
             "no peer is called \"db-2\"; `ztna peers` lists those that the policy lets this \
              machine see"
         );
+    }
+
+    #[test]
+    fn without_a_key_a_peer_says_what_it_waits_for() {
+        let mut peer = peer();
+        assert!(psk_detail(&peer).starts_with("none: "));
+        peer.psk.state = PskState::Pending;
+        assert!(psk_detail(&peer).contains("not answered yet"));
+        peer.online = false;
+        assert!(psk_detail(&peer).contains("offline"));
     }
 
     #[test]
