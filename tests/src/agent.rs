@@ -228,6 +228,16 @@ impl Agent {
         }
     }
 
+    /// The daemon's process.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn daemon(&self) -> Result<&Program> {
+        self.daemon
+            .as_ref()
+            .with_context(|| format!("the daemon of {} does not run", self.name()))
+    }
+
     /// Runs `ztna up` and returns how it ended, well or not.
     ///
     /// # Errors

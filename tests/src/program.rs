@@ -53,6 +53,22 @@ impl Program {
         self.child.id()
     }
 
+    /// Processor time that it has used so far, all threads together.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let tasks = format!("/proc/{}/task", self.pid());
+        let mut nanos = 0;
+        for task in std::fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
+            // Time on the processor in ns, waiting for it, times run (scheduler/sched-stats.rst).
+            let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
+            let ran: u64 = stat.split_whitespace().next().unwrap_or("0").parse()?;
+            nanos += ran;
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
     /// Fails if the program has ended, with the last lines of its log.
     ///
     /// # Errors
@@ -88,6 +104,22 @@ impl Program {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
+    }
+
+    /// Stops the program where it stands (SIGSTOP), as a machine that sleeps does.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn suspend(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {

@@ -43,6 +43,9 @@ pub struct DaemonFlags {
     /// Ask the router for no port of its own (PCP, NAT-PMP, UPnP)
     #[arg(long, env = "ZTNA_NO_PORT_MAPPING", value_parser = clap::builder::FalseyValueParser::new())]
     pub no_port_mapping: bool,
+    /// Do not look for peers on this machine's own links by multicast, and do not be found so
+    #[arg(long, env = "ZTNA_NO_LAN_DISCOVERY", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_lan_discovery: bool,
     /// Length of a preshared key's epoch
     #[arg(long, env = "ZTNA_PSK_INTERVAL", value_name = "SECONDS", hide = true, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub psk_interval: Option<u64>,
@@ -57,6 +60,7 @@ impl DaemonFlags {
             tun: self.tun.clone(),
             port: self.port,
             port_mapping: !self.no_port_mapping,
+            lan_discovery: !self.no_lan_discovery,
             psk_interval: self.psk_interval.map(Duration::from_secs),
         }
     }
@@ -73,6 +77,9 @@ impl DaemonFlags {
         ];
         if self.no_port_mapping {
             args.push("--no-port-mapping".into());
+        }
+        if self.no_lan_discovery {
+            args.push("--no-lan-discovery".into());
         }
         if let Some(seconds) = self.psk_interval {
             args.extend(["--psk-interval".into(), seconds.to_string().into()]);

@@ -5,6 +5,7 @@
 
 mod browser;
 mod daemon;
+mod debug;
 mod down;
 mod ip;
 mod login;
@@ -55,6 +56,7 @@ enum Command {
     Ip(ip::IpArgs),
     Ping(ping::PingArgs),
     Netcheck(netcheck::NetcheckArgs),
+    Debug(debug::DebugArgs),
     Version(version::VersionArgs),
     Daemon(daemon::DaemonArgs),
 }
@@ -114,6 +116,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Peers(args) => peers::run(socket, args).await,
             Command::Ip(args) => ip::run(socket, args).await,
             Command::Ping(args) => ping::run(socket, args).await,
+            Command::Debug(args) => debug::run(socket, args).await,
             Command::Netcheck(args) => netcheck::run(socket, args).await,
             Command::Version(args) => version::run(socket, args).await,
             Command::Daemon(args) => daemon::run(socket, args).await,

@@ -22,6 +22,8 @@ use super::{Api, ControlError};
 
 /// Silence after which the connection counts as dead: three missed keep-alives.
 const SILENCE: Duration = Duration::from_secs(3 * KEEP_ALIVE_SECONDS);
+/// A connection that [has to prove itself](MachineStream::prove) has so long to do so.
+const PROOF_TIME: Duration = Duration::from_secs(2);
 /// Time to hand a message to the system. More means that nothing is acknowledged any more.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a refused upgrade's answer is shown of, in bytes.
@@ -35,6 +37,8 @@ pub struct MachineStream {
     url: String,
     socket: WebSocketStream<Pin<Box<dyn Transport>>>,
     heard: Instant,
+    /// By when something has to come, if a ping waits for its answer.
+    proof_by: Option<Instant>,
 }
 
 impl MachineStream {
@@ -83,6 +87,7 @@ impl MachineStream {
                 url: url.to_owned(),
                 socket,
                 heard: Instant::now(),
+                proof_by: None,
             }),
             Err(WsError::Http(answer)) => {
                 let body = answer.body().as_deref().unwrap_or_default();
@@ -109,6 +114,20 @@ impl MachineStream {
         }
     }
 
+    /// The network is another one: the connection may hang on an address that is gone, so the control
+    /// plane has to answer a ping.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn prove(&mut self) -> Result<(), ControlError> {
+        self.proof_by = Some(Instant::now() + PROOF_TIME);
+        let ping = self.socket.send(Message::Ping(bytes::Bytes::new()));
+        match timeout(PROOF_TIME, ping).await {
+            Ok(sent) => sent.map_err(|error| self.lost(&error)),
+            Err(elapsed) => Err(self.lost(&elapsed)),
+        }
+    }
+
     /// Waits for the next message and gives its text, a
     /// [`ServerMessage`](ztna_proto::netmap::ServerMessage). Dropping the future loses none.
     ///
@@ -116,7 +135,9 @@ impl MachineStream {
     /// The connection is gone or has been silent for too long.
     pub async fn next(&mut self) -> Result<Utf8Bytes, ControlError> {
         loop {
-            let message = match timeout_at(self.heard + SILENCE, self.socket.next()).await {
+            let latest = self.heard + SILENCE;
+            let latest = self.proof_by.map_or(latest, |by| by.min(latest));
+            let message = match timeout_at(latest, self.socket.next()).await {
                 Ok(Some(Ok(message))) => message,
                 Ok(Some(Err(error))) => return Err(self.lost(&error)),
                 Ok(None) => {
@@ -125,6 +146,7 @@ impl MachineStream {
                 Err(elapsed) => return Err(self.lost(&elapsed)),
             };
             self.heard = Instant::now();
+            self.proof_by = None;
             // Pings are answered below this, binary frames are of no version of the contract.
             if let Message::Text(text) = message {
                 return Ok(text);

@@ -68,6 +68,7 @@ struct Shared {
     link: Link,
     report: watch::Sender<Option<VolatileReport>>,
     ticket_wanted: Notify,
+    network_changed: Notify,
     map_changed: Notify,
     /// Keys on their way.
     fetching: Mutex<BTreeSet<KemKeyHash>>,
@@ -83,6 +84,7 @@ impl Link {
             link: self,
             report: watch::channel(None).0,
             ticket_wanted: Notify::new(),
+            network_changed: Notify::new(),
             map_changed: Notify::new(),
             fetching: Mutex::default(),
             fetches: Semaphore::new(KEY_FETCHES),
@@ -105,6 +107,7 @@ impl Link {
                     tasks.spawn(Arc::clone(&shared).fetch_key(hash));
                 }
                 Some(EngineEvent::NeedTicket) => shared.ticket_wanted.notify_one(),
+                Some(EngineEvent::NetworkChanged) => shared.network_changed.notify_one(),
                 Some(EngineEvent::Failed(why)) => {
                     shared
                         .link
@@ -169,6 +172,8 @@ impl Shared {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(pause) => {}
+                // What failed on one network says nothing of another.
+                () = self.network_changed.notified() => backoff.reset(),
             }
         }
     }
@@ -179,9 +184,15 @@ impl Shared {
         interface: &mut Interface,
         stop: &CancellationToken,
     ) -> Option<ControlError> {
-        let connected = tokio::select! {
-            () = stop.cancelled() => return None,
-            connected = MachineStream::connect(&self.link.api, self.link.token.expose()) => connected,
+        let connected = loop {
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                connected = MachineStream::connect(&self.link.api, self.link.token.expose()) => {
+                    break connected;
+                }
+                // The attempt may hang on an address that is gone.
+                () = self.network_changed.notified() => {}
+            }
         };
         let mut stream = match connected {
             Ok(stream) => stream,
@@ -198,6 +209,11 @@ impl Shared {
                 () = stop.cancelled() => {
                     stream.close().await;
                     return None;
+                }
+                () = self.network_changed.notified() => {
+                    if let Err(error) = stream.prove().await {
+                        return Some(error);
+                    }
                 }
                 Ok(()) = report.changed() => {
                     let current = report.borrow_and_update().clone();

@@ -8,6 +8,7 @@
 mod backoff;
 mod capabilities;
 mod engine;
+mod inspect;
 mod link;
 mod log;
 mod memory;
@@ -55,6 +56,8 @@ pub struct Options {
     pub port: u16,
     /// Whether to ask the router for a port of its own.
     pub port_mapping: bool,
+    /// Whether to look for peers on this machine's own links by multicast.
+    pub lan_discovery: bool,
     /// Epoch length of preshared keys, if not the handshake's own.
     pub psk_interval: Option<Duration>,
 }

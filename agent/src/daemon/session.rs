@@ -122,6 +122,7 @@ impl Session {
             tun,
             port: options.port,
             port_mapping: options.port_mapping,
+            lan_discovery: options.lan_discovery,
             psk_interval: options.psk_interval,
             network,
             netmap: Arc::clone(&netmap),

@@ -8,22 +8,18 @@ use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use ztna_local::{
-    Answer, Caller, DaemonState, Failure, FailureKind, NetcheckOptions, NetcheckReport,
-    PingOptions, Pong, Replies, Request, Service, Status, ThisMachine, VERSION, VersionAnswer,
+    Answer, Caller, DaemonState, Failure, FailureKind, NetcheckOptions, NetcheckReport, Replies,
+    Request, Service, Status, ThisMachine, VERSION, VersionAnswer,
 };
 use ztna_proto::ErrorBody;
 
 use super::backoff::Backoff;
 use super::link::{self, NETMAP_FILE, TICKET_FILE};
-use super::ping::Pinger;
 use super::session::Session;
 use super::state::{Keys, State, Wanted};
 use super::state_dir::StateDir;
-use super::{Options, netcheck, peers, report};
+use super::{Options, netcheck, report};
 use crate::control::Api;
-
-/// Pause between two pings, as `ping` has it.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A network check that was asked for is there by then, or never: one that is begun anew by a change of
 /// network on the way takes as long again.
@@ -302,61 +298,10 @@ impl Supervisor {
     }
 
     /// The tunnel that is up.
-    fn session(&self) -> Result<Arc<Session>, Failure> {
+    pub(super) fn session(&self) -> Result<Arc<Session>, Failure> {
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
         let session = view.session.clone();
         session.ok_or_else(|| Failure::new(FailureKind::NotRunning, TUNNEL_DOWN))
-    }
-
-    async fn ping(&self, options: PingOptions, replies: &mut Replies) -> Result<(), Failure> {
-        let in_bounds = (1..=PingOptions::MAX_COUNT).contains(&options.count)
-            && options.timeout_ms <= PingOptions::MAX_TIMEOUT_MS;
-        if !in_bounds {
-            return Err(Failure::new(
-                FailureKind::BadRequest,
-                format!(
-                    "a ping has 1 to {} requests and waits {} ms at most",
-                    PingOptions::MAX_COUNT,
-                    PingOptions::MAX_TIMEOUT_MS
-                ),
-            ));
-        }
-        let session = self.session()?;
-        let (peer, address) = session.read_map(|map| peers::find(map, &options.peer))?;
-        let cannot =
-            |error: std::io::Error| failed(anyhow::anyhow!("cannot ping {address}: {error}"));
-        let mut pinger = Pinger::new(address).map_err(cannot)?;
-        let wait = Duration::from_millis(u64::from(options.timeout_ms));
-        for seq in 1..=options.count {
-            let begun = Instant::now();
-            let latency = pinger.ping(wait).await.map_err(cannot)?;
-            let engine = session.engine().status().await;
-            let path = engine
-                .peers
-                .get(&peer.id)
-                .map(|peer| peer.path.clone())
-                .unwrap_or_default();
-            let pong = Pong {
-                peer: peer.name.clone(),
-                address,
-                seq,
-                latency_ms: latency.map(|latency| latency.as_secs_f64() * 1000.0),
-                path: path.kind,
-                addr: path.addr,
-                region: path.region,
-                region_code: path
-                    .region
-                    .and_then(|region| session.read_map(|map| report::code(map, region))),
-            };
-            if replies.send(&Answer::Pong(pong)).await.is_err() {
-                // Whoever asked is gone.
-                return Ok(());
-            }
-            if seq < options.count {
-                sleep(PING_INTERVAL.saturating_sub(begun.elapsed())).await;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -428,6 +373,10 @@ impl Service for Door {
             Request::Ping(options) => done(supervisor.ping(options, replies).await),
             Request::Netcheck(options) => match supervisor.netcheck(options).await {
                 Ok(report) => Answer::Netcheck(Box::new(report)),
+                Err(failure) => Answer::Failed(failure),
+            },
+            Request::Paths(options) => match supervisor.paths(options).await {
+                Ok(report) => Answer::Paths(Box::new(report)),
                 Err(failure) => Answer::Failed(failure),
             },
             Request::Up(options) => {

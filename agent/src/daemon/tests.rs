@@ -43,6 +43,7 @@ impl Machine {
             tun: "zt0".to_owned(),
             port: 0,
             port_mapping: true,
+            lan_discovery: true,
             psk_interval: None,
         };
         let daemon = Daemon::start(options).await.unwrap();

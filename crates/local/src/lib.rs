@@ -10,12 +10,16 @@
 
 mod client;
 mod netcheck;
+mod paths;
 mod protocol;
 mod server;
 mod status;
 
 pub use client::{Answers, Client, ClientError};
 pub use netcheck::{NatKind, NetcheckReport, PortMappings, RegionDistance, StunStatus};
+pub use paths::{
+    CandidateOrigin, CandidateState, CandidateStatus, Heard, PathsOptions, PathsReport,
+};
 pub use protocol::{
     Answer, Call, Failure, FailureKind, NetcheckOptions, PingOptions, Pong, Progress, Request,
     Secret, Step, StepState, UpOptions, VERSION, VersionAnswer,

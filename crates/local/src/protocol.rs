@@ -5,6 +5,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use ztna_proto::{OrgId, RegionId};
 
 use crate::netcheck::NetcheckReport;
+use crate::paths::{PathsOptions, PathsReport};
 use crate::status::{PathKind, Status};
 
 /// Version of this protocol. A daemon refuses other versions: both sides come from one package, and
@@ -38,6 +39,8 @@ pub enum Request {
     /// What the network lets through, and how far the relay regions are. Answer:
     /// [`Answer::Netcheck`].
     Netcheck(NetcheckOptions),
+    /// Why packets to a peer go the way they go. Answer: [`Answer::Paths`].
+    Paths(PathsOptions),
     /// Which build the daemon is. Answer: [`Answer::Version`].
     Version,
     /// Ends the daemon. The tunnel comes back at its next start. Answer: [`Answer::Done`].
@@ -49,7 +52,9 @@ impl Request {
     #[must_use]
     pub fn is_change(&self) -> bool {
         match self {
-            Self::Status | Self::Ping(_) | Self::Netcheck(_) | Self::Version => false,
+            Self::Status | Self::Ping(_) | Self::Netcheck(_) | Self::Paths(_) | Self::Version => {
+                false
+            }
             Self::Up(_) | Self::Down | Self::Forget | Self::Shutdown => true,
         }
     }
@@ -145,6 +150,8 @@ pub enum Answer {
     Pong(Pong),
     /// What the network lets through.
     Netcheck(Box<NetcheckReport>),
+    /// Why packets go the way they go.
+    Paths(Box<PathsReport>),
     /// Which build the daemon is.
     Version(VersionAnswer),
     /// It is done.
@@ -209,7 +216,7 @@ pub struct Pong {
     pub seq: u32,
     /// Milliseconds until the answer. `None`: none came in time.
     pub latency_ms: Option<f64>,
-    /// The path at that moment.
+    /// The path that the answer came by; without an answer, the one that the request went.
     pub path: PathKind,
     /// The peer's address on a direct path.
     pub addr: Option<std::net::SocketAddr>,

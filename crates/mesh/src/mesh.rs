@@ -12,7 +12,7 @@ use rand::CryptoRng;
 use ztna_disco::Keyring;
 use ztna_filter::Filter;
 use ztna_handshake::{Handshakes, PeerConfig};
-use ztna_path::PathAgent;
+use ztna_path::{Explanation, PathAgent};
 use ztna_proto::filter::PacketFilter;
 use ztna_proto::keys::KemPublicKey;
 use ztna_proto::netmap::{PeerRecord, PeerVolatile, SelfRecord};
@@ -237,14 +237,23 @@ impl Mesh {
         self.endpoints = endpoints;
     }
 
-    /// This machine's addresses or routes changed: no path is to be trusted as it was.
-    pub fn network_changed(&mut self, now: Instant) {
+    /// The endpoints are others than before: peers that are not reached directly are told.
+    pub fn endpoints_changed(&mut self, now: Instant) {
+        self.at_every_path(now, PathAgent::endpoints_changed);
+    }
+
+    fn at_every_path(&mut self, now: Instant, tell: impl Fn(&mut PathAgent, Instant)) {
         for id in self.peers.keys().copied().collect::<Vec<_>>() {
             if let Some(peer) = self.peers.get_mut(&id) {
-                peer.path.network_changed(now);
+                tell(&mut peer.path, now);
             }
             self.drain_path(id, now);
         }
+    }
+
+    /// This machine's addresses or routes changed: no path is to be trusted as it was.
+    pub fn network_changed(&mut self, now: Instant) {
+        self.at_every_path(now, PathAgent::network_changed);
     }
 
     /// A datagram for this peer could not be sent to this address.
@@ -321,6 +330,11 @@ impl Mesh {
     /// State of every peer, in the order of their ids.
     pub fn status(&self) -> Vec<PeerStatus> {
         self.peers.values().map(Peer::status).collect()
+    }
+
+    /// Why a peer's packets go the way they go. `None`: the mesh does not have that peer.
+    pub fn explain(&self, id: MachineId, now: Instant) -> Option<Explanation> {
+        Some(self.peers.get(&id)?.path.explain(now))
     }
 
     /// Packets that were dropped before they could be said to be a peer's.

@@ -27,6 +27,8 @@ pub enum Output {
         /// DERP packet payload.
         datagram: BytesMut,
     },
+    /// Send to the multicast group of our own links, from the port of the UDP socket; or drop it.
+    Lan(BytesMut),
     /// Write to the TUN device.
     Tun(BytesMut),
     /// Fetch this ML-KEM key and give it to

@@ -14,7 +14,8 @@
 //! A *full* check asks every region: at the start, after a change of network or relay map, every
 //! [`FULL_EVERY`], and when a person asks. Between them, every 20 to 26 s ([`ROUND`]), an
 //! *incremental* one asks the home region and the [`FASTEST`] nearest, which also keeps the NAT's
-//! mapping open. What is sent when is the [`plan`].
+//! mapping open; it comes at once if a direct path dies ([`Netcheck::hurry`]), which is what a NAT
+//! that changed looks like. What is sent when is the [`plan`].
 //!
 //! # When it is done
 //!
@@ -39,7 +40,8 @@ mod report;
 pub use check::{ENOUGH_REGIONS, LEAST_GRACE, PORTAL_PHASE, STUN_PHASE, WHOLE_CHECK};
 pub use history::{HEARD_LATELY, History, MAX_SAMPLES, MEMORY, Present, WORTH_A_MOVE};
 pub use netcheck::{
-    Answer, FIRST_ANSWER, FULL_EVERY, MAX_REGIONS, Netcheck, Output, ROUND, Seen, TransactionId,
+    Answer, FIRST_ANSWER, FULL_EVERY, HURRY_SPACING, MAX_REGIONS, Netcheck, Output, ROUND, Seen,
+    TransactionId,
 };
 pub use plan::{FASTEST, MAX_NODES, Probe, Region};
 pub use report::{PortMapping, RegionReport, Report};

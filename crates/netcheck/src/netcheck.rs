@@ -18,6 +18,8 @@ use crate::report::{PortMapping, Report};
 pub const ROUND: Range<f64> = 20.0..26.0;
 /// A full check is made this often at least.
 pub const FULL_EVERY: Duration = Duration::from_secs(300);
+/// Between two checks that are [hurried](Netcheck::hurry).
+pub const HURRY_SPACING: Duration = Duration::from_secs(5);
 /// Without an answer for so long, a machine need not wait for one before it takes any region.
 pub const FIRST_ANSWER: Duration = Duration::from_millis(250);
 /// Regions that are asked, at most.
@@ -82,6 +84,7 @@ pub struct Netcheck {
     /// When the last full check began.
     last_full: Option<Instant>,
     next: Option<Instant>,
+    hurried: Option<Instant>,
     home: Option<RegionId>,
     port_mapping: PortMapping,
     history: History,
@@ -101,6 +104,7 @@ impl Netcheck {
             last: None,
             last_full: None,
             next: None,
+            hurried: None,
             home: None,
             port_mapping: PortMapping::default(),
             history: History::default(),
@@ -177,6 +181,19 @@ impl Netcheck {
             .is_some_and(|check| check.kind == Kind::Thorough);
         if !runs {
             self.start(Kind::Thorough, now);
+        }
+    }
+
+    /// Something suggests that the NAT is not what it was: the next check is made now instead of at its
+    /// time, unless this was said less than [`HURRY_SPACING`] ago.
+    pub fn hurry(&mut self, now: Instant) {
+        let is_too_soon = self
+            .hurried
+            .is_some_and(|at| now.duration_since(at) < HURRY_SPACING);
+        if self.check.is_none() && self.next.is_some() && !is_too_soon {
+            self.hurried = Some(now);
+            self.next = Some(now);
+            self.handle_timeout(now);
         }
     }
 

@@ -1,5 +1,7 @@
 //! One peer's path.
 
+mod explain;
+
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -13,51 +15,17 @@ use ztna_proto::netmap::{Endpoint, MAX_ENDPOINTS};
 use crate::budget::Budget;
 use crate::candidate::{Candidate, Candidates, FAILED_HOLD, Origin, normal};
 use crate::chosen::Chosen;
+use crate::lan::LanPings;
+use crate::limits::{
+    ANSWER_FRESH, CALL_SPACING, ECHO_GAP, ECHO_SPACING, GOOD_ENOUGH, IDLE_AFTER, PING_BURST,
+    PING_SPACING, PINGS_PER_SECOND, PONG_BURST, PONGS_PER_SECOND, SOURCE_FRESH, SUSPICION_SPACING,
+};
 use crate::relay::RelayChoice;
-use crate::score::{better, points};
+use crate::score::{PRIVATE_POINTS, better, points};
 use crate::search::Search;
 use crate::types::{Output, Route, Selected, Via};
 
-/// Without data for this long, in either direction, nothing is sent for a peer.
-pub const IDLE_AFTER: Duration = Duration::from_secs(45);
-
-/// Round-trip times below this count as the same.
-pub const GOOD_ENOUGH: Duration = Duration::from_millis(5);
-
-/// Shortest time between two pings to one address, other than the path in use.
-pub const PING_SPACING: Duration = Duration::from_millis(100);
-
-/// Pings per second in the long run, to all of a peer's addresses. Those of the path in use do not
-/// wait for it.
-pub const PINGS_PER_SECOND: u32 = 40;
-
-/// Pings that may go out at once: every candidate of a full list.
-pub const PING_BURST: u32 = 100;
-
-/// Pongs per second in the long run: more than a well-behaved peer pings.
-pub const PONGS_PER_SECOND: u32 = 80;
-
-/// Pongs that may go out at once.
-pub const PONG_BURST: u32 = 200;
-
-/// Shortest time between two calls. A change of our own network does not wait for it.
-pub const CALL_SPACING: Duration = Duration::from_secs(2);
-
-/// After a call by the peer all candidates are pinged at once, and again after this, since the first
-/// pings may have come before the peer's opened its NAT.
-pub const ECHO_GAP: Duration = Duration::from_millis(300);
-
-/// Shortest time between two such rounds.
-pub const ECHO_SPACING: Duration = Duration::from_millis(300);
-
-/// The source of a peer's ping is pinged back unless it has answered this recently.
-pub const ANSWER_FRESH: Duration = Duration::from_secs(5);
-
-/// Data from an address that has not answered for this long means that the peer has moved.
-pub const SOURCE_FRESH: Duration = Duration::from_secs(60);
-
-/// Shortest time between two such conclusions.
-pub const SUSPICION_SPACING: Duration = Duration::from_secs(5);
+pub use explain::{CandidateReport, CandidateState, Explanation};
 
 /// Rounds of pings after a call by the peer.
 const ECHO_ROUNDS: u8 = 2;
@@ -73,6 +41,8 @@ pub struct PathAgent {
     /// Until when there is traffic; `None`: idle.
     awake_until: Option<Instant>,
     data_sent_at: Option<Instant>,
+    /// By which way the peer's authenticated data came last, and when.
+    heard: Option<(Via, Instant)>,
     search: Option<Search>,
     /// Rounds that the peer's calls ask for: how many are left, and when the next one is due.
     echo: Option<(u8, Instant)>,
@@ -80,6 +50,7 @@ pub struct PathAgent {
     wants_call: bool,
     called_at: Option<Instant>,
     suspected_at: Option<Instant>,
+    lan: LanPings,
     pings: Budget,
     pongs: Budget,
     /// What was told last by [`Output::Changed`].
@@ -98,12 +69,14 @@ impl PathAgent {
             relay: RelayChoice::default(),
             awake_until: None,
             data_sent_at: None,
+            heard: None,
             search: None,
             echo: None,
             echoed_at: None,
             wants_call: false,
             called_at: None,
             suspected_at: None,
+            lan: LanPings::default(),
             pings: Budget::new(PINGS_PER_SECOND, PING_BURST, now),
             pongs: Budget::new(PONGS_PER_SECOND, PONG_BURST, now),
             told: Selected::None,
@@ -171,15 +144,19 @@ impl PathAgent {
             .is_some_and(|known| known.pong(tx, now));
         if counts {
             self.answered(addr, now);
-        } else if self.candidates.is_any_waiting_for(tx, now) {
+        } else if self.candidates.is_any_waiting_for(tx, now) || self.lan.is_waiting_for(tx, now) {
             self.learn(addr, Origin::Pong, ANSWER_FRESH, now);
         }
         self.handle_timeout(now);
     }
 
-    /// The peer asks to be pinged at these addresses. Only by relay.
+    /// The peer asks to be pinged at these addresses. Only by relay. It would not if it trusted the path
+    /// between us, so that has to answer again.
     pub fn handle_call_me_maybe(&mut self, endpoints: &[SocketAddr], now: Instant) {
         let in_use = self.in_use();
+        if let Some(addr) = in_use {
+            self.suspect(addr, now);
+        }
         for addr in endpoints.iter().take(MAX_CALL_ENDPOINTS) {
             self.candidates.learn(*addr, Origin::Call, in_use, now);
         }
@@ -197,6 +174,7 @@ impl PathAgent {
 
     /// Authenticated WireGuard data of the peer came.
     pub fn data_received(&mut self, from: Via, now: Instant) {
+        self.heard = Some((from, now));
         match from {
             Via::Relay(region) => self.relay.heard(region, now),
             Via::Direct(addr) => self.heard_from(normal(addr), now),
@@ -233,6 +211,15 @@ impl PathAgent {
             self.search = Some(Search::start(now));
         }
         self.handle_timeout(now);
+    }
+
+    /// Others see us elsewhere: a peer that is not reached directly is told at once.
+    pub fn endpoints_changed(&mut self, now: Instant) {
+        if self.is_awake() && !self.is_trusted(now) {
+            self.called_at = None;
+            self.wants_call = true;
+            self.handle_timeout(now);
+        }
     }
 
     /// The peer's process is a new one: nothing that its paths proved holds.
@@ -279,7 +266,7 @@ impl PathAgent {
         }
     }
 
-    /// All candidates, for people who ask why.
+    /// All candidates.
     pub fn candidates(&self) -> impl Iterator<Item = (&SocketAddr, &Candidate)> {
         self.candidates.iter()
     }
@@ -400,16 +387,22 @@ impl PathAgent {
             return;
         }
         self.learn(addr, Origin::Data, SOURCE_FRESH, now);
+        self.suspect(chosen.addr, now);
+    }
+
+    /// The path in use may not lead to the peer any more: packets go both ways until it answers.
+    fn suspect(&mut self, addr: SocketAddr, now: Instant) {
         let is_too_soon = self
             .suspected_at
             .is_some_and(|at| now.duration_since(at) < SUSPICION_SPACING);
-        if !is_too_soon && chosen.is_trusted(now) {
-            self.suspected_at = Some(now);
-            if let Some(chosen) = &mut self.chosen {
-                chosen.distrust(now);
-            }
-            self.ping(chosen.addr, now);
+        if is_too_soon || !self.is_trusted(now) {
+            return;
         }
+        self.suspected_at = Some(now);
+        if let Some(chosen) = &mut self.chosen {
+            chosen.distrust(now);
+        }
+        self.ping(addr, now);
     }
 
     /// An address has answered a ping.
@@ -445,7 +438,12 @@ impl PathAgent {
         }
         let addr = chosen.addr;
         if chosen.ping_at(self.data_sent_at) <= now {
+            let was_suspect = chosen.is_suspect();
             self.ping(addr, now);
+            let is_suspect = self.chosen.is_some_and(|chosen| chosen.is_suspect());
+            // Soon the relay may be needed. The call shows whether it is there, and if only our half of
+            // the path is dead, the peer is the one that opens another.
+            self.wants_call |= is_suspect && !was_suspect;
         }
     }
 
@@ -458,6 +456,7 @@ impl PathAgent {
             // While a path settles, the peer runs rounds of its own.
             self.wants_call |= !found || search.is_settled();
             self.ping_all(now);
+            self.ping_lan(now);
         }
         search.ran(found, self.rng.random_range(-1.0..=1.0), now);
         self.search = Some(search);
@@ -517,6 +516,19 @@ impl PathAgent {
             if self.may_ping(&addr, now) {
                 self.ping(addr, now);
             }
+        }
+    }
+
+    /// Asks our own links, unless the path in use is on one of them.
+    fn ping_lan(&mut self, now: Instant) {
+        let is_near = self.is_trusted(now)
+            && self
+                .chosen
+                .is_some_and(|chosen| points(chosen.addr.ip()) >= PRIVATE_POINTS);
+        if !is_near && self.lan.may_ping(now) && self.pings.take(now) {
+            let tx = TxId(self.rng.random());
+            self.lan.sent(tx, now);
+            self.outputs.push_back(Output::PingLan { tx });
         }
     }
 

@@ -13,7 +13,8 @@
 //! and wakes the agent: it pings every candidate, which also opens our NAT towards the peer, and asks
 //! the peer by relay to do the same (*call-me-maybe*). It repeats this quickly at first and then ever
 //! more slowly ([`ROUND_GAPS`], [`SLOW_GAP`]). Whoever is called pings all candidates at once and
-//! does not call back. A ping is always answered; its source is a candidate too, and is pinged back.
+//! does not call back. While the path leads beyond our own networks, each round asks these too, by a
+//! ping to a multicast group ([`Output::PingLan`]). A ping is always answered; its source is a candidate too, and is pinged back.
 //!
 //! # When it trusts
 //!
@@ -35,7 +36,8 @@
 //! answer. If a ping and its repetitions stay unanswered for [`DOUBT_AFTER`], the path is doubted:
 //! packets go both ways, the search starts over, and the first candidate that answers is trusted.
 //! Authenticated data from an address that has not answered lately means that the peer has moved:
-//! packets go both ways until either address answers. If our own network changes, every path has to
+//! packets go both ways until either address answers; so does a call-me-maybe, which a peer that trusts
+//! the path does not send. If our own network changes, every path has to
 //! answer again.
 //!
 //! # Which relay
@@ -60,21 +62,24 @@ mod agent;
 mod budget;
 mod candidate;
 mod chosen;
+mod lan;
+mod limits;
 mod relay;
 pub mod score;
 mod search;
 mod types;
 
-pub use agent::{
-    ANSWER_FRESH, CALL_SPACING, ECHO_GAP, ECHO_SPACING, GOOD_ENOUGH, IDLE_AFTER, PING_BURST,
-    PING_SPACING, PINGS_PER_SECOND, PONG_BURST, PONGS_PER_SECOND, PathAgent, SOURCE_FRESH,
-    SUSPICION_SPACING,
-};
+pub use agent::{CandidateReport, CandidateState, Explanation, PathAgent};
 pub use candidate::{
     Candidate, FAILED_HOLD, LEARNED_LIFETIME, MAX_CANDIDATES, MAX_PENDING, Origin, PING_TIMEOUT,
 };
 pub use chosen::{
     DOUBT_AFTER, GIVE_UP_AFTER, HEARTBEAT, LOAD_WINDOW, LOADED_HEARTBEAT, PROBE_RETRY, TRUST,
+};
+pub use lan::LAN_SPACING;
+pub use limits::{
+    ANSWER_FRESH, CALL_SPACING, ECHO_GAP, ECHO_SPACING, GOOD_ENOUGH, IDLE_AFTER, PING_BURST,
+    PING_SPACING, PINGS_PER_SECOND, PONG_BURST, PONGS_PER_SECOND, SOURCE_FRESH, SUSPICION_SPACING,
 };
 pub use relay::{AWAY_AFTER, HEARD_FRESH};
 pub use search::{ROUND_GAPS, SETTLE_ROUNDS, SLOW_GAP, UPGRADE_GAP};

@@ -23,10 +23,16 @@ pub const STICKY_POINTS: u32 = 5;
 /// Whether to move from `current` to `new`; each an address and its round-trip time.
 #[must_use]
 pub fn better(new: (SocketAddr, Duration), current: (SocketAddr, Duration)) -> bool {
+    lead_over(new, current) > i64::from(STICKY_POINTS)
+}
+
+/// By how many points `new` leads `current`; negative: it is behind.
+#[must_use]
+pub fn lead_over(new: (SocketAddr, Duration), current: (SocketAddr, Duration)) -> i64 {
     let (new_latency, current_latency) = (level(new.1), level(current.1));
     let new_points = points(new.0.ip()) + lead(new_latency, current_latency);
     let current_points = points(current.0.ip()) + lead(current_latency, new_latency);
-    new_points > current_points + STICKY_POINTS
+    i64::from(new_points) - i64::from(current_points)
 }
 
 /// Points that an address has for its kind.

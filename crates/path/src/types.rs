@@ -62,6 +62,12 @@ pub enum Output {
         /// Names the ping.
         tx: TxId,
     },
+    /// Send a ping to everybody on our own links, from the port that peers use. An agent without
+    /// such links, or without leave to use them, drops it.
+    PingLan {
+        /// Names the ping.
+        tx: TxId,
+    },
     /// Answer a ping, the way it came.
     Pong {
         /// Where to.

@@ -122,9 +122,9 @@ fn a_dead_path_falls_back_within_three_seconds_and_is_found_again() {
         net.run(Duration::from_secs(20), EVERY);
         for host in 0..2 {
             let gap = net.longest_gap(host, died);
-            assert!(gap <= ms(2_700), "{cut:?}: nothing arrived for {gap:?}");
+            assert!(gap <= ms(2_400), "{cut:?}: nothing arrived for {gap:?}");
             assert_eq!(
-                net.lost(host, died + ms(2_700), net.elapsed() - ms(100)),
+                net.lost(host, died + ms(2_400), net.elapsed() - ms(100)),
                 0,
                 "{cut:?}"
             );
@@ -259,8 +259,8 @@ fn a_search_in_vain_slows_down() {
     net.run(Duration::from_secs(600), EVERY);
     let pings = net.hosts[0].pings.len() - pings;
     let calls = net.hosts[0].calls.len() - calls;
-    assert!((18..=25).contains(&calls), "{calls} calls in ten minutes");
-    assert!(pings <= 400, "{pings} pings in ten minutes");
+    assert!((20..=28).contains(&calls), "{calls} calls in ten minutes");
+    assert!(pings <= 450, "{pings} pings in ten minutes");
     assert_eq!(net.lost(0, Duration::ZERO, net.elapsed() - ms(100)), 0);
 }
 
@@ -272,7 +272,7 @@ fn a_path_that_opens_later_is_found_by_the_slow_rounds() {
     assert!(net.is_relayed(0) && net.is_relayed(1));
     net.direct_cut = [false; 2];
     let found = net.time_to_direct(Duration::from_secs(40), ms(10)).unwrap();
-    assert!(found <= Duration::from_secs(34), "{found:?}");
+    assert!(found <= Duration::from_secs(30), "{found:?}");
     assert_eq!(net.lost(0, Duration::ZERO, net.elapsed() - ms(100)), 0);
 }
 
@@ -285,6 +285,55 @@ fn a_lan_that_two_relayed_peers_come_to_share_is_used_at_once() {
     net.publish(1);
     let found = net.time_to_direct(Duration::from_secs(5), ms(10)).unwrap();
     assert!(found <= Duration::from_secs(1), "{found:?}");
+}
+
+#[test]
+fn neighbours_who_both_moved_find_each_other_by_multicast_alone() {
+    for blocked in [false, true] {
+        let mut net = one_lan();
+        net.multicast_blocked = blocked;
+        net.run(Duration::from_secs(10), EVERY);
+        net.relay_cut = true;
+        for host in &mut net.hosts {
+            host.agent.set_relay(None, net.now);
+        }
+        // At the same moment: no ping finds the other where it was.
+        net.hosts[1].addr = "192.168.1.111:41641".parse().unwrap();
+        net.moves(0, "192.168.1.110:41641", Some(0));
+        net.moves(1, "192.168.1.111:41641", Some(0));
+        let moved = net.elapsed();
+        net.run(Duration::from_secs(10), EVERY);
+        for host in 0..2 {
+            let found = net.direct_addr(host) == Some(net.hosts[1 - host].addr);
+            assert_eq!(found, !blocked, "host {host}");
+            if !blocked {
+                let gap = net.longest_gap(host, moved);
+                assert!(gap <= ms(500), "host {host}: nothing for {gap:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_path_on_our_own_network_asks_nobody_else_there() {
+    let mut net = one_lan();
+    net.multicast_blocked = false;
+    net.run(Duration::from_secs(10), EVERY);
+    let before = net.hosts[0].lan_pings.len();
+    assert!(before <= 5, "{before}");
+    net.run(Duration::from_secs(300), EVERY);
+    assert_eq!(net.hosts[0].lan_pings.len(), before);
+
+    let mut net = behind(Nat::Hard, Nat::Hard);
+    net.run(Duration::from_secs(60), EVERY);
+    let before = net.hosts[0].lan_pings.len();
+    net.run(Duration::from_secs(600), EVERY);
+    let slow = net.hosts[0].lan_pings.len() - before;
+    assert!((20..=28).contains(&slow), "{slow} in ten minutes");
+    net.run(Duration::from_secs(50), None);
+    let idle = net.hosts[0].lan_pings.len();
+    net.run(Duration::from_secs(600), None);
+    assert_eq!(net.hosts[0].lan_pings.len(), idle);
 }
 
 #[test]

@@ -12,6 +12,7 @@
 //! Everything of a lab is named after the process that made it, so labs never meet, and
 //! [`sweep`] removes what a killed process left behind.
 
+mod change;
 pub mod cmd;
 pub mod link;
 pub mod nat;

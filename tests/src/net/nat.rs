@@ -142,6 +142,18 @@ impl Meter {
         self.sum(|end| end.address == address && end.port == port)
     }
 
+    /// UDP and TCP with anybody else than an address.
+    #[must_use]
+    pub fn without(&self, address: Ipv4Addr) -> Count {
+        self.sum(|end| end.address != address)
+    }
+
+    /// UDP and TCP with an address, on any port.
+    #[must_use]
+    pub fn with(&self, address: Ipv4Addr) -> Count {
+        self.sum(|end| end.address == address)
+    }
+
     fn sum(&self, wanted: impl Fn(&FarEnd) -> bool) -> Count {
         self.0
             .iter()

@@ -44,6 +44,8 @@ pub struct Router {
     lan: [u8; 3],
     prefix: String,
     hosts: Rc<Cell<u8>>,
+    /// Routers so far, of the whole topology.
+    routers: Rc<Cell<u8>>,
 }
 
 impl Segment {
@@ -139,19 +141,8 @@ impl Segment {
     }
 
     fn nat_router(&self, netns: Netns, number: u8, kind: Nat) -> Result<Router> {
-        netns.ip("link add lan type bridge")?;
-        netns.ip(&format!("addr add 10.{number}.0.1/24 dev lan"))?;
-        netns.ip("link set lan up")?;
-        netns.nft(&kind.rules())?;
-        netns.nft(&nat::meter_rules("wan"))?;
-        netns.sysctl("net.ipv4.ip_forward=1")?;
-        Ok(Router {
-            netns,
-            public: self.public(10 + number),
-            lan: [10, number, 0],
-            prefix: self.prefix.clone(),
-            hosts: Rc::new(Cell::new(1)),
-        })
+        let (public, routers) = (self.public(10 + number), self.numbers());
+        Router::set_up(netns, kind, [10, number, 0], public, &self.prefix, routers)
     }
 
     fn create(&self, name: &str) -> Result<Netns> {
@@ -218,26 +209,83 @@ impl Router {
     /// # Errors
     /// `ip` refuses: the name is taken.
     pub fn host(&self, name: &str) -> Result<Host> {
-        let last = self.hosts.get() + 1;
-        self.hosts.set(last);
-        let netns = Netns::create(&format!("{}{name}", self.prefix))?;
-        let [a, b, c] = self.lan;
-        let address = Ipv4Addr::new(a, b, c, last);
-        netns.ip(&format!(
-            "link add eth0 type veth peer name {name} netns {}",
-            self.netns.name()
-        ))?;
-        self.netns
-            .ip(&format!("link set dev {name} master lan up"))?;
-        netns.ip(&format!("addr add {address}/24 dev eth0"))?;
-        netns.ip("link set eth0 up")?;
-        netns.ip(&format!("route add default via {a}.{b}.{c}.1"))?;
+        let (netns, address) = (self.create(name)?, self.next_address());
+        self.plug(&netns, "eth0", address, name)?;
+        netns.ip(&format!("route add default via {}", self.gateway()))?;
         netns.nft(&nat::meter_rules("eth0"))?;
         Ok(Host {
             name: name.to_owned(),
             netns,
             address,
             public: self.public,
+        })
+    }
+
+    /// The router's address on its LAN.
+    #[must_use]
+    pub fn gateway(&self) -> Ipv4Addr {
+        let [a, b, c] = self.lan;
+        Ipv4Addr::new(a, b, c, 1)
+    }
+
+    pub(super) fn create(&self, name: &str) -> Result<Netns> {
+        Netns::create(&format!("{}{name}", self.prefix))
+    }
+
+    pub(super) fn next_address(&self) -> Ipv4Addr {
+        self.hosts.set(self.hosts.get() + 1);
+        let [a, b, c] = self.lan;
+        Ipv4Addr::new(a, b, c, self.hosts.get())
+    }
+
+    /// Joins an interface of a namespace to the LAN; `port` is the name of the other end.
+    pub(super) fn plug(
+        &self,
+        netns: &Netns,
+        interface: &str,
+        address: Ipv4Addr,
+        port: &str,
+    ) -> Result<()> {
+        netns.ip(&format!(
+            "link add {interface} type veth peer name {port} netns {}",
+            self.netns.name()
+        ))?;
+        self.netns
+            .ip(&format!("link set dev {port} master lan up"))?;
+        netns.ip(&format!("addr add {address}/24 dev {interface}"))?;
+        netns.ip(&format!("link set {interface} up"))
+    }
+
+    /// Makes a namespace with a `wan` interface a router behind this one.
+    pub(super) fn nested(&self, netns: Netns, kind: Nat) -> Result<Self> {
+        self.routers.set(self.routers.get() + 1);
+        let lan = [10, self.routers.get(), 0];
+        let routers = Rc::clone(&self.routers);
+        Self::set_up(netns, kind, lan, self.public, &self.prefix, routers)
+    }
+
+    fn set_up(
+        netns: Netns,
+        kind: Nat,
+        lan: [u8; 3],
+        public: Ipv4Addr,
+        prefix: &str,
+        routers: Rc<Cell<u8>>,
+    ) -> Result<Self> {
+        let [a, b, c] = lan;
+        netns.ip("link add lan type bridge")?;
+        netns.ip(&format!("addr add {a}.{b}.{c}.1/24 dev lan"))?;
+        netns.ip("link set lan up")?;
+        netns.nft(&kind.rules())?;
+        netns.nft(&nat::meter_rules("wan"))?;
+        netns.sysctl("net.ipv4.ip_forward=1")?;
+        Ok(Self {
+            netns,
+            public,
+            lan,
+            prefix: prefix.to_owned(),
+            hosts: Rc::new(Cell::new(1)),
+            routers,
         })
     }
 

@@ -1,22 +1,24 @@
-//! Fifty machines join with one reusable key, from five networks, and every pair pings.
+//! Fifty machines join with one reusable key, from five networks, and every pair pings. Then all are
+//! left alone, and what that costs is measured.
 
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 
 use super::pair::{EMAIL, PASSWORD};
 use super::{Scenario, demand_eq};
 use crate::agent::Agent;
 use crate::deploy::Standalone;
 use crate::lab::Lab;
-use crate::net::Nat;
+use crate::measure::let_run;
+use crate::net::{Nat, nat};
 use crate::record::Figures;
 
 pub const SCENARIO: Scenario = Scenario {
     name: "fifty",
-    about: "fifty machines enrolled with one reusable key: every pair pings",
+    about: "fifty machines enrolled with one reusable key: every pair pings; idle ones cost nothing",
     run,
     expected_logs: &[],
 };
@@ -28,6 +30,16 @@ const PER_NETWORK: usize = 10;
 const AT_ONCE: usize = 8;
 /// Longest wait for a pair's first answer: all pairs make their keys in one rush.
 const PING_LIMIT: Duration = Duration::from_secs(60);
+
+/// After so long without traffic nothing is sent for a peer: the path's time, and some.
+const FALLS_ASLEEP: Duration = Duration::from_secs(50);
+/// How long idleness is measured.
+const IDLE_FOR: Duration = Duration::from_secs(20);
+/// Packets that an idle machine may exchange with the servers in a minute: STUN, keep-alives and
+/// heartbeats, each some times over.
+const IDLE_PACKETS: f64 = 150.0;
+/// Share of a processor that an idle machine may use, in per cent, in a debug build on a busy machine.
+const IDLE_CPU: f64 = 2.0;
 
 fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
     let server = Standalone::start(lab)?;
@@ -73,10 +85,45 @@ fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
         &listed.iter().filter(|machine| machine.online).count(),
         &machines.len(),
     )?;
+    idle(&machines, server.host.address, figures)?;
     for mut machine in machines {
         machine.stop_daemon()?;
     }
     server.stop()
+}
+
+/// What machines cost that have forty-nine peers each and nothing to tell them.
+fn idle(machines: &[Agent], server: Ipv4Addr, figures: &mut Figures) -> Result<()> {
+    let_run(FALLS_ASLEEP);
+    let cpu = || -> Result<Duration> {
+        let times = machines.iter().map(|machine| machine.daemon()?.cpu_time());
+        times.sum()
+    };
+    for machine in machines {
+        nat::reset(machine.netns())?;
+    }
+    let (before, since) = (cpu()?, Instant::now());
+    let_run(IDLE_FOR);
+    let (used, time) = (cpu()?.saturating_sub(before), since.elapsed());
+    let (mut to_servers, mut to_others) = (0, 0);
+    for machine in machines {
+        let meter = nat::read(machine.netns())?;
+        to_servers += meter.with(server).packets;
+        to_others += meter.without(server).packets;
+    }
+    let minutes = time.as_secs_f64() / 60.0 * machines.len() as f64;
+    let packets = to_servers as f64 / minutes;
+    let percent = used.as_secs_f64() / time.as_secs_f64() / machines.len() as f64 * 100.0;
+    figures.set("idle_packets_per_minute", packets.round());
+    figures.set("idle_packets_to_peers", to_others);
+    figures.set("idle_cpu_percent", (percent * 1000.0).round() / 1000.0);
+    demand_eq("packets of idle machines to each other", &to_others, &0)?;
+    ensure!(
+        packets <= IDLE_PACKETS && percent <= IDLE_CPU,
+        "an idle machine exchanged {packets:.0} packets a minute with the servers and used \
+         {percent:.2} % of a processor; {IDLE_PACKETS} and {IDLE_CPU} % are allowed"
+    );
+    Ok(())
 }
 
 /// Every machine pings every other.

@@ -2,6 +2,7 @@
 
 mod cone_cone;
 mod cone_hard;
+mod double_nat;
 mod errors;
 mod fifty;
 mod hard_hard;
@@ -15,6 +16,7 @@ mod quic;
 mod regions;
 mod relay_to_direct;
 mod restarts;
+mod roaming;
 mod same_lan;
 mod strangers;
 mod udp_blocked;
@@ -48,7 +50,9 @@ pub const ALL: &[Scenario] = &[
     cone_hard::SCENARIO,
     hard_hard::SCENARIO,
     udp_blocked::SCENARIO,
+    double_nat::SCENARIO,
     relay_to_direct::SCENARIO,
+    roaming::SCENARIO,
     restarts::SCENARIO,
     regions::SCENARIO,
     mesh::SCENARIO,

@@ -34,6 +34,8 @@ pub struct Pair {
     pub a: Agent,
     /// The machine that came second.
     pub b: Agent,
+    /// A key that enrols more machines.
+    pub key: String,
     up_at: Instant,
 }
 
@@ -73,6 +75,7 @@ impl Pair {
             server,
             a,
             b,
+            key: key.to_owned(),
             up_at,
         })
     }

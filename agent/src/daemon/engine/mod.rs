@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use ztna_handshake::KemPrivateKey;
-use ztna_local::{PathStatus, PskStatus, RelayTransport};
+use ztna_local::{PathStatus, PathsReport, PskStatus, RelayTransport};
 use ztna_netcheck::Report;
 use ztna_netmap::{Netmap, Update};
 use ztna_proto::keys::KemPublicKey;
@@ -28,7 +28,9 @@ use crate::platform::{NetworkMonitor, Tun};
 
 mod burst;
 mod endpoints;
+mod lan;
 mod netcheck;
+mod paths;
 mod portmap;
 mod probes;
 mod relays;
@@ -52,6 +54,8 @@ pub struct EngineConfig {
     pub port: u16,
     /// Whether to ask the router for a port of its own.
     pub port_mapping: bool,
+    /// Whether to look for peers on this machine's own links by multicast, and to be found so.
+    pub lan_discovery: bool,
     /// Epoch length of preshared keys. `None`: the handshake's own.
     pub psk_interval: Option<Duration>,
     /// This machine's addresses, and when they change.
@@ -83,6 +87,8 @@ pub enum EngineEvent {
     Report(VolatileReport),
     /// The relay refused the ticket, or it ends soon: fetch a fresh one now.
     NeedTicket,
+    /// This machine's addresses or routes changed, or it slept: connections may hang.
+    NetworkChanged,
     /// The engine cannot go on (the TUN device is gone, no socket opens): what happened, for people.
     Failed(String),
 }
@@ -142,6 +148,8 @@ pub enum Request {
     Status(oneshot::Sender<EngineStatus>),
     /// A network check, made now.
     Netcheck(oneshot::Sender<Report>),
+    /// Why packets to a peer go the way they go. `None`: there is no such peer.
+    Paths(MachineId, oneshot::Sender<Option<PathsReport>>),
     /// Tell peers and relays goodbye, close everything, end.
     Shutdown,
 }
@@ -161,6 +169,15 @@ impl EngineHandle {
         let (answer, report) = oneshot::channel();
         self.requests.send(Request::Netcheck(answer)).await.ok()?;
         report.await.ok()
+    }
+
+    /// Why packets to a peer go the way they go; name and presence are the caller's to add. `None`:
+    /// there is no such peer, or the engine has ended.
+    pub async fn paths(&self, peer: MachineId) -> Option<PathsReport> {
+        let (answer, report) = oneshot::channel();
+        let request = Request::Paths(peer, answer);
+        self.requests.send(request).await.ok()?;
+        report.await.ok().flatten()
     }
 
     /// Stops the engine and waits until the TUN device and the sockets are closed.

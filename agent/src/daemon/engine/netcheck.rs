@@ -147,6 +147,12 @@ impl Check {
         }
     }
 
+    /// Makes the next check now: the NAT may have changed.
+    pub fn hurry(&mut self, now: Instant) {
+        self.state.hurry(now.into_std());
+        self.drain();
+    }
+
     /// The last report.
     pub fn last(&self) -> Option<&Report> {
         self.state.last()

@@ -15,16 +15,18 @@ use ztna_mesh::wireguard::Gotatun;
 use ztna_mesh::{Event, Mesh, MeshConfig, Output};
 use ztna_netcheck::PortMapping;
 use ztna_netmap::Update;
+use ztna_path::Selected;
 use ztna_proto::netmap::VolatileReport;
 use ztna_proto::{DiscoPrivateKey, MachineId, RegionId};
 
 use super::burst::{Burst, Bursts};
 use super::endpoints::{Endpoints, Sighting};
+use super::lan::Lan;
 use super::netcheck::Check;
 use super::portmap::PortMapper;
 use super::relays::{RelayEvent, Relays};
 use super::udp::UdpPort;
-use super::{CHANNEL_CAPACITY, ControlEvent, EngineConfig, EngineEvent, Request, status};
+use super::{CHANNEL_CAPACITY, ControlEvent, EngineConfig, EngineEvent, Request, paths, status};
 use crate::daemon::routes;
 use crate::platform::{NetworkMonitor, TunReader, TunWriter};
 
@@ -43,6 +45,10 @@ const TICKET_PAUSE: Duration = Duration::from_secs(5);
 const REBIND_SETTLE: Duration = Duration::from_millis(500);
 /// … and this often at most.
 const REBIND_PAUSE: Duration = Duration::from_secs(5);
+
+/// A timer that is so late shows that this process did not run: NATs have forgotten it meanwhile, and
+/// others have given it up. Longer than an overloaded machine lets it wait.
+const ASLEEP: Duration = Duration::from_secs(10);
 
 /// A running engine: the mesh and all that it does IO with.
 pub struct Engine {
@@ -69,6 +75,8 @@ pub struct Engine {
     bursts: Bursts,
     /// Packets that are to reach the TUN device.
     packets: Vec<BytesMut>,
+    /// Pings for everybody on this machine's links.
+    lan_pings: Vec<BytesMut>,
 }
 
 /// What the engine shares with the supervisor or keeps for life.
@@ -76,6 +84,7 @@ struct Shared {
     netmap: std::sync::Arc<std::sync::RwLock<ztna_netmap::Netmap>>,
     port: u16,
     port_mapping: bool,
+    lan_discovery: bool,
 }
 
 /// The sources of events, apart from the state that they act on.
@@ -83,6 +92,7 @@ pub struct Inputs {
     pub(super) tun: TunReader,
     pub(super) udp: UdpPort,
     pub(super) network: NetworkMonitor,
+    pub(super) lan: Lan,
     pub(super) relays: mpsc::Receiver<RelayEvent>,
 }
 
@@ -139,6 +149,7 @@ impl Engine {
                 netmap: config.netmap,
                 port: udp.port()?,
                 port_mapping: config.port_mapping,
+                lan_discovery: config.lan_discovery,
             },
             check: Check::new(),
             tun: writer,
@@ -151,6 +162,7 @@ impl Engine {
             doubted: None,
             bursts: Bursts::default(),
             packets: Vec::with_capacity(CHANNEL_CAPACITY),
+            lan_pings: Vec::new(),
         };
         Ok((
             engine,
@@ -158,6 +170,7 @@ impl Engine {
                 tun: reader,
                 udp,
                 network: config.network,
+                lan: Lan::off(),
                 relays,
             },
         ))
@@ -172,11 +185,15 @@ impl Engine {
     ) {
         self.apply(&Update::Full, now());
         self.set_addresses(&inputs.network);
+        inputs.lan = self.join_lan(&inputs.network);
         let mut mapper = self.map_port(&inputs.network);
         let mut received: Vec<(SocketAddr, BytesMut)> = Vec::new();
         let mut outgoing: Vec<BytesMut> = Vec::new();
         loop {
             self.flush(&inputs.udp).await;
+            for ping in self.lan_pings.drain(..) {
+                inputs.lan.send(&inputs.udp, &ping, Instant::now());
+            }
             if Instant::now() >= self.refresh_at {
                 self.refresh();
             }
@@ -206,6 +223,7 @@ impl Engine {
                         self.handle_datagram(from, datagram, now);
                     }
                 }
+                (from, datagram) = inputs.lan.receive() => self.mesh.handle_udp(from, datagram, now()),
                 Some(event) = inputs.relays.recv() => {
                     self.handle_relay_event(event);
                     for _ in 1..RELAY_BATCH {
@@ -220,14 +238,17 @@ impl Engine {
                 request = requests.recv() => match request {
                     // Nobody waits for the answer if this fails.
                     Some(Request::Status(answer)) => drop(answer.send(status::of(&mut self))),
+                    Some(Request::Paths(peer, answer)) => drop(answer.send(paths::of(&self, peer))),
                     Some(Request::Netcheck(answer)) => self.check.request(answer, Instant::now()),
                     Some(Request::Shutdown) | None => break,
                 },
                 () = inputs.network.changed() => {
                     tracing::info!("network changed");
                     self.set_addresses(&inputs.network);
-                    self.relays.network_changed();
-                    self.mesh.network_changed(now());
+                    // What peers are told from here on is where this machine is now.
+                    self.refresh();
+                    inputs.lan = self.join_lan(&inputs.network);
+                    self.prove_paths();
                     // The one before gives its port back by itself.
                     mapper = self.map_port(&inputs.network);
                     self.endpoints.set_mapped(None);
@@ -239,10 +260,24 @@ impl Engine {
                     self.check.set_port_mapping(found);
                     self.refresh_at = Instant::now();
                 }
-                () = sleep_until(wake) => self.handle_timeout(&inputs.udp).await,
+                () = sleep_until(wake) => {
+                    if wake.elapsed() >= ASLEEP {
+                        tracing::info!("this machine or its daemon slept");
+                        self.set_addresses(&inputs.network);
+                        self.prove_paths();
+                    }
+                    self.handle_timeout(&inputs.udp).await;
+                }
             }
         }
         mapper.close().await;
+    }
+
+    /// Every path, relay and stream has to answer anew.
+    fn prove_paths(&mut self) {
+        self.relays.network_changed();
+        self.mesh.network_changed(now());
+        self.emit(EngineEvent::NetworkChanged);
     }
 
     fn wake_at(&self) -> Instant {
@@ -272,7 +307,7 @@ impl Engine {
             self.rebound_at = None;
             self.doubted = Some(at);
             tracing::info!("the NAT gives this machine another address");
-            self.mesh.network_changed(at.into_std());
+            self.prove_paths();
         }
         if self.check.is_measured() {
             self.refresh_at = at;
@@ -378,6 +413,14 @@ impl Engine {
         self.check.network_changed(self.refresh_at);
     }
 
+    fn join_lan(&self, network: &NetworkMonitor) -> Lan {
+        if self.config.lan_discovery {
+            Lan::join(&network.addresses())
+        } else {
+            Lan::off()
+        }
+    }
+
     fn map_port(&self, network: &NetworkMonitor) -> PortMapper {
         let gateway = network.gateway().filter(|_| self.config.port_mapping);
         PortMapper::start(gateway, self.config.port)
@@ -408,6 +451,10 @@ impl Engine {
                 .map(|endpoint| endpoint.addr)
                 .collect(),
         );
+        let had = self.reported.as_ref().map(|before| &before.endpoints);
+        if had.is_some_and(|had| *had != report.endpoints) {
+            self.mesh.endpoints_changed(at.into_std());
+        }
         if self.emit(EngineEvent::Report(report.clone())) {
             self.reported = Some(report);
         }
@@ -473,6 +520,7 @@ impl Engine {
                 Output::Udp { to, peer, datagram } => {
                     self.bursts.push(to, peer, datagram, max_segments);
                 }
+                Output::Lan(ping) => self.lan_pings.push(ping),
                 Output::Tun(packet) => self.packets.push(packet),
                 Output::Relay {
                     region,
@@ -482,7 +530,17 @@ impl Engine {
                 Output::NeedKemKey(hash) => {
                     self.emit(EngineEvent::NeedKemKey(hash));
                 }
-                Output::Event(event) => tell(&event),
+                Output::Event(event) => {
+                    tell(&event);
+                    if let Event::Path {
+                        selected: Selected::Relay(_),
+                        ..
+                    } = event
+                    {
+                        // Maybe since the NAT is another: peers have to know where this machine is.
+                        self.check.hurry(Instant::now());
+                    }
+                }
             }
         }
     }

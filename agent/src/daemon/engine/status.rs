@@ -41,21 +41,27 @@ pub fn of(engine: &mut Engine) -> EngineStatus {
     }
 }
 
-fn peer_status(engine: &Engine, peer: ztna_mesh::PeerStatus, now: Instant) -> EnginePeer {
-    let mut path = PathStatus::default();
-    match peer.selected {
-        Selected::None => {}
-        Selected::Relay(region) => {
-            path.kind = PathKind::Relay;
-            path.region = Some(region);
-            path.region_code = engine.relays.code(region);
-        }
-        Selected::Direct { addr, latency } => {
-            path.kind = PathKind::Direct;
-            path.addr = Some(addr);
-            path.latency_ms = Some(latency.as_secs_f64() * 1000.0);
-        }
+/// The way that a peer's packets go.
+pub fn path(engine: &Engine, selected: Selected) -> PathStatus {
+    match selected {
+        Selected::None => PathStatus::default(),
+        Selected::Relay(region) => PathStatus {
+            kind: PathKind::Relay,
+            region: Some(region),
+            region_code: engine.relays.code(region),
+            ..PathStatus::default()
+        },
+        Selected::Direct { addr, latency } => PathStatus {
+            kind: PathKind::Direct,
+            addr: Some(addr),
+            latency_ms: Some(latency.as_secs_f64() * 1000.0),
+            ..PathStatus::default()
+        },
     }
+}
+
+fn peer_status(engine: &Engine, peer: ztna_mesh::PeerStatus, now: Instant) -> EnginePeer {
+    let path = path(engine, peer.selected);
     let psk = match peer.psk {
         Some(psk) => PskStatus {
             state: PskState::Established,

@@ -1,13 +1,13 @@
 //! The UDP sockets: one port, IPv4 and IPv6, many datagrams a system call.
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use bytes::BytesMut;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce, SndBuf, SndBufForce};
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 
 use super::burst::{Burst, MAX_BURST};
@@ -31,6 +31,9 @@ impl Family {
         let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
         if addr.is_ipv6() {
             socket.set_only_v6(true)?;
+        } else {
+            // What this machine sends to a group is not for itself. The hop limit is 1 unless set.
+            socket.set_multicast_loop_v4(false)?;
         }
         socket.set_nonblocking(true)?;
         // Less than asked for is what unprivileged processes get; it costs bursts, nothing else.
@@ -195,6 +198,24 @@ impl UdpPort {
                 Ok(())
             }
             result => result,
+        }
+    }
+
+    /// Sends a datagram to a multicast group on the link of one of this machine's addresses. One that
+    /// the system has no room for is lost.
+    ///
+    /// # Errors
+    /// As the network says.
+    pub fn send_multicast(
+        &self,
+        datagram: &[u8],
+        group: SocketAddrV4,
+        by: Ipv4Addr,
+    ) -> io::Result<()> {
+        SockRef::from(&self.v4.io).set_multicast_if_v4(&by)?;
+        match self.v4.io.try_send_to(datagram, group.into()) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
         }
     }
 

@@ -152,6 +152,18 @@ impl Mesh {
                         },
                     );
                 }
+                PathOutput::PingLan { tx } => {
+                    let wg_key = self.wg_key;
+                    let ping = Message::Ping {
+                        tx,
+                        wg_key,
+                        padding: 0,
+                    };
+                    if let Some(sealed) = self.seal_disco(id, &ping) {
+                        self.outputs
+                            .push_back(Output::Lan(BytesMut::from(&sealed[..])));
+                    }
+                }
                 PathOutput::Pong { to, tx, observed } => {
                     self.send_disco(id, to, &Message::Pong { tx, observed });
                 }
@@ -179,19 +191,27 @@ impl Mesh {
         self.reschedule(id);
     }
 
-    fn send_disco(&mut self, id: MachineId, to: Via, message: &Message) {
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
+    /// Seals a discovery message for a peer, if its key is known and is one.
+    fn seal_disco(&mut self, id: MachineId, message: &Message) -> Option<Vec<u8>> {
+        let peer = self.peers.get_mut(&id)?;
         let Some(disco_key) = peer.disco_key else {
             peer.drops.count("no_disco_key");
-            return;
+            return None;
         };
-        let Some(sealed) = self.keyring.seal(&disco_key, message, &mut *self.rng) else {
+        let sealed = self.keyring.seal(&disco_key, message, &mut *self.rng);
+        if sealed.is_none() {
             peer.drops.count("bad_disco_key");
+        }
+        sealed
+    }
+
+    fn send_disco(&mut self, id: MachineId, to: Via, message: &Message) {
+        let Some(sealed) = self.seal_disco(id, message) else {
             return;
         };
-        let key = peer.record.wg_key;
+        let Some(key) = self.peers.get(&id).map(|peer| peer.record.wg_key) else {
+            return;
+        };
         match to {
             Via::Direct(to) => self.push_udp(to, Some(id), &sealed),
             Via::Relay(region) => self.push_relay(region, key, &sealed),

@@ -481,7 +481,7 @@ impl Net {
                         .unwrap();
                     self.machines[of].mesh.provide_kem_key(&key, self.now);
                 }
-                Output::Event(_) => {}
+                Output::Event(_) | Output::Lan(_) => {}
             }
         }
     }

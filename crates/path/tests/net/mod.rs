@@ -92,6 +92,7 @@ pub struct Host {
     router: Option<usize>,
     pub udp_blocked: bool,
     pub pings: Vec<Instant>,
+    pub lan_pings: Vec<Instant>,
     pub calls: Vec<Instant>,
     pub changes: Vec<(Instant, Selected)>,
     pub received: BTreeMap<u64, Instant>,
@@ -111,6 +112,8 @@ pub struct Net {
     pub relay_cut: bool,
     /// Direct packets between private addresses that are lost before one passes.
     pub lan_losses: usize,
+    /// The LAN carries no multicast, as many wireless ones do.
+    pub multicast_blocked: bool,
 }
 
 impl Net {
@@ -131,6 +134,7 @@ impl Net {
             router: *router,
             udp_blocked: false,
             pings: Vec::new(),
+            lan_pings: Vec::new(),
             calls: Vec::new(),
             changes: Vec::new(),
             received: BTreeMap::new(),
@@ -147,6 +151,7 @@ impl Net {
             direct_cut: [false; 2],
             relay_cut: false,
             lan_losses: 0,
+            multicast_blocked: true,
         };
         net.publish(0);
         net.publish(1);
@@ -298,6 +303,7 @@ impl Net {
                     self.hosts[host].pings.push(now);
                     self.post(host, to, Body::Ping(tx));
                 }
+                Output::PingLan { tx } => self.post_on_lan(host, tx),
                 Output::Pong { to, tx, .. } => self.post(host, to, Body::Pong(tx)),
                 Output::CallMeMaybe => {
                     self.hosts[host].calls.push(now);
@@ -326,6 +332,16 @@ impl Net {
         };
         self.flying
             .insert((self.now + delay, self.serial), datagram);
+    }
+
+    /// A ping to the multicast group, which the other host gets if it is on the same LAN.
+    fn post_on_lan(&mut self, host: usize, tx: TxId) {
+        self.hosts[host].lan_pings.push(self.now);
+        let other = self.hosts[1 - host].addr;
+        let (mine, theirs) = (self.hosts[host].router, self.hosts[1 - host].router);
+        if mine.is_some() && mine == theirs && !self.multicast_blocked {
+            self.post(host, Via::Direct(other), Body::Ping(tx));
+        }
     }
 
     /// The source that the other host sees, and the delay; `None` if the packet does not reach it.

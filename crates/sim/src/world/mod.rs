@@ -387,6 +387,8 @@ impl World {
                         self.send_by_relay(machine, region, peer, datagram);
                     }
                 }
+                // The network in memory has no multicast.
+                Output::Lan(_) => {}
                 Output::Tun(packet) => self.deliver(machine, &packet),
                 Output::NeedKemKey(hash) => {
                     self.machines[machine].wanted.insert(hash);

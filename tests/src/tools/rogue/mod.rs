@@ -205,7 +205,7 @@ impl Rogue {
                     let key = self.control.kem_key(hash).await?;
                     self.mesh.provide_kem_key(&key, Instant::now());
                 }
-                Output::Tun(_) | Output::Event(_) => {}
+                Output::Tun(_) | Output::Lan(_) | Output::Event(_) => {}
             }
         }
         Ok(())

@@ -31,9 +31,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const STEADY: Duration = Duration::from_secs(5);
 /// A relay that restarts is waited for as long as it says, up to this.
 const LONGEST_RESTART: Duration = Duration::from_secs(30);
-/// After a change of network a relay has to answer a ping within this time: the connection may hang
-/// on an address that is gone.
-const PROOF_TIME: Duration = Duration::from_secs(3);
 /// That the relay was heard is noted for others this often, not for every packet.
 const NOTED_EVERY: Duration = Duration::from_millis(100);
 
@@ -255,7 +252,6 @@ impl Runner {
                 sent = sent.and(forward(sender, to, packet));
             }
         }
-        let mut proof_by: Option<Instant> = None;
         // When the others were told that the relay was heard.
         let mut noted = now;
         loop {
@@ -264,7 +260,6 @@ impl Runner {
             }
             let is_home = *self.home.borrow();
             let idle_at = self.last_packet + IDLE;
-            let proof_at = proof_by.unwrap_or(now);
             let check_at = liveness.next();
             tokio::select! {
                 message = self.inbox.recv() => {
@@ -273,20 +268,17 @@ impl Runner {
                     liveness.sent(packet.len(), self.last_packet);
                     sent = forward(sender, to, packet);
                 }
-                event = receiver.next() => {
-                    proof_by = None;
-                    match event {
-                        Ok(event) => match self.handle(event, &mut liveness).await {
-                            Some(end) => return end,
-                            None if liveness.heard_at() >= noted + NOTED_EVERY => {
-                                noted = liveness.heard_at();
-                                self.was_heard(noted);
-                            }
-                            None => {}
-                        },
-                        Err(error) => return End::Lost(error.to_string()),
-                    }
-                }
+                event = receiver.next() => match event {
+                    Ok(event) => match self.handle(event, &mut liveness).await {
+                        Some(end) => return end,
+                        None if liveness.heard_at() >= noted + NOTED_EVERY => {
+                            noted = liveness.heard_at();
+                            self.was_heard(noted);
+                        }
+                        None => {}
+                    },
+                    Err(error) => return End::Lost(error.to_string()),
+                },
                 Ok(()) = self.home.changed() => {
                     sent = sender.note_preferred(*self.home.borrow_and_update());
                 }
@@ -295,7 +287,8 @@ impl Runner {
                     sent = ticket.map_or(Ok(()), |ticket| sender.renew_ticket(ticket));
                 }
                 () = self.shared.network_changed.notified() => {
-                    proof_by = Some(Instant::now() + PROOF_TIME);
+                    // The connection may hang on an address that is gone: the relay has to answer.
+                    liveness.ping_sent(Instant::now());
                     sent = sender.ping();
                 }
                 () = self.shared.answers_due.notified() => liveness.sent(0, Instant::now()),
@@ -311,9 +304,6 @@ impl Runner {
                             return End::Lost("the relay does not answer".to_owned());
                         }
                     }
-                }
-                () = sleep_until(proof_at), if proof_by.is_some() => {
-                    return End::Lost("no answer since the network changed".to_owned());
                 }
                 () = sleep_until(idle_at), if !is_home => return End::Idle,
             }
