@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -320,7 +320,11 @@ pub fn first_ping(net: &Net, tunnel: &Tunnel, programs: &Path) -> Result<f64> {
     output(ztna_command(net, End::A, programs).arg("down"))?;
     let to = tunnel.inner[1].to_string();
     let start = Instant::now();
-    let mut up = ztna_command(net, End::A, programs).arg("up").spawn()?;
+    // Standard output is for the report.
+    let mut up = ztna_command(net, End::A, programs)
+        .arg("up")
+        .stdout(Stdio::null())
+        .spawn()?;
     wait_for("a ping after `ztna up`", || {
         let mut ping = net.command(End::A, "ping");
         output(ping.args(["-n", "-c", "1", "-W", "2", &to])).ok()
