@@ -2,8 +2,8 @@
 //!
 //! A peer is spoken of by a few selectors: everybody, its groups, itself. For each selector, all rules
 //! with it are one [`Table`]: there the destination finds the networks that hold it, and each network
-//! knows what its rules together say of every protocol and port. So a packet costs a binary search for
-//! each of the peer's selectors, and one for each network around its destination.
+//! knows what its rules together say of every protocol and port. So a packet costs a search for each of
+//! the peer's selectors, and one for each network around its destination.
 
 mod prefixes;
 mod services;
@@ -18,11 +18,11 @@ use ztna_proto::ids::{MachineId, RuleId};
 use crate::networks::Networks;
 use crate::{Direction, Reason};
 pub(crate) use services::Service;
-use services::{Points, Services, points};
-use table::{Interned, Table};
+use services::{Points, Services, ServicesBuilder, points};
+use table::Table;
 
 /// What rules say of a packet; the smaller one of two prevails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Opinion(u32);
 
 impl Opinion {
@@ -76,7 +76,7 @@ struct Rule<'a> {
 struct Side {
     /// By place of an [`Opinion`].
     denies: Box<[RuleId]>,
-    services: Box<[Services]>,
+    services: Services,
     tables: Box<[Table]>,
     /// Tables by who is spoken of.
     any: Option<u32>,
@@ -114,6 +114,24 @@ impl<'a> Selected<'a> {
     }
 }
 
+/// Lists of rules, each with the place of the table that will be made of it. Selectors with the same
+/// rules share one.
+#[derive(Default)]
+struct Lists(BTreeMap<Vec<u32>, u32>);
+
+impl Lists {
+    fn add(&mut self, list: Vec<u32>) -> u32 {
+        let next = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        *self.0.entry(list).or_insert(next)
+    }
+
+    fn in_order(self) -> Vec<Vec<u32>> {
+        let mut lists: Vec<_> = self.0.into_iter().collect();
+        lists.sort_unstable_by_key(|(_, place)| *place);
+        lists.into_iter().map(|(list, _)| list).collect()
+    }
+}
+
 impl Side {
     fn new(given: &[FilterRule]) -> Self {
         let mut denies = Vec::new();
@@ -133,22 +151,22 @@ impl Side {
             });
         }
         let selected = Selected::new(&rules);
-        let mut lists = Interned::default();
+        let mut lists = Lists::default();
         let any = (!selected.any.is_empty()).then(|| lists.add(selected.any));
         let groups = selected.groups.into_iter();
         let groups = groups.map(|(group, list)| (group.into(), lists.add(list)));
         let groups = groups.collect();
         let machines = selected.machines.into_iter();
         let machines = machines.map(|(id, list)| (id, lists.add(list))).collect();
-        let mut services = Interned::default();
-        let lists = lists.into_list();
+        let mut services = ServicesBuilder::default();
+        let lists = lists.in_order();
         let tables = lists
             .iter()
             .map(|list| Table::new(&rules, list, &mut services))
             .collect();
         Self {
             denies: denies.into(),
-            services: services.into_list(),
+            services: services.build(),
             tables,
             any,
             groups,
@@ -216,9 +234,7 @@ impl RuleSet {
             .iter()
             .filter_map(|place| side.tables.get(*place as usize));
         let spoken = tables.flat_map(|table| table.of(opening.dst, is_own));
-        let opinions = spoken
-            .filter_map(|place| side.services.get(place as usize))
-            .map(|services| services.opinion(service));
+        let opinions = spoken.map(|place| side.services.opinion(place, service));
         match opinions.min().unwrap_or_default() {
             Opinion::NONE => Err(Reason::NoRule),
             Opinion::ALLOW => Ok(()),

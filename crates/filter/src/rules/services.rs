@@ -1,6 +1,8 @@
 //! What rules say of protocols and ports, once addresses and peers are settled.
 
-use ztna_proto::filter::Protocol;
+use std::collections::{BTreeMap, HashMap};
+
+use ztna_proto::filter::{FilterRule, Protocol};
 
 use super::Opinion;
 use crate::packet::protocol;
@@ -48,7 +50,7 @@ impl Service {
 }
 
 /// The points of which a rule speaks.
-pub(super) fn points(rule: &ztna_proto::filter::FilterRule) -> Points {
+pub(super) fn points(rule: &FilterRule) -> Points {
     let lines: Vec<u32> = if rule.protocols.is_empty() {
         vec![ANY]
     } else {
@@ -81,53 +83,96 @@ fn line(protocol: &Protocol) -> u32 {
     }
 }
 
-/// What some rules together say of every service: the opinion that holds from each point on. Before
-/// the first there is none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Services(Box<[(u32, Opinion)]>);
+/// From this point on, this opinion holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Segment {
+    from: u32,
+    opinion: Opinion,
+}
+
+/// What lists of rules say of every service. A list is known by its place: there stands how many
+/// segments follow, then they do. Before the first of them, nothing is said.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Services(Box<[Segment]>);
 
 impl Services {
-    /// Joins what rules say.
-    pub(super) fn new<'a>(rules: impl Iterator<Item = (Opinion, &'a Points)>) -> Self {
-        let mut edges: Vec<(u32, bool, Opinion)> = Vec::new();
-        for (opinion, points) in rules {
-            for &(from, to) in points {
-                edges.push((from, true, opinion));
-                edges.push((to, false, opinion));
-            }
-        }
-        edges.sort_unstable();
-        let mut speaking = std::collections::BTreeMap::<Opinion, usize>::new();
-        let mut segments: Vec<(u32, Opinion)> = Vec::new();
-        for edge in edges.chunk_by(|a, b| a.0 == b.0) {
-            for &(_, begins, opinion) in edge {
-                let count = speaking.entry(opinion).or_default();
-                if begins {
-                    *count += 1;
-                    continue;
-                }
-                *count -= 1;
-                if *count == 0 {
-                    speaking.remove(&opinion);
-                }
-            }
-            let strongest = speaking.keys().next().copied().unwrap_or_default();
-            let before = segments.last().map(|(_, opinion)| *opinion);
-            if before.unwrap_or_default() != strongest {
-                segments.push((edge[0].0, strongest));
-            }
-        }
-        Self(segments.into())
-    }
-
-    pub(super) fn opinion(&self, service: Service) -> Opinion {
+    pub(super) fn opinion(&self, place: u32, service: Service) -> Opinion {
+        let Some((head, rest)) = self.0.get(place as usize..).and_then(<[_]>::split_first) else {
+            return Opinion::NONE;
+        };
+        let segments = rest.get(..head.from as usize).unwrap_or_default();
         let at = |point: u32| {
-            let after = self.0.partition_point(|(from, _)| *from <= point);
-            match after.checked_sub(1) {
-                Some(last) => self.0[last].1,
-                None => Opinion::NONE,
-            }
+            let after = segments.partition_point(|segment| segment.from <= point);
+            let last = after.checked_sub(1).and_then(|last| segments.get(last));
+            last.map_or(Opinion::NONE, |segment| segment.opinion)
         };
         service.points().map(at).min().unwrap_or_default()
     }
+}
+
+/// [`Services`] in the making. What is said twice is kept once.
+#[derive(Default)]
+pub(super) struct ServicesBuilder {
+    segments: Vec<Segment>,
+    /// Only looked up, never iterated.
+    places: HashMap<Box<[Segment]>, u32>,
+}
+
+impl ServicesBuilder {
+    /// Joins what rules say; gives the place.
+    pub(super) fn add<'a>(&mut self, rules: impl Iterator<Item = (Opinion, &'a Points)>) -> u32 {
+        let joined = join(rules);
+        if let Some(place) = self.places.get(&*joined) {
+            return *place;
+        }
+        // A list that has no place any more would need more memory than there is; what nothing says
+        // anything of is dropped.
+        let place = u32::try_from(self.segments.len()).unwrap_or(u32::MAX);
+        self.segments.push(Segment {
+            from: u32::try_from(joined.len()).unwrap_or_default(),
+            opinion: Opinion::NONE,
+        });
+        self.segments.extend_from_slice(&joined);
+        self.places.insert(joined, place);
+        place
+    }
+
+    pub(super) fn build(self) -> Services {
+        Services(self.segments.into())
+    }
+}
+
+fn join<'a>(rules: impl Iterator<Item = (Opinion, &'a Points)>) -> Box<[Segment]> {
+    let mut edges: Vec<(u32, bool, Opinion)> = Vec::new();
+    for (opinion, points) in rules {
+        for &(from, to) in points {
+            edges.push((from, true, opinion));
+            edges.push((to, false, opinion));
+        }
+    }
+    edges.sort_unstable();
+    let mut speaking = BTreeMap::<Opinion, usize>::new();
+    let mut segments: Vec<Segment> = Vec::new();
+    for edge in edges.chunk_by(|a, b| a.0 == b.0) {
+        for &(_, begins, opinion) in edge {
+            let count = speaking.entry(opinion).or_default();
+            if begins {
+                *count += 1;
+                continue;
+            }
+            *count -= 1;
+            if *count == 0 {
+                speaking.remove(&opinion);
+            }
+        }
+        let opinion = speaking.keys().next().copied().unwrap_or_default();
+        let before = segments.last().map(|segment| segment.opinion);
+        if before.unwrap_or_default() != opinion {
+            segments.push(Segment {
+                from: edge[0].0,
+                opinion,
+            });
+        }
+    }
+    segments.into()
 }

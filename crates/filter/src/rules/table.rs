@@ -1,15 +1,14 @@
 //! The rules of one selector, by destination.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::Rule;
 use super::prefixes::Prefixes;
-use super::services::Services;
+use super::services::ServicesBuilder;
 
-/// What the rules of one selector say: places in the list of [`Services`].
+/// What the rules of one selector say: places in the [`Services`](super::services::Services).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Table {
     /// Of the destination machine's own addresses.
@@ -18,49 +17,27 @@ pub(super) struct Table {
     v6: Prefixes<u128>,
 }
 
-/// Things of which each is kept once.
-pub(super) struct Interned<T>(BTreeMap<T, u32>);
-
-impl<T> Default for Interned<T> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
-    }
-}
-
-impl<T: Ord> Interned<T> {
-    pub(super) fn add(&mut self, thing: T) -> u32 {
-        let next = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        *self.0.entry(thing).or_insert(next)
-    }
-
-    pub(super) fn into_list(self) -> Box<[T]> {
-        let mut list: Vec<(T, u32)> = self.0.into_iter().collect();
-        list.sort_unstable_by_key(|(_, place)| *place);
-        list.into_iter().map(|(thing, _)| thing).collect()
-    }
-}
-
 impl Table {
-    pub(super) fn new(rules: &[Rule<'_>], list: &[u32], services: &mut Interned<Services>) -> Self {
+    /// The table of the rules at these places.
+    pub(super) fn new(rules: &[Rule<'_>], list: &[u32], services: &mut ServicesBuilder) -> Self {
         let mut own = Vec::new();
-        let mut by_network = BTreeMap::<IpNet, Vec<&Rule<'_>>>::new();
+        let mut by_network = Vec::new();
         for rule in list.iter().filter_map(|place| rules.get(*place as usize)) {
             if rule.given.networks.is_empty() {
                 own.push(rule);
             }
-            for network in &rule.given.networks {
-                by_network.entry(network.trunc()).or_default().push(rule);
-            }
+            let networks = rule.given.networks.iter();
+            by_network.extend(networks.map(|network| (network.trunc(), rule)));
         }
-        let mut joined = |rules: &[&Rule<'_>]| {
-            let said = rules.iter().map(|rule| (rule.opinion, &rule.points));
-            services.add(Services::new(said))
+        by_network.sort_by_key(|(network, _)| *network);
+        let mut joined = |rules: &mut dyn Iterator<Item = &Rule<'_>>| {
+            services.add(rules.map(|rule| (rule.opinion, &rule.points)))
         };
-        let own = (!own.is_empty()).then(|| joined(&own));
+        let own = (!own.is_empty()).then(|| joined(&mut own.iter().copied()));
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for (network, rules) in by_network {
-            let place = joined(&rules);
-            match network {
+        for of_one in by_network.chunk_by(|a, b| a.0 == b.0) {
+            let place = joined(&mut of_one.iter().map(|(_, rule)| *rule));
+            match of_one[0].0 {
                 IpNet::V4(net) => v4.push((net.network().into(), net.broadcast().into(), place)),
                 IpNet::V6(net) => v6.push((net.network().into(), net.broadcast().into(), place)),
             }
