@@ -4,7 +4,7 @@
 //! their first are dropped; the sender's transport sends them again.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use ztna_proto::ids::MachineId;
@@ -27,6 +27,19 @@ struct Key {
 }
 
 impl Key {
+    /// The least key that a peer can have.
+    fn first_of(peer: MachineId) -> Self {
+        let lowest = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Self {
+            peer,
+            direction: Direction::Inbound,
+            src: lowest,
+            dst: lowest,
+            id: 0,
+            protocol: 0,
+        }
+    }
+
     fn new(peer: MachineId, direction: Direction, packet: &Parsed, fragment: &Fragment) -> Self {
         Self {
             peer,
@@ -141,8 +154,10 @@ impl Fragments {
         if !self.per_peer.contains_key(&peer) {
             return;
         }
-        let of_peer = self.entries.keys().filter(|key| key.peer == peer);
-        for key in of_peer.copied().collect::<Vec<_>>() {
+        let first = Key::first_of(peer);
+        while let Some((&key, _)) = self.entries.range(first..).next()
+            && key.peer == peer
+        {
             self.remove(&key);
         }
     }
