@@ -85,13 +85,13 @@ bench_tunnel() {
         --gotatun "$target/bench/peers/bin/gotatun" "$@"
 }
 
-BENCHMARKS="relay, stun, filter, tunnel"
+BENCHMARKS="relay, stun, filter, mesh, tunnel"
 
 # Which program has a benchmark; nothing if none has.
 bench_program() {
     case $1 in
     relay | stun) echo services ;;
-    filter) echo micro ;;
+    filter | mesh) echo micro ;;
     tunnel) echo tunnel ;;
     esac
 }

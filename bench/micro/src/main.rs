@@ -3,6 +3,7 @@
 //! Results go to standard output, progress to standard error.
 
 mod filter;
+mod mesh;
 mod timing;
 
 use std::process::ExitCode;
@@ -37,12 +38,16 @@ enum Command {
 enum Benchmark {
     /// The packet filter at 10, 1,000 and 50,000 rules
     Filter,
+    /// The mesh at 100 and 10,000 peers
+    Mesh,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Weight {
     /// Rules of a packet filter
     Rules,
+    /// Peers of a mesh
+    Peers,
 }
 
 #[derive(clap::Args)]
@@ -74,6 +79,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Weigh { what, count } => {
             match what {
                 Weight::Rules => filter::weigh_rules(count)?,
+                Weight::Peers => mesh::weigh_peers(count)?,
             }
             Ok(true)
         }
@@ -84,10 +90,17 @@ fn measure(options: &Options) -> Result<bool> {
     let wanted =
         |benchmark| options.benchmarks.is_empty() || options.benchmarks.contains(&benchmark);
     let mut records = Vec::new();
-    if wanted(Benchmark::Filter) {
-        eprintln!("▶ filter");
-        let figures = filter::run(options.runs);
-        records.extend(figures.unwrap_or_else(|error| vec![Record::failed("filter", &error)]));
+    type Run = fn(usize) -> Result<Vec<Record>>;
+    let all: [(Benchmark, &str, Run); 2] = [
+        (Benchmark::Filter, "filter", filter::run),
+        (Benchmark::Mesh, "mesh", mesh::run),
+    ];
+    for (benchmark, name, run) in all {
+        if wanted(benchmark) {
+            eprintln!("▶ {name}");
+            let figures = run(options.runs);
+            records.extend(figures.unwrap_or_else(|error| vec![Record::failed(name, &error)]));
+        }
     }
     report(&records, options.json)
 }

@@ -1,9 +1,10 @@
 //! Clocks and scales.
 
 use std::process::Command;
-use std::time::Instant;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::time::{ClockId, clock_gettime};
 use ztna_bench_record::{Run, Sample};
 
 /// Runs something some times, each giving one value.
@@ -23,11 +24,16 @@ pub fn sample(name: &str, runs: usize, mut once: impl FnMut() -> Result<f64>) ->
     Ok(Sample::new(name, &values, false))
 }
 
-/// Nanoseconds per repetition of something that does `repetitions`.
+/// Nanoseconds that this thread runs per repetition of something that does `repetitions`. Time in which
+/// other programs have its CPU does not count.
 pub fn nanoseconds(repetitions: usize, work: impl FnOnce()) -> f64 {
-    let began = Instant::now();
+    let began = on_cpu();
     work();
-    began.elapsed().as_secs_f64() * 1e9 / repetitions as f64
+    (on_cpu() - began).as_secs_f64() * 1e9 / repetitions as f64
+}
+
+fn on_cpu() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Bytes of this process's memory that are in RAM.
