@@ -14,7 +14,7 @@
 //! each pair is direct exactly if the model says that it can be ([`model`]).
 //!
 //! What is not real is WireGuard, since gotatun reads the clock and makes its own randomness: a
-//! deterministic model stands for it ([`wireguard`]).
+//! deterministic model stands for it ([`wireguard`]), which a test holds against gotatun.
 
 pub mod control;
 mod ledger;

@@ -102,8 +102,8 @@ pub struct Machine {
     pub wanted: BTreeSet<KemKeyHash>,
     /// What was told to the control plane last.
     pub reported: Option<VolatileReport>,
-    /// Datagrams that somebody could send again.
-    pub overheard: VecDeque<BytesMut>,
+    /// Datagrams that somebody could send again, with where they came from.
+    pub overheard: VecDeque<(SocketAddr, BytesMut)>,
     rebound: Option<Duration>,
     seen: BTreeMap<usize, (SocketAddr, Duration)>,
     origin: Instant,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ztna_sim::run_seed;
 
 /// Seeds that each test run takes.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 500;
 
 #[test]
 fn every_seed_runs_clean() {

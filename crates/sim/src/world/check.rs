@@ -33,19 +33,60 @@ impl World {
         can_be_direct(&self.topology, places, &stun)[0]
     }
 
+    /// Works out which pairs have to become direct, now that nobody moves any more.
+    pub(super) fn expect_paths(&mut self) {
+        let joined = self.joined().into_iter();
+        let expected = joined.map(|(from, to)| ((from, to), self.has_direct_path(from, to)));
+        self.expected = expected.collect();
+    }
+
+    /// Pairs that do not go the way that they should.
+    fn astray(&self) -> Vec<(usize, usize)> {
+        let is_astray = |((from, to), expected): (&(usize, usize), &bool)| {
+            let selected = self.status(*from, *to).map(|status| status.selected);
+            let is_direct = matches!(selected, Some(Selected::Direct { .. }));
+            (is_direct != *expected).then_some((*from, *to))
+        };
+        self.expected.iter().filter_map(is_astray).collect()
+    }
+
+    /// Looks how far the paths have settled.
+    pub(super) fn sample(&mut self) {
+        if !self.astray().is_empty() {
+            self.settled = self.now - self.scenario.quiet_at;
+        }
+    }
+
     /// Every pair goes the way that it should.
     pub(super) fn check_paths(&mut self) {
         self.trace.note(self.now, "*", format_args!("proof"));
-        for (from, to) in self.joined() {
-            let expected = self.has_direct_path(from, to);
+        self.relayed.clear();
+        for (from, to) in self.astray() {
+            let should = if self.expected.get(&(from, to)) == Some(&true) {
+                "directly"
+            } else {
+                "by relay"
+            };
             let selected = self.status(from, to).map(|status| status.selected);
-            let is_direct = matches!(selected, Some(Selected::Direct { .. }));
-            if expected != is_direct {
-                let should = if expected { "directly" } else { "by relay" };
-                self.violate(format!(
-                    "m{from} should reach m{to} {should} and has {selected:?}"
-                ));
-            }
+            self.violate(format!(
+                "m{from} should reach m{to} {should} and has {selected:?}"
+            ));
+        }
+    }
+
+    /// Where both ends have a direct path, the relay carries nothing.
+    fn check_relays(&mut self) {
+        let is_direct = |pair| self.expected.get(&pair) == Some(&true);
+        let wrong: Vec<_> = self
+            .relayed
+            .iter()
+            .filter(|((from, to), _)| is_direct((*from, *to)))
+            .map(|(pair, count)| (*pair, *count))
+            .collect();
+        for ((from, to), count) in wrong {
+            self.violate(format!(
+                "{count} packets of m{from} to m{to} went by relay beside a direct path"
+            ));
         }
     }
 
@@ -56,6 +97,7 @@ impl World {
         }
         let start = self.scenario.quiet_at + SETTLE;
         self.check_deliveries(start, start + PROOF);
+        self.check_relays();
         self.check_keys();
         self.check_maps();
     }
@@ -118,15 +160,19 @@ impl World {
     }
 
     pub(super) fn outcome(self) -> Outcome {
-        let joined = self.joined();
-        let direct = joined
-            .iter()
-            .filter(|(from, to)| self.has_direct_path(*from, *to))
-            .count();
+        let direct = self.expected.values().filter(|direct| **direct).count();
+        let quiet_at = self.scenario.quiet_at;
+        let lost = self.ledger.lost(quiet_at, self.now);
+        let recovered = lost
+            .filter(|(_, from, to, _)| self.control.allows(*from, *to))
+            .map(|(_, _, _, at)| at - quiet_at)
+            .max();
         Outcome {
             seed: self.scenario.seed,
             packets: (self.ledger.sent(), self.ledger.delivered()),
-            paths: (direct, joined.len() - direct),
+            paths: (direct, self.expected.len() - direct),
+            settled: self.settled,
+            recovered: recovered.unwrap_or_default(),
             span: self.now,
             violations: self.violations,
             timeline: self.trace.text().to_owned(),

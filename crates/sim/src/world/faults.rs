@@ -119,12 +119,22 @@ impl World {
         self.carry_out(machine);
     }
 
-    /// Somebody who overheard what came to a machine sends it again, from an address of their own.
+    /// Somebody who overheard what came to a machine sends it again: from an address of their own or
+    /// from where it came, and some of it changed.
     fn replay(&mut self, machine: usize) {
-        let from = SocketAddr::new(self.topology.public_address(), 4242);
+        let stranger = SocketAddr::new(self.topology.public_address(), 4242);
         let old: Vec<_> = self.machines[machine].overheard.iter().cloned().collect();
         for _ in 0..REPLAYED.min(old.len()) {
-            let datagram = old[self.rng.random_range(0..old.len())].clone();
+            let (from, mut datagram) = old[self.rng.random_range(0..old.len())].clone();
+            let from = if self.rng.random_bool(0.5) {
+                stranger
+            } else {
+                from
+            };
+            if self.rng.random_bool(0.3) {
+                let at = self.rng.random_range(0..datagram.len());
+                datagram[at] ^= 1 << self.rng.random_range(0..8);
+            }
             if self.machines[machine].pause.is_none() {
                 self.take(machine, Waiting::Udp(from, datagram));
             }

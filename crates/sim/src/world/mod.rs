@@ -35,6 +35,8 @@ const TICK: Duration = Duration::from_millis(500);
 const PROOF_PERIOD: Duration = Duration::from_millis(500);
 /// The control plane tells each machine this often where its map should stand.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Pause between two looks at how far the paths have settled.
+const SAMPLE: Duration = Duration::from_secs(1);
 /// Longest payload of the traffic.
 const MAX_PAYLOAD: usize = 1_200;
 /// UDP port of the STUN services.
@@ -74,6 +76,8 @@ enum Event {
     Fault(usize),
     /// Everything is mended.
     Quiet,
+    /// How far has it settled?
+    Sample,
     /// From now on everything has to work.
     Proof,
 }
@@ -113,7 +117,12 @@ pub struct World {
     control_busy: BTreeMap<(usize, bool), Duration>,
     generations: u64,
     turns: (Duration, u32),
-    relayed: u64,
+    /// Packets of data that went by relay since the proof began, by sender and receiver.
+    relayed: BTreeMap<(usize, usize), u64>,
+    /// Whether each pair has to become direct, from when everything is mended.
+    expected: BTreeMap<(usize, usize), bool>,
+    /// How long after that some pair still went another way.
+    settled: Duration,
 }
 
 /// What came of a run.
@@ -128,6 +137,11 @@ pub struct Outcome {
     pub packets: (usize, usize),
     /// Ordered pairs that had to be direct, and that had to be relayed.
     pub paths: (usize, usize),
+    /// How long after the last fault some pair still went another way than it should, looked at each
+    /// second.
+    pub settled: Duration,
+    /// How long after the last fault a packet was sent that never arrived.
+    pub recovered: Duration,
     /// Virtual time that it took.
     pub span: Duration,
 }
@@ -193,7 +207,9 @@ impl World {
             control_busy: BTreeMap::new(),
             generations: 0,
             turns: (Duration::ZERO, 0),
-            relayed: 0,
+            relayed: BTreeMap::new(),
+            expected: BTreeMap::new(),
+            settled: Duration::ZERO,
             rng,
             scenario,
         };
@@ -350,7 +366,15 @@ impl World {
                 let (_, fault) = self.scenario.faults[number];
                 self.strike(fault);
             }
-            Event::Quiet => self.calm_down(),
+            Event::Quiet => {
+                self.calm_down();
+                self.expect_paths();
+                self.after(SAMPLE, Event::Sample);
+            }
+            Event::Sample => {
+                self.sample();
+                self.after(SAMPLE, Event::Sample);
+            }
             Event::Proof => self.check_paths(),
         }
     }

@@ -167,7 +167,7 @@ impl World {
             Payload::StunRequest => return,
         };
         let overheard = &mut self.machines[machine].overheard;
-        overheard.push_back(datagram.clone());
+        overheard.push_back((from, datagram.clone()));
         if overheard.len() > MAX_OVERHEARD {
             overheard.pop_front();
         }
@@ -289,7 +289,10 @@ impl World {
             return;
         }
         if self.reaches_relay(machine, region) {
-            self.relayed += u64::from(packet.first() == Some(&4));
+            let receiver = self.machines.iter().find(|other| other.key() == to);
+            if let Some(receiver) = receiver.filter(|_| packet.first() == Some(&4)) {
+                *self.relayed.entry((machine, receiver.number)).or_default() += 1;
+            }
             let delay = self.relay_delay(machine, region);
             self.after(delay, Event::ToRelay(region, from, to, packet));
         }
