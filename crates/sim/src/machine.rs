@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use ztna_handshake::{Handshakes, Identity, KemPrivateKey};
-use ztna_mesh::{Mesh, MeshConfig};
+use ztna_mesh::{Mesh, MeshConfig, SourceFilter};
 use ztna_netmap::{Netmap, Update};
 use ztna_proto::netmap::{Endpoint, EndpointKind, VolatileReport};
 use ztna_proto::{DiscoPrivateKey, KemKeyHash, MachineId, WgPrivateKey, WgPublicKey};
@@ -111,12 +111,20 @@ pub struct Machine {
     clock: Clock,
     wg_key: WgPrivateKey,
     kem_seed: [u8; 64],
+    source_filter: SourceFilter,
     rng: StdRng,
 }
 
 impl Machine {
     /// A machine that has just been started for the first time.
-    pub fn new(number: usize, site: usize, place: Place, origin: Instant, seed: u64) -> Self {
+    pub fn new(
+        site: usize,
+        place: Place,
+        source_filter: SourceFilter,
+        origin: Instant,
+        seed: u64,
+    ) -> Self {
+        let number = place.machine;
         let mut rng = StdRng::seed_from_u64(seed);
         let mut id = [0; 16];
         rng.fill_bytes(&mut id);
@@ -124,7 +132,7 @@ impl Machine {
         let mut kem_seed = [0; 64];
         rng.fill_bytes(&mut kem_seed);
         let clock = Clock::new(origin);
-        let mesh = mesh(&wg_key, kem_seed, &clock, origin, &mut rng);
+        let mesh = mesh(&wg_key, kem_seed, source_filter, &clock, origin, &mut rng);
         Self {
             number,
             id: MachineId::from_bytes(id),
@@ -153,6 +161,7 @@ impl Machine {
             clock,
             wg_key,
             kem_seed,
+            source_filter,
             rng,
         }
     }
@@ -193,6 +202,7 @@ impl Machine {
         self.mesh = mesh(
             &self.wg_key,
             self.kem_seed,
+            self.source_filter,
             &self.clock,
             instant,
             &mut self.rng,
@@ -323,11 +333,15 @@ impl Machine {
 fn mesh(
     wg_key: &WgPrivateKey,
     kem_seed: [u8; 64],
+    source_filter: SourceFilter,
     clock: &Clock,
     now: Instant,
     rng: &mut StdRng,
 ) -> Mesh {
-    let config = MeshConfig::default();
+    let config = MeshConfig {
+        source_filter,
+        ..MeshConfig::default()
+    };
     let identity = Identity {
         wg: wg_key.clone(),
         kem: KemPrivateKey::from_seed(kem_seed),

@@ -107,6 +107,8 @@ pub struct Scenario {
     pub regions: Vec<Duration>,
     /// Each machine's site.
     pub machines: Vec<usize>,
+    /// Machines that do not filter what they send: their peers have to.
+    pub unfiltered: BTreeSet<usize>,
     /// Who may open connections to whom.
     pub allowed: BTreeSet<(usize, usize)>,
     /// Traffic while things go wrong.
@@ -174,6 +176,7 @@ impl Scenario {
             sites,
             regions,
             machines,
+            unfiltered: BTreeSet::new(),
             allowed,
             streams: Vec::new(),
             faults: Vec::new(),
@@ -181,6 +184,7 @@ impl Scenario {
         };
         scenario.add_streams(rng);
         scenario.add_faults(rng, &homes);
+        scenario.unfiltered = (0..count).filter(|_| rng.random_bool(0.3)).collect();
         scenario
     }
 

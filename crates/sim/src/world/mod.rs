@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
-use ztna_mesh::{Event as MeshEvent, Output};
+use ztna_mesh::{Event as MeshEvent, Output, SourceFilter};
 use ztna_path::Selected;
 use ztna_proto::WgPublicKey;
 use ztna_proto::keys::KemPublicKey;
@@ -230,7 +230,12 @@ impl World {
                 addr: SocketAddr::new(addr, crate::machine::PORT),
             };
             let seed = self.rng.next_u64();
-            let machine = Machine::new(number, site, place, self.origin, seed);
+            let source_filter = if self.scenario.unfiltered.contains(&number) {
+                SourceFilter::Off
+            } else {
+                SourceFilter::On
+            };
+            let machine = Machine::new(site, place, source_filter, self.origin, seed);
             self.control
                 .add(machine.id, machine.key(), machine.kem_key());
             self.machines.push(machine);
