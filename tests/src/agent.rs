@@ -1,6 +1,6 @@
 //! A machine of a lab: the `ztna` daemon on a host, driven by the `ztna` command as a person would.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -55,6 +55,8 @@ pub struct HomeRelay {
 pub struct This {
     /// Its tailnet address.
     pub ipv4: Ipv4Addr,
+    /// Its other one.
+    pub ipv6: Ipv6Addr,
 }
 
 /// A peer as the machine sees it.
@@ -79,6 +81,12 @@ pub struct PeerPath {
     /// The relay's region on a relayed path.
     #[serde(default)]
     pub region_code: Option<String>,
+    /// The largest packet that the direct path is known to carry.
+    #[serde(default)]
+    pub mtu: Option<u16>,
+    /// Whether that is all it carries.
+    #[serde(default)]
+    pub mtu_settled: bool,
 }
 
 /// The preshared key with a peer.
@@ -321,6 +329,17 @@ impl Agent {
             .ipv4)
     }
 
+    /// The machine's tailnet address of IPv6.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn ipv6(&self) -> Result<Ipv6Addr> {
+        let this = self.status()?.this;
+        Ok(this
+            .with_context(|| format!("{} is not enrolled", self.name()))?
+            .ipv6)
+    }
+
     /// What the machine knows of a peer. `None`: nothing.
     ///
     /// # Errors
@@ -343,8 +362,19 @@ impl Agent {
     /// # Errors
     /// `ping` cannot be run.
     pub fn pings_within(&self, address: Ipv4Addr, seconds: &str) -> Result<bool> {
+        self.pings_with(address.into(), &["-W", seconds])
+    }
+
+    /// Whether one ping with these flags is answered.
+    ///
+    /// # Errors
+    /// `ping` cannot be run.
+    pub fn pings_with(&self, address: IpAddr, flags: &[&str]) -> Result<bool> {
         let mut command = self.host.netns.command("ping");
-        command.args(["-n", "-c", "1", "-W", seconds, &address.to_string()]);
+        command
+            .args(["-n", "-c", "1"])
+            .args(flags)
+            .arg(address.to_string());
         Ok(finish(command, COMMAND_LIMIT)?.status.success())
     }
 

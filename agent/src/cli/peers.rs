@@ -106,6 +106,7 @@ fn detail(peer: &PeerStatus) -> io::Result<()> {
         ("user", peer.user.clone()),
         ("online", online(peer)),
         ("path", format!("{} {}", path(peer), latency(peer))),
+        ("path MTU", mtu(peer)),
         ("PSK", psk_detail(peer)),
         (
             "handshake",
@@ -146,6 +147,14 @@ fn path(peer: &PeerStatus) -> String {
         (PathKind::Relay, ..) => "relay".to_owned(),
         (PathKind::None, ..) if peer.online => "idle".to_owned(),
         (PathKind::None, ..) => "offline".to_owned(),
+    }
+}
+
+fn mtu(peer: &PeerStatus) -> String {
+    match peer.path.mtu {
+        Some(size) if peer.path.mtu_settled => format!("{size} bytes"),
+        Some(size) => format!("{size} bytes at least, being measured"),
+        None => String::new(),
     }
 }
 
@@ -266,5 +275,10 @@ mod tests {
         peer.path.kind = PathKind::Direct;
         peer.path.addr = Some("192.0.2.1:1".parse().unwrap());
         assert_eq!(path(&peer), "direct 192.0.2.1:1");
+        assert_eq!(mtu(&peer), "");
+        peer.path.mtu = Some(1492);
+        assert_eq!(mtu(&peer), "1492 bytes at least, being measured");
+        peer.path.mtu_settled = true;
+        assert_eq!(mtu(&peer), "1492 bytes");
     }
 }

@@ -263,6 +263,7 @@ mod tests {
             padding: 0,
         };
         let sealed = a.seal(&b.public(), &ping, &mut rng()).unwrap();
+        assert_eq!(sealed.len(), crate::PING_LEN);
         assert_eq!(a.open(&sealed), Err(OpenError::Reflected));
         assert_eq!(c.open(&sealed), Err(OpenError::Seal));
         assert!(

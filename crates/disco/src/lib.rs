@@ -12,4 +12,4 @@ pub mod envelope;
 pub mod message;
 
 pub use envelope::{Keyring, OpenError, is_disco, sender};
-pub use message::{MAX_CALL_ENDPOINTS, Message, TxId};
+pub use message::{MAX_CALL_ENDPOINTS, Message, PING_LEN, TxId};

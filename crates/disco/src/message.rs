@@ -25,6 +25,9 @@ const CALL_ME_MAYBE: u8 = 3;
 const TX_LEN: usize = 12;
 const ADDR_LEN: usize = 18;
 
+/// Bytes of a sealed ping without padding: header (50), type and version, transaction, key, tag (16).
+pub const PING_LEN: usize = 50 + 2 + TX_LEN + KEY_LEN + 16;
+
 /// Joins a pong to its ping. Random for each ping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TxId(pub [u8; TX_LEN]);

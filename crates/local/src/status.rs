@@ -173,6 +173,12 @@ pub struct PathStatus {
     pub region_code: Option<String>,
     /// Round trip on this path, in milliseconds, as last measured.
     pub latency_ms: Option<f64>,
+    /// The largest IP packet that a direct path is known to carry, in bytes.
+    #[serde(default)]
+    pub mtu: Option<u16>,
+    /// Whether larger ones are known not to pass; else that is being found out.
+    #[serde(default)]
+    pub mtu_settled: bool,
 }
 
 /// Directly or not.

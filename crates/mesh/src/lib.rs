@@ -24,6 +24,7 @@ mod output;
 mod peer;
 mod psk;
 mod routing;
+mod size;
 mod status;
 pub mod tunnel;
 pub mod wireguard;

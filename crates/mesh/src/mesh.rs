@@ -2,6 +2,7 @@
 
 mod inbound;
 mod outbound;
+mod oversize;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use rand::CryptoRng;
 use ztna_disco::Keyring;
 use ztna_filter::Filter;
 use ztna_handshake::{Handshakes, PeerConfig};
-use ztna_path::{Explanation, PathAgent};
+use ztna_path::{Budget, Explanation, PathAgent};
 use ztna_proto::filter::PacketFilter;
 use ztna_proto::keys::KemPublicKey;
 use ztna_proto::netmap::{PeerRecord, PeerVolatile, SelfRecord};
@@ -48,6 +49,8 @@ pub struct Mesh {
     deadlines: BTreeSet<(Instant, MachineId)>,
     /// When it was last looked up whose a datagram of no session might be.
     looked_for_lost: Option<Instant>,
+    /// How often senders may be told that their packets are too large. Made at the first one.
+    tellings: Option<Budget>,
     outputs: VecDeque<Output>,
     drops: DropCounts,
 }
@@ -80,6 +83,7 @@ impl Mesh {
             own_networks: Vec::new(),
             deadlines: BTreeSet::new(),
             looked_for_lost: None,
+            tellings: None,
             outputs: VecDeque::new(),
             drops: DropCounts::default(),
         }

@@ -18,6 +18,16 @@ pub enum Output {
         /// UDP payload.
         datagram: BytesMut,
     },
+    /// Send what is larger than the direct path: through the relay if the connection to it stands, else by
+    /// the UDP socket in fragments of IP.
+    Oversize {
+        /// The address of the direct path.
+        to: SocketAddr,
+        /// The region whose relay the peer is at, and the peer. `None`: only in fragments.
+        relay: Option<(RegionId, WgPublicKey)>,
+        /// UDP payload.
+        datagram: BytesMut,
+    },
     /// Send through a relay. The IO side connects to the region if it is not connected yet.
     Relay {
         /// The region whose relay the peer is at.

@@ -29,6 +29,9 @@ pub struct Peer {
     pub path: PathAgent,
     pub psk: PskSlots,
     pub drops: DropCounts,
+    /// The packet, by its identification, whose fragments make a detour since then, the first being too
+    /// large for the path.
+    pub detoured: Option<(u32, Instant)>,
     pub tx_bytes: u64,
     pub rx_bytes: u64,
     /// When the mesh looks at this peer next.
@@ -50,6 +53,7 @@ impl Peer {
             path,
             psk: PskSlots::default(),
             drops: DropCounts::default(),
+            detoured: None,
             tx_bytes: 0,
             rx_bytes: 0,
             deadline: None,
@@ -173,6 +177,7 @@ impl Peer {
         PeerStatus {
             id: self.record.id,
             selected: self.path.selected(),
+            mtu: self.path.mtu(),
             psk: self.psk.installed().map(|installed| PskStatus {
                 epoch: installed.epoch,
                 fingerprint: installed.psk.fingerprint(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ztna_filter::Reason;
-use ztna_path::Selected;
+use ztna_path::{PathMtu, Selected};
 use ztna_proto::MachineId;
 
 /// Packets that were dropped, by why.
@@ -40,6 +40,8 @@ pub struct PeerStatus {
     pub id: MachineId,
     /// The way its traffic goes.
     pub selected: Selected,
+    /// What the direct path carries. `None`: there is none.
+    pub mtu: Option<PathMtu>,
     /// Its preshared key. `None`: no handshake has finished.
     pub psk: Option<PskStatus>,
     /// Whether packets wait for a session.

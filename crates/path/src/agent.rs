@@ -1,6 +1,7 @@
 //! One peer's path.
 
 mod explain;
+mod size;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,6 +25,7 @@ use crate::relay::RelayChoice;
 use crate::score::{PRIVATE_POINTS, better, points};
 use crate::search::Search;
 use crate::types::{Output, Route, Selected, Via};
+use size::Size;
 
 pub use explain::{CandidateReport, CandidateState, Explanation};
 
@@ -37,6 +39,7 @@ const ECHO_ROUNDS: u8 = 2;
 pub struct PathAgent {
     candidates: Candidates,
     chosen: Option<Chosen>,
+    size: Size,
     relay: RelayChoice,
     /// Until when there is traffic; `None`: idle.
     awake_until: Option<Instant>,
@@ -66,6 +69,7 @@ impl PathAgent {
         Self {
             candidates: Candidates::default(),
             chosen: None,
+            size: Size::default(),
             relay: RelayChoice::default(),
             awake_until: None,
             data_sent_at: None,
@@ -144,7 +148,10 @@ impl PathAgent {
             .is_some_and(|known| known.pong(tx, now));
         if counts {
             self.answered(addr, now);
-        } else if self.candidates.is_any_waiting_for(tx, now) || self.lan.is_waiting_for(tx, now) {
+            self.look_at_size(&addr, now);
+        } else if !self.size_answered(&addr, tx, now)
+            && (self.candidates.is_any_waiting_for(tx, now) || self.lan.is_waiting_for(tx, now))
+        {
             self.learn(addr, Origin::Pong, ANSWER_FRESH, now);
         }
         self.handle_timeout(now);
@@ -203,6 +210,7 @@ impl PathAgent {
     /// Our own addresses, routes or endpoints changed: every path has to answer again.
     pub fn network_changed(&mut self, now: Instant) {
         self.candidates.forget_probes();
+        self.forget_size();
         if let Some(chosen) = &mut self.chosen {
             chosen.distrust(now);
         }
@@ -225,6 +233,7 @@ impl PathAgent {
     /// The peer's process is a new one: nothing that its paths proved holds.
     pub fn reset(&mut self, now: Instant) {
         self.candidates.reset();
+        self.forget_size();
         self.chosen = None;
         self.echo = None;
         if self.is_awake() {
@@ -298,6 +307,7 @@ impl PathAgent {
             give_up,
             search,
             self.call_at(),
+            self.size_at(),
         ]
         .into_iter()
         .flatten()
@@ -314,6 +324,7 @@ impl PathAgent {
             self.watch_path(now);
             self.run_search(now);
         }
+        self.find_size(now);
         self.run_echo(now);
         self.call(now);
         self.tell();

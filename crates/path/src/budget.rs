@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+/// So many events a second in the long run, and so many at once.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget {
+pub struct Budget {
     interval: Duration,
     tolerance: Duration,
     /// When the budget is whole again.
@@ -11,8 +12,9 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// `per_second` and `burst` are at least one.
-    pub(crate) fn new(per_second: u32, burst: u32, now: Instant) -> Self {
+    /// A whole budget. `per_second` and `burst` are at least one.
+    #[must_use]
+    pub fn new(per_second: u32, burst: u32, now: Instant) -> Self {
         let interval = Duration::from_secs(1) / per_second.max(1);
         Self {
             interval,
@@ -22,7 +24,7 @@ impl Budget {
     }
 
     /// Whether one more may go now; if so, it is counted.
-    pub(crate) fn take(&mut self, now: Instant) -> bool {
+    pub fn take(&mut self, now: Instant) -> bool {
         let whole_at = self.whole_at.max(now);
         if whole_at - now > self.tolerance {
             return false;

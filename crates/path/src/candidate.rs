@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use ztna_disco::TxId;
 use ztna_proto::netmap::EndpointKind;
 
+use crate::mtu::MtuSearch;
+
 /// Most addresses that are kept of one peer.
 pub const MAX_CANDIDATES: usize = 100;
 
@@ -52,6 +54,8 @@ pub struct Candidate {
     pub latency: Option<Duration>,
     /// Until when it is not pinged, since the host refused to send to it.
     pub held_until: Option<Instant>,
+    /// What size of packets it carries. `None`: it was never the path in use.
+    pub(crate) mtu: Option<Box<MtuSearch>>,
     /// Whether the peer reports it now.
     reported: bool,
     pending: VecDeque<(TxId, Instant)>,
@@ -66,6 +70,7 @@ impl Candidate {
             answered: None,
             latency: None,
             held_until: None,
+            mtu: None,
             reported: false,
             pending: VecDeque::new(),
         }
@@ -123,6 +128,7 @@ impl Candidate {
         self.pinged = None;
         self.answered = None;
         self.held_until = None;
+        self.mtu = None;
         self.pending.clear();
     }
 

@@ -40,6 +40,11 @@
 //! the path does not send. If our own network changes, every path has to
 //! answer again.
 //!
+//! # How large packets may be
+//!
+//! Once the path in use is trusted, padded pings find out what size it carries: see [`mtu`]. Each address
+//! keeps what was found, until our network changes or the peer starts anew.
+//!
 //! # Which relay
 //!
 //! The one of the region that the peer reports as its home. A peer that is heard elsewhere for
@@ -64,12 +69,14 @@ mod candidate;
 mod chosen;
 mod lan;
 mod limits;
+pub mod mtu;
 mod relay;
 pub mod score;
 mod search;
 mod types;
 
 pub use agent::{CandidateReport, CandidateState, Explanation, PathAgent};
+pub use budget::Budget;
 pub use candidate::{
     Candidate, FAILED_HOLD, LEARNED_LIFETIME, MAX_CANDIDATES, MAX_PENDING, Origin, PING_TIMEOUT,
 };
@@ -81,6 +88,7 @@ pub use limits::{
     ANSWER_FRESH, CALL_SPACING, ECHO_GAP, ECHO_SPACING, GOOD_ENOUGH, IDLE_AFTER, PING_BURST,
     PING_SPACING, PINGS_PER_SECOND, PONG_BURST, PONGS_PER_SECOND, SOURCE_FRESH, SUSPICION_SPACING,
 };
+pub use mtu::PathMtu;
 pub use relay::{AWAY_AFTER, HEARD_FRESH};
 pub use search::{ROUND_GAPS, SETTLE_ROUNDS, SLOW_GAP, UPGRADE_GAP};
 pub use types::{Output, Route, Selected, Via};

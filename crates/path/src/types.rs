@@ -68,6 +68,15 @@ pub enum Output {
         /// Names the ping.
         tx: TxId,
     },
+    /// Send a ping that makes an IP packet of this size, not to be fragmented.
+    Probe {
+        /// Where to.
+        to: SocketAddr,
+        /// Names the ping.
+        tx: TxId,
+        /// Bytes, all headers included.
+        size: u16,
+    },
     /// Answer a ping, the way it came.
     Pong {
         /// Where to.

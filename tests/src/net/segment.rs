@@ -11,6 +11,9 @@ use super::link::{Link, Spec};
 use super::nat::{self, Nat};
 use super::netns::Netns;
 
+/// TCP segments that a line for 1,280 bytes carries.
+const LEAST_SEGMENT: u16 = 1240;
+
 /// A bridge `br0` in a namespace of its own, with a network of public addresses.
 pub struct Segment {
     /// Where the bridge is.
@@ -317,6 +320,32 @@ impl Router {
         self.netns.nft(&format!(
             "add rule ip lab block ip daddr {address} meta l4proto tcp drop
              add rule ip lab block ip saddr {address} meta l4proto tcp drop"
+        ))
+    }
+
+    /// Has the line to the internet carry packets of so many bytes at most.
+    ///
+    /// # Errors
+    /// `ip` refuses.
+    pub fn set_mtu(&self, mtu: u16) -> Result<()> {
+        self.netns.ip(&format!("link set wan mtu {mtu}"))
+    }
+
+    /// Tells nobody of a packet that does not pass, neither by itself nor for others. As such routers do,
+    /// it holds TCP of the LAN to segments that any line carries.
+    ///
+    /// # Errors
+    /// `nft` refuses.
+    pub fn drop_icmp_errors(&self) -> Result<()> {
+        let errors = "icmp type destination-unreachable drop; icmpv6 type packet-too-big drop";
+        self.netns.nft(&format!(
+            "table inet silent {{
+                chain own {{ type filter hook output priority -10; {errors}; }}
+                chain others {{
+                    type filter hook forward priority -10; {errors};
+                    tcp flags syn tcp option maxseg size set {LEAST_SEGMENT};
+                }}
+            }}"
         ))
     }
 

@@ -8,6 +8,7 @@ mod fifty;
 mod hard_hard;
 mod link;
 mod mesh;
+mod mtu;
 mod nats;
 mod pair;
 mod policy;
@@ -56,6 +57,7 @@ pub const ALL: &[Scenario] = &[
     restarts::SCENARIO,
     regions::SCENARIO,
     mesh::SCENARIO,
+    mtu::SCENARIO,
     quic::SCENARIO,
     psk::SCENARIO,
     strangers::SCENARIO,

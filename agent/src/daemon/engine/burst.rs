@@ -111,6 +111,11 @@ impl Burst {
             && self.contents.len() + length <= MAX_BURST
     }
 
+    /// Payload of the largest datagram, in bytes.
+    pub fn largest(&self) -> usize {
+        self.segment
+    }
+
     /// Datagrams in it.
     pub fn count(&self) -> usize {
         self.count

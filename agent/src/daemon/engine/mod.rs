@@ -30,6 +30,7 @@ mod burst;
 mod endpoints;
 mod lan;
 mod netcheck;
+mod oversize;
 mod paths;
 mod portmap;
 mod probes;

@@ -73,6 +73,8 @@ pub struct Engine {
     doubted: Option<Instant>,
     /// Datagrams that are to leave, in bursts.
     bursts: Bursts,
+    /// Datagrams that are to leave, in fragments if they must.
+    pub(super) fragmentable: Vec<(SocketAddr, BytesMut)>,
     /// Packets that are to reach the TUN device.
     packets: Vec<BytesMut>,
     /// Pings for everybody on this machine's links.
@@ -161,6 +163,7 @@ impl Engine {
             ranked: Vec::new(),
             doubted: None,
             bursts: Bursts::default(),
+            fragmentable: Vec::new(),
             packets: Vec::with_capacity(CHANNEL_CAPACITY),
             lan_pings: Vec::new(),
         };
@@ -494,8 +497,13 @@ impl Engine {
     async fn flush(&mut self, udp: &UdpPort) {
         loop {
             self.collect(udp.max_segments());
-            if self.packets.is_empty() && self.bursts.is_empty() {
+            if self.packets.is_empty() && self.bursts.is_empty() && self.fragmentable.is_empty() {
                 return;
+            }
+            for (to, datagram) in self.fragmentable.drain(..) {
+                if let Err(error) = udp.send_in_fragments(to, datagram).await {
+                    tracing::trace!(%to, %error, "not sent");
+                }
             }
             if let Err(error) = self.tun.send(self.packets.drain(..)).await {
                 tracing::debug!(%error, "the TUN device refused packets");
@@ -504,7 +512,11 @@ impl Engine {
             for burst in &bursts {
                 if let Err(error) = udp.send(burst).await {
                     tracing::trace!(to = %burst.to, %error, "not sent");
-                    if let Some(peer) = burst.peer {
+                    let Some(peer) = burst.peer else { continue };
+                    if error.raw_os_error() == Some(libc::EMSGSIZE) {
+                        let payload = burst.largest();
+                        self.mesh.send_too_big(peer, burst.to, payload, now());
+                    } else {
                         self.mesh.send_failed(peer, burst.to, now());
                     }
                 }
@@ -521,6 +533,11 @@ impl Engine {
                     self.bursts.push(to, peer, datagram, max_segments);
                 }
                 Output::Lan(ping) => self.lan_pings.push(ping),
+                Output::Oversize {
+                    to,
+                    relay,
+                    datagram,
+                } => self.send_oversize(to, relay, datagram),
                 Output::Tun(packet) => self.packets.push(packet),
                 Output::Relay {
                     region,

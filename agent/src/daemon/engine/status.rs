@@ -61,7 +61,11 @@ pub fn path(engine: &Engine, selected: Selected) -> PathStatus {
 }
 
 fn peer_status(engine: &Engine, peer: ztna_mesh::PeerStatus, now: Instant) -> EnginePeer {
-    let path = path(engine, peer.selected);
+    let mut path = path(engine, peer.selected);
+    if path.kind == PathKind::Direct {
+        path.mtu = peer.mtu.map(|mtu| mtu.size);
+        path.mtu_settled = peer.mtu.is_some_and(|mtu| mtu.is_settled);
+    }
     let psk = match peer.psk {
         Some(psk) => PskStatus {
             state: PskState::Established,

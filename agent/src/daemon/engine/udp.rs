@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 
 use super::burst::{Burst, MAX_BURST};
+use crate::platform::allow_fragments;
 
 /// Kernel receive buffer asked for: 10 ms at 5 Gbit/s. The kernel may grant less.
 const RECEIVE_BUFFER: usize = 7 << 20;
@@ -180,11 +181,7 @@ impl UdpPort {
     /// # Errors
     /// As the network says: unreachable, too big, not permitted, … The burst is lost.
     pub async fn send(&self, burst: &Burst) -> io::Result<()> {
-        let family = match (burst.to, &self.v6) {
-            (SocketAddr::V4(_), _) => &self.v4,
-            (SocketAddr::V6(_), Some(v6)) => v6,
-            (SocketAddr::V6(_), None) => return Err(io::ErrorKind::AddrNotAvailable.into()),
-        };
+        let family = self.family(burst.to)?;
         let result = family.send(&burst.transmit()).await;
         match result {
             // Some kernels and devices refuse segmentation offload (EIO, EINVAL): one by one, then.
@@ -219,6 +216,25 @@ impl UdpPort {
         }
     }
 
+    /// Sends a datagram, in fragments if it must be.
+    ///
+    /// # Errors
+    /// As the network says. The datagram is lost.
+    pub async fn send_in_fragments(&self, to: SocketAddr, datagram: BytesMut) -> io::Result<()> {
+        let family = self.family(to)?;
+        allow_fragments(&family.io, to.is_ipv6(), true)?;
+        let result = family.send(&Burst::one(to, datagram).transmit()).await;
+        allow_fragments(&family.io, to.is_ipv6(), false).and(result)
+    }
+
+    fn family(&self, to: SocketAddr) -> io::Result<&Family> {
+        match (to, &self.v6) {
+            (SocketAddr::V4(_), _) => Ok(&self.v4),
+            (SocketAddr::V6(_), Some(v6)) => Ok(v6),
+            (SocketAddr::V6(_), None) => Err(io::ErrorKind::AddrNotAvailable.into()),
+        }
+    }
+
     /// Datagrams that one burst may hold.
     pub fn max_segments(&self) -> usize {
         self.v4.state.max_gso_segments()
@@ -242,6 +258,28 @@ mod tests {
             panic!("port {port} was taken twice");
         };
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    /// The loopback device takes packets of 65,536 bytes, so of IPv4 nothing is cut here.
+    #[tokio::test]
+    async fn what_may_be_fragmented_arrives_whole_and_what_comes_after_is_kept_whole() {
+        let mut receiver = UdpPort::bind(0).unwrap();
+        let sender = UdpPort::bind(0).unwrap();
+        let port = receiver.port().unwrap();
+        for ip in [
+            IpAddr::from(Ipv4Addr::LOCALHOST),
+            IpAddr::from(Ipv6Addr::LOCALHOST),
+        ] {
+            let to = SocketAddr::from((ip, port));
+            sender.send_in_fragments(to, bytes(9000)).await.unwrap();
+            sender.send(&Burst::one(to, bytes(3000))).await.unwrap();
+            let mut received = Vec::new();
+            while received.len() < 2 {
+                receiver.receive(&mut received).await.unwrap();
+            }
+            let sizes: Vec<usize> = received.iter().map(|(_, bytes)| bytes.len()).collect();
+            assert_eq!(sizes, [9000, 3000], "{ip}");
+        }
     }
 
     #[tokio::test]

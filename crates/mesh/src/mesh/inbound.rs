@@ -15,6 +15,7 @@ use crate::config::LOST_SPACING;
 use crate::demux::{Kind, classify};
 use crate::output::Output;
 use crate::routing::{source, stated_length};
+use crate::size::{self, mss};
 use crate::tunnel::{Admission, Received, is_initiation, is_response, receiver_index};
 
 /// Where a datagram came from.
@@ -289,6 +290,7 @@ impl Mesh {
         match self.filter.check(Direction::Inbound, id, &packet, now) {
             Verdict::Allow => {
                 peer.rx_bytes += length as u64;
+                mss::clamp(&mut packet, size::for_tcp(peer.path.mtu().as_ref()));
                 self.outputs.push_back(Output::Tun(packet));
             }
             Verdict::Drop(reason) => peer.drops.count_filter(&reason),

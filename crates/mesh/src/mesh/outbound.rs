@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use ztna_disco::Message;
+use ztna_disco::{Message, PING_LEN};
 use ztna_filter::{Direction, Verdict};
 use ztna_handshake::{Destination, Output as HandshakeOutput, Role, Source, fragments};
-use ztna_path::{Output as PathOutput, Via};
+use ztna_path::{Output as PathOutput, Via, mtu};
 use ztna_proto::{MachineId, RegionId, WgPublicKey};
 
 use super::Mesh;
@@ -15,11 +15,12 @@ use crate::config::SourceFilter;
 use crate::output::{Event, Output};
 use crate::psk::Installed;
 use crate::routing::destination;
+use crate::size::{self, mss};
 use crate::tunnel::{is_initiation, sender_index};
 
 impl Mesh {
     /// An IP packet from the TUN device.
-    pub fn handle_tun(&mut self, packet: BytesMut, now: Instant) {
+    pub fn handle_tun(&mut self, mut packet: BytesMut, now: Instant) {
         let Some(id) = destination(&packet).and_then(|addr| self.routes.lookup(addr)) else {
             self.drops.count("no_peer");
             return;
@@ -37,13 +38,14 @@ impl Mesh {
         };
         peer.path.data_sent(now);
         self.handshakes.want_epoch(&peer.record.wg_key, now);
+        mss::clamp(&mut packet, size::for_tcp(peer.path.mtu().as_ref()));
         self.drain_handshakes(now);
-        self.seal(id, packet, now);
+        self.seal_fitting(id, packet, now);
         self.drain_path(id, now);
     }
 
     /// Seals a packet and sends it, or keeps it and sees to it that there will be a session.
-    fn seal(&mut self, id: MachineId, packet: BytesMut, now: Instant) {
+    pub(super) fn seal(&mut self, id: MachineId, packet: BytesMut, now: Instant) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
@@ -102,6 +104,11 @@ impl Mesh {
         }
         let route = peer.path.route(now);
         let key = peer.record.wg_key;
+        if let (Some(to), Some(mtu)) = (route.direct, peer.path.mtu())
+            && datagram.len() > mtu.payload()
+        {
+            return self.detour(id, to, datagram);
+        }
         match (route.direct, route.relay) {
             (Some(to), None) => self.outputs.push_back(Output::Udp {
                 to,
@@ -163,6 +170,14 @@ impl Mesh {
                         self.outputs
                             .push_back(Output::Lan(BytesMut::from(&sealed[..])));
                     }
+                }
+                PathOutput::Probe { to, tx, size } => {
+                    let probe = Message::Ping {
+                        tx,
+                        wg_key: self.wg_key,
+                        padding: mtu::payload(size, &to).saturating_sub(PING_LEN),
+                    };
+                    self.send_disco(id, Via::Direct(to), &probe);
                 }
                 PathOutput::Pong { to, tx, observed } => {
                     self.send_disco(id, to, &Message::Pong { tx, observed });
@@ -319,7 +334,11 @@ impl Mesh {
                 let route = peer.path.route(now);
                 let relay = route.relay.or(peer.path.relay());
                 match (route.direct, relay) {
-                    (Some(addr), _) if route.relay.is_none() && fragments(bytes).len() == 1 => {
+                    (Some(addr), _)
+                        if route.relay.is_none()
+                            && fragments(bytes).len() == 1
+                            && (relay.is_none() || self.passes_whole(&addr, bytes.len())) =>
+                    {
                         self.send_fragments(addr, Some(id), bytes);
                     }
                     (_, Some(region)) => self.push_relay(region, key, bytes),
@@ -332,7 +351,16 @@ impl Mesh {
 
     fn send_fragments(&mut self, to: SocketAddr, peer: Option<MachineId>, bytes: &[u8]) {
         for fragment in fragments(bytes) {
-            self.push_udp(to, peer, &fragment);
+            if self.passes_whole(&to, fragment.len()) {
+                self.push_udp(to, peer, &fragment);
+            } else {
+                let datagram = BytesMut::from(fragment.as_slice());
+                self.outputs.push_back(Output::Oversize {
+                    to,
+                    relay: None,
+                    datagram,
+                });
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ use ztna_handshake::{Handshakes, Identity, KemPrivateKey};
 use ztna_mesh::wireguard::Gotatun;
 use ztna_mesh::{Mesh, MeshConfig, Output, PeerStatus, SourceFilter};
 use ztna_path::Selected;
+use ztna_path::mtu::packet_size;
 use ztna_proto::filter::{Action, FilterRule, PacketFilter, PeerSelector};
 use ztna_proto::keys::KemPublicKey;
 use ztna_proto::netmap::{
@@ -35,6 +36,8 @@ struct Machine {
     addr: SocketAddr,
     mesh: Mesh,
     delivered: VecDeque<Vec<u8>>,
+    /// IP packets that came out of the tunnel, other than whole ones of UDP over IPv4.
+    packets: Vec<Vec<u8>>,
     /// What the control plane tells others of it.
     report: VolatileReport,
     version: u64,
@@ -90,6 +93,10 @@ pub struct Net {
     pub jitter: Duration,
     /// Packets that went through the relay.
     pub relayed: u64,
+    /// Larger IP packets are lost on every direct path.
+    pub path_mtu: u16,
+    /// Datagrams that were sent in fragments of IP.
+    pub fragmented: u64,
 }
 
 impl Net {
@@ -115,6 +122,8 @@ impl Net {
             passes: Box::new(|_, _| true),
             jitter: Duration::ZERO,
             relayed: 0,
+            path_mtu: 1500,
+            fragmented: 0,
         };
         for number in 1..=machines {
             let wg_key = WgPrivateKey::generate(&mut net.rng);
@@ -131,6 +140,7 @@ impl Net {
                 addr,
                 mesh,
                 delivered: VecDeque::new(),
+                packets: Vec::new(),
                 report,
                 version: 0,
             });
@@ -173,7 +183,7 @@ impl Net {
         std::net::Ipv4Addr::new(100, 64, 0, u8::try_from(of + 1).unwrap())
     }
 
-    fn ipv6(of: usize) -> std::net::Ipv6Addr {
+    pub fn ipv6(of: usize) -> std::net::Ipv6Addr {
         std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::try_from(of + 1).unwrap())
     }
 
@@ -317,6 +327,18 @@ impl Net {
         self.carry_out(from);
     }
 
+    /// Gives a machine a packet as from its TUN device.
+    pub fn send_packet(&mut self, from: usize, packet: &[u8]) {
+        let packet = BytesMut::from(packet);
+        self.machines[from].mesh.handle_tun(packet, self.now);
+        self.carry_out(from);
+    }
+
+    /// Packets that came out of the tunnel since the last call, other than whole ones of UDP over IPv4.
+    pub fn packets(&mut self, at: usize) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.machines[at].packets)
+    }
+
     /// Payloads that arrived since the last call.
     pub fn delivered(&mut self, at: usize) -> Vec<Vec<u8>> {
         self.machines[at].delivered.drain(..).collect()
@@ -451,6 +473,25 @@ impl Net {
     fn carry_out(&mut self, of: usize) {
         while let Some(output) = self.machines[of].mesh.poll_output() {
             match output {
+                Output::Oversize {
+                    relay: Some((_, peer)),
+                    datagram,
+                    ..
+                } if !self.relay_down => {
+                    self.relayed += 1;
+                    let target = self.machines.iter().position(|m| m.wg_key.public() == peer);
+                    self.launch(target.unwrap(), Arrival::Relay(of), datagram, RELAY_DELAY);
+                }
+                Output::Oversize { to, datagram, .. } => {
+                    self.fragmented += 1;
+                    let target = self.machines.iter().position(|machine| machine.addr == to);
+                    if let (Some(target), false) = (target, self.udp_blocked) {
+                        let arrival = Arrival::Udp(self.machines[of].addr);
+                        self.launch(target, arrival, datagram, DIRECT_DELAY);
+                    }
+                }
+                Output::Udp { to, datagram, .. }
+                    if packet_size(datagram.len(), &to) > self.path_mtu => {}
                 Output::Udp { to, datagram, .. } => {
                     let target = self.machines.iter().position(|machine| machine.addr == to);
                     let lost = self.udp_blocked || !(self.passes)(of, &datagram);
@@ -469,7 +510,12 @@ impl Net {
                     }
                 }
                 Output::Tun(packet) => {
-                    self.machines[of].delivered.push_back(packet[28..].to_vec());
+                    let machine = &mut self.machines[of];
+                    if is_udp(&packet) {
+                        machine.delivered.push_back(packet[28..].to_vec());
+                    } else {
+                        machine.packets.push(packet.to_vec());
+                    }
                 }
                 Output::NeedKemKey(hash) => {
                     let key = self
@@ -508,6 +554,11 @@ fn report(addr: SocketAddr, mesh: &Mesh) -> VolatileReport {
         home_region: Some(REGION),
         disco_key: Some(mesh.disco_key()),
     }
+}
+
+/// Whether a packet is one of UDP over IPv4, and whole.
+fn is_udp(packet: &[u8]) -> bool {
+    packet[0] == 0x45 && packet[9] == 17 && packet[6] & 0x3f == 0 && packet[7] == 0
 }
 
 /// An IPv4 UDP packet from port 1000 to port 2000.

@@ -93,6 +93,8 @@ pub struct Host {
     pub udp_blocked: bool,
     pub pings: Vec<Instant>,
     pub lan_pings: Vec<Instant>,
+    /// Probes of the path's size.
+    pub probes: Vec<(Instant, u16)>,
     pub calls: Vec<Instant>,
     pub changes: Vec<(Instant, Selected)>,
     pub received: BTreeMap<u64, Instant>,
@@ -107,6 +109,10 @@ pub struct Net {
     routers: Vec<Router>,
     flying: BTreeMap<(Instant, u64), Datagram>,
     serial: u64,
+    /// Larger packets vanish on every direct path.
+    pub path_mtu: u16,
+    /// Larger packets are refused by the hosts themselves.
+    pub own_mtu: u16,
     /// Direct packets from this host to the other vanish.
     pub direct_cut: [bool; 2],
     pub relay_cut: bool,
@@ -135,6 +141,7 @@ impl Net {
             udp_blocked: false,
             pings: Vec::new(),
             lan_pings: Vec::new(),
+            probes: Vec::new(),
             calls: Vec::new(),
             changes: Vec::new(),
             received: BTreeMap::new(),
@@ -148,6 +155,8 @@ impl Net {
             hosts: hosts.collect(),
             flying: BTreeMap::new(),
             serial: 0,
+            path_mtu: 1500,
+            own_mtu: 9000,
             direct_cut: [false; 2],
             relay_cut: false,
             lan_losses: 0,
@@ -304,6 +313,15 @@ impl Net {
                     self.post(host, to, Body::Ping(tx));
                 }
                 Output::PingLan { tx } => self.post_on_lan(host, tx),
+                Output::Probe { to, tx, size } => {
+                    self.hosts[host].probes.push((now, size));
+                    if size > self.own_mtu {
+                        let payload = ztna_path::mtu::payload(size, &to);
+                        self.hosts[host].agent.send_too_big(to, payload, now);
+                    } else if size <= self.path_mtu {
+                        self.post(host, Via::Direct(to), Body::Ping(tx));
+                    }
+                }
                 Output::Pong { to, tx, .. } => self.post(host, to, Body::Pong(tx)),
                 Output::CallMeMaybe => {
                     self.hosts[host].calls.push(now);

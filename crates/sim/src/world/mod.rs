@@ -403,7 +403,8 @@ impl World {
     fn carry_out(&mut self, machine: usize) {
         while let Some(output) = self.machines[machine].mesh.poll_output() {
             match output {
-                Output::Udp { to, datagram, .. } => {
+                // Simulated networks carry datagrams of any size, in fragments or whole.
+                Output::Udp { to, datagram, .. } | Output::Oversize { to, datagram, .. } => {
                     self.send_datagram(machine, to, Payload::Mesh(datagram));
                 }
                 Output::Relay {

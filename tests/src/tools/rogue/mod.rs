@@ -194,7 +194,7 @@ impl Rogue {
     async fn carry_out(&mut self) -> Result<()> {
         while let Some(output) = self.mesh.poll_output() {
             match output {
-                Output::Udp { to, datagram, .. } => {
+                Output::Udp { to, datagram, .. } | Output::Oversize { to, datagram, .. } => {
                     // Lost, as on any network.
                     let _ = self.udp.send_to(&datagram, to).await;
                 }

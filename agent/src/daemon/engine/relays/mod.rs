@@ -307,6 +307,13 @@ impl Relays {
         }
     }
 
+    /// Whether the connection to a region stands and its relay answers.
+    pub fn is_up(&self, region: RegionId) -> bool {
+        self.connections.get(&region).is_some_and(|connection| {
+            connection.shared.is_connected() && !connection.shared.is_failing()
+        })
+    }
+
     /// Whether there is a home region and the connection to it stands.
     pub fn is_home_up(&self) -> bool {
         let connection = self.home.and_then(|home| self.connections.get(&home));
