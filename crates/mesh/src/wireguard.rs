@@ -53,21 +53,14 @@ impl Gotatun {
 
 impl WireGuard for Gotatun {
     fn tunnel(&mut self, peer: &WgPublicKey, now: Instant) -> Box<dyn Tunnel> {
-        let mut tunnel = GotatunTunnel {
-            tunn: Tunn::new(
-                self.secret.clone(),
-                PublicKey::from(*peer.as_bytes()),
-                None,
-                None,
-                self.indices.clone(),
-                Arc::clone(&self.limiter),
-            ),
-            confirmed: false,
-            ticked: now,
-            due: None,
-        };
-        tunnel.reset();
-        Box::new(tunnel)
+        Box::new(Dormant {
+            secret: self.secret.clone(),
+            peer: PublicKey::from(*peer.as_bytes()),
+            indices: self.indices.clone(),
+            limiter: Arc::clone(&self.limiter),
+            since: now,
+            awake: None,
+        })
     }
 
     fn admit(&mut self, from: SocketAddr, datagram: BytesMut, _now: Instant) -> Admission {
@@ -89,6 +82,79 @@ impl WireGuard for Gotatun {
         };
         let half = parse_handshake_anon(&self.secret, &self.public, &message).ok()?;
         Some(WgPublicKey(half.peer_static_public))
+    }
+}
+
+/// A tunnel that costs a key agreement, and memory, only once it is used: a machine knows many more
+/// peers than it speaks with.
+struct Dormant {
+    secret: StaticSecret,
+    peer: PublicKey,
+    indices: IndexTable,
+    limiter: Arc<RateLimiter>,
+    since: Instant,
+    awake: Option<Box<GotatunTunnel>>,
+}
+
+impl Dormant {
+    fn wake(&mut self) -> &mut GotatunTunnel {
+        self.awake.get_or_insert_with(|| {
+            let mut tunnel = GotatunTunnel {
+                tunn: Tunn::new(
+                    self.secret.clone(),
+                    self.peer,
+                    None,
+                    None,
+                    self.indices.clone(),
+                    Arc::clone(&self.limiter),
+                ),
+                confirmed: false,
+                ticked: self.since,
+                due: None,
+            };
+            tunnel.reset();
+            Box::new(tunnel)
+        })
+    }
+}
+
+impl Tunnel for Dormant {
+    fn seal(&mut self, packet: BytesMut, now: Instant) -> Result<BytesMut, BytesMut> {
+        match &mut self.awake {
+            Some(tunnel) => tunnel.seal(packet, now),
+            None => Err(packet),
+        }
+    }
+
+    fn initiate(&mut self, force: bool, now: Instant) -> Option<BytesMut> {
+        self.wake().initiate(force, now)
+    }
+
+    fn receive(
+        &mut self,
+        datagram: BytesMut,
+        psks: &mut dyn Iterator<Item = &[u8; 32]>,
+        now: Instant,
+    ) -> Received {
+        self.wake().receive(datagram, psks, now)
+    }
+
+    fn tick(&mut self, now: Instant) -> Option<BytesMut> {
+        self.awake.as_mut()?.tick(now)
+    }
+
+    fn set_psk(&mut self, psk: &[u8; 32]) {
+        self.wake().set_psk(psk);
+    }
+
+    fn reset(&mut self) {
+        if let Some(tunnel) = &mut self.awake {
+            tunnel.reset();
+        }
+    }
+
+    fn session_age(&self) -> Option<Duration> {
+        self.awake.as_ref()?.session_age()
     }
 }
 
