@@ -137,8 +137,6 @@ CASES = [
     ("X25519 and ML-KEM broken", FULL, 1, [x25519_broken(), ml_kem_broken(IN_FULL)], "c1c1a1a1a1"),
     ("X25519 and ML-KEM broken", LIGHT, 1, [x25519_broken(), ml_kem_broken(IN_LIGHT), leak("chain", "")], "c1c1a1a1a1"),
     ("X25519 broken and the chain known", LIGHT, 1, [x25519_broken(), leak("chain", "")], "c1c1a1a1a1"),
-    ("an Init is taken twice; that is why Conf is", FULL, 2,
-     [ask("authentication? Initiator -> Responder: sealed_epoch")], "a1"),
 
     # Broken protocols.
     ("without the transcript, told different modes", FULL, 1, [*NO_TRANSCRIPT, *MODE_TOLD], "a1"),

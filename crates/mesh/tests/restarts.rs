@@ -11,6 +11,8 @@ use std::time::Duration;
 use harness::Net;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use ztna_disco::PING_LEN;
+use ztna_mesh::demux::{Kind, classify};
 
 const STEP: Duration = Duration::from_millis(100);
 
@@ -172,6 +174,22 @@ fn machines_without_a_relay_find_each_other_and_again_after_a_restart() {
             "{senders:?} again: {taken:?}"
         );
     }
+}
+
+/// One end has a path before the other does: what it begins is answered the way it came.
+#[test]
+fn a_peer_that_comes_first_is_answered_where_it_came_from() {
+    let mut net = Net::pair();
+    net.relay_down = true;
+    net.without_relay();
+    // No ping of machine 0 is ever answered.
+    net.passes = Box::new(|from, datagram| {
+        let is_disco = classify(datagram) == Kind::Disco;
+        from != 1 || !is_disco || datagram.len() == PING_LEN
+    });
+    net.send(1, 0, b"hello");
+    net.run(Duration::from_secs(2));
+    assert_eq!(net.delivered(0), [b"hello".to_vec()]);
 }
 
 /// Somebody else's key, address or name is no reason to forget this peer.

@@ -8,8 +8,9 @@
 //! Times are as coarse as the real one's, which looks at the clock when it is asked to. Cookies are
 //! left out: nothing in the simulation makes as much load as they are for.
 
+mod session;
+
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,8 @@ use ztna_mesh::tunnel::{
     Admission, Received, Tunnel, WireGuard, is_initiation, receiver_index, sender_index,
 };
 use ztna_proto::WgPublicKey;
+
+use session::{Hash, Session, hash, part};
 
 /// Whitepaper §6.1.
 const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
@@ -39,8 +42,6 @@ const MAX_JITTER: Duration = Duration::from_millis(333);
 const LOOK_AFTER: Duration = Duration::from_millis(250);
 /// Sessions that are kept.
 const SESSIONS: usize = 8;
-/// Counters behind the highest one that are still taken.
-const WINDOW: u64 = 8192;
 /// Bytes to whose multiple packets are padded (§5.4.6).
 const PADDING: usize = 16;
 
@@ -52,36 +53,10 @@ const INITIATION_MAC: usize = 116;
 const RESPONSE: usize = 92;
 const RESPONSE_PROOF: usize = 44;
 const RESPONSE_MAC: usize = 60;
-/// Bytes before and after the packet in a data message (§5.4.6).
-const HEADER: usize = 16;
-const TAG: usize = 16;
-
-type Hash = [u8; TAG];
-
-/// What stands for every kind of keyed hash. [`DefaultHasher`] has fixed keys.
-fn hash(label: &str, parts: &[&[u8]]) -> Hash {
-    let mut out = [0; TAG];
-    for (half, out) in out.chunks_exact_mut(8).enumerate() {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_usize(half);
-        hasher.write(label.as_bytes());
-        for part in parts {
-            hasher.write_usize(part.len());
-            hasher.write(part);
-        }
-        out.copy_from_slice(&hasher.finish().to_le_bytes());
-    }
-    out
-}
-
 /// What only the two ends know, X25519 between their static keys in the real one.
 fn pair_secret(a: &WgPublicKey, b: &WgPublicKey) -> Hash {
     let (low, high) = if a < b { (a, b) } else { (b, a) };
     hash("pair", &[low.as_bytes(), high.as_bytes()])
-}
-
-fn part<const N: usize>(datagram: &[u8], at: usize) -> Option<[u8; N]> {
-    datagram.get(at..at + N)?.try_into().ok()
 }
 
 /// WireGuard for one machine.
@@ -201,46 +176,6 @@ enum State {
         sent: Duration,
     },
     Expired,
-}
-
-struct Session {
-    index: u32,
-    peer_index: u32,
-    send_key: Hash,
-    receive_key: Hash,
-    next_out: u64,
-    next_in: u64,
-    seen: BTreeSet<u64>,
-}
-
-impl Session {
-    fn seal(&mut self, packet: &[u8]) -> BytesMut {
-        let mut out = BytesMut::with_capacity(HEADER + packet.len() + TAG);
-        out.put_slice(&[4, 0, 0, 0]);
-        out.put_u32_le(self.peer_index);
-        out.put_u64_le(self.next_out);
-        out.put_slice(packet);
-        let tag = hash("data", &[&self.send_key, &out]);
-        out.put_slice(&tag);
-        self.next_out += 1;
-        out
-    }
-
-    fn open(&mut self, datagram: &[u8]) -> Option<BytesMut> {
-        let counter = u64::from_le_bytes(part(datagram, 8)?);
-        let body = datagram.len().checked_sub(TAG).filter(|at| *at >= HEADER)?;
-        let is_old = counter < self.next_in
-            && (counter + WINDOW < self.next_in || self.seen.contains(&counter));
-        if is_old || datagram[body..] != hash("data", &[&self.receive_key, &datagram[..body]]) {
-            return None;
-        }
-        self.next_in = self.next_in.max(counter + 1);
-        self.seen.insert(counter);
-        while self.seen.first().is_some_and(|c| c + WINDOW < self.next_in) {
-            self.seen.pop_first();
-        }
-        Some(BytesMut::from(&datagram[HEADER..body]))
-    }
 }
 
 /// Times since the tunnel was made, as of the last look at the clock.

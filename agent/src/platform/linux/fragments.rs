@@ -26,7 +26,9 @@ pub fn allow_fragments(socket: &impl AsFd, ipv6: bool, allowed: bool) -> io::Res
             libc::IPV6_MTU_DISCOVER,
             discover,
         )?;
-        return set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU, size);
+        set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU, size)?;
+        let forbidden = libc::c_int::from(!allowed);
+        return set(socket, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, forbidden);
     }
     let discover = if allowed {
         libc::IP_PMTUDISC_DONT

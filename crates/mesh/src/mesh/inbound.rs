@@ -20,7 +20,7 @@ use crate::tunnel::{Admission, Received, is_initiation, is_response, receiver_in
 
 /// Where a datagram came from.
 #[derive(Clone, Copy)]
-enum Origin {
+pub(super) enum Origin {
     Udp(SocketAddr),
     /// The relay has had the sender prove its key.
     Relay(RegionId, WgPublicKey),
@@ -205,7 +205,7 @@ impl Mesh {
                 if established {
                     peer.handshake_over();
                 }
-                self.transmit(id, datagram, now);
+                self.transmit_or_return(id, datagram, Some(origin), now);
                 if established {
                     self.flush(id, now);
                 }
@@ -253,7 +253,7 @@ impl Mesh {
         }
     }
 
-    fn reply(&mut self, origin: Origin, datagram: BytesMut) {
+    pub(super) fn reply(&mut self, origin: Origin, datagram: BytesMut) {
         self.outputs.push_back(match origin {
             Origin::Udp(to) => Output::Udp {
                 to,

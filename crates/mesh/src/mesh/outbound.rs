@@ -11,6 +11,7 @@ use ztna_path::{Output as PathOutput, Via, mtu};
 use ztna_proto::{MachineId, RegionId, WgPublicKey};
 
 use super::Mesh;
+use super::inbound::Origin;
 use crate::config::SourceFilter;
 use crate::output::{Event, Output};
 use crate::psk::Installed;
@@ -90,6 +91,18 @@ impl Mesh {
 
     /// Sends a WireGuard datagram the way that the peer's path says.
     pub(super) fn transmit(&mut self, id: MachineId, datagram: BytesMut, now: Instant) {
+        self.transmit_or_return(id, datagram, None, now);
+    }
+
+    /// The same; while the path knows no way, back to where what this answers came from. The peer may
+    /// have found us before we hear where it is, and would begin anew only after 5 s.
+    pub(super) fn transmit_or_return(
+        &mut self,
+        id: MachineId,
+        datagram: BytesMut,
+        origin: Option<Origin>,
+        now: Instant,
+    ) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
@@ -135,7 +148,10 @@ impl Mesh {
                     datagram: copy,
                 });
             }
-            (None, None) => peer.drops.count("no_path"),
+            (None, None) => match origin {
+                Some(origin) => self.reply(origin, datagram),
+                None => peer.drops.count("no_path"),
+            },
         }
     }
 
