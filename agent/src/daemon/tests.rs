@@ -9,7 +9,8 @@ use tokio::time::{sleep, timeout};
 use ztna_handshake::KemPrivateKey;
 use ztna_local::{
     Answer, Client, ClientError, DaemonState, FailureKind, NatKind, NetcheckOptions,
-    NetcheckReport, PingOptions, Request, Secret, Status, Step, StepState, StunStatus, UpOptions,
+    NetcheckReport, PathsOptions, PingOptions, Request, Secret, Status, Step, StepState,
+    StunStatus, UpOptions,
 };
 use ztna_proto::netmap::{ClientMessage, ServerMessage};
 use ztna_proto::{ErrorBody, ErrorCode, KemKeyHash, RegionId};
@@ -444,6 +445,41 @@ fn pings_need_a_tunnel_and_a_peer() {
             ("b", 1, None)
         );
         assert!(matches!(answers.next().await.unwrap(), Answer::Done));
+    });
+}
+
+#[test]
+fn the_paths_of_a_peer_are_told_with_their_reasons() {
+    in_new_namespace(|| async {
+        let org = Org::new().with_peer("b", 2, None);
+        let server = server_of(&org).await;
+        let machine = Machine::start().await;
+        let paths = |peer: &str| {
+            Request::Paths(PathsOptions {
+                peer: peer.to_owned(),
+            })
+        };
+        machine.up(join(&server)).await.unwrap();
+        match machine.ask(paths("x")).await {
+            Err(ClientError::Failed(failure)) => {
+                assert_eq!(failure.kind, FailureKind::NotFound);
+                assert!(failure.message.contains("`ztna peers`"), "{failure}");
+            }
+            other => panic!("found what is not there: {other:?}"),
+        }
+        // The tunnel may hear of the peer a moment later than the map.
+        let report = loop {
+            match machine.ask(paths("b")).await {
+                Ok(Answer::Paths(report)) => break report,
+                Err(ClientError::Failed(failure)) if failure.kind == FailureKind::Failed => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                other => panic!("no report: {other:?}"),
+            }
+        };
+        assert_eq!(report.peer, "b");
+        assert!(!report.why.is_empty());
+        assert_eq!(report.heard, None);
     });
 }
 

@@ -181,12 +181,18 @@ impl PathAgent {
 
     /// Authenticated WireGuard data of the peer came.
     pub fn data_received(&mut self, from: Via, now: Instant) {
+        self.wake(now);
+        self.heard(from, now);
+    }
+
+    /// A handshake message or keep-alive of the peer's tunnel came. It tells where the peer is, and is no
+    /// traffic: a key that is replaced must not keep an idle path awake.
+    pub fn heard(&mut self, from: Via, now: Instant) {
         self.heard = Some((from, now));
         match from {
             Via::Relay(region) => self.relay.heard(region, now),
             Via::Direct(addr) => self.heard_from(normal(addr), now),
         }
-        self.wake(now);
         self.handle_timeout(now);
     }
 

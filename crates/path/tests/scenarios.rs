@@ -11,7 +11,7 @@ mod net;
 use std::time::Duration;
 
 use net::{Nat, Net, RELAY, most_in, ms};
-use ztna_path::Selected;
+use ztna_path::{Selected, Via};
 
 const A: &str = "192.168.1.10:41641";
 const B: &str = "192.168.2.20:41641";
@@ -238,6 +238,19 @@ fn without_traffic_nothing_is_sent() {
     let number = net.send(0);
     net.run(ms(100), None);
     assert!(net.hosts[1].received.contains_key(&number));
+}
+
+#[test]
+fn a_tunnel_that_renews_its_keys_wakes_nobody() {
+    let mut net = behind(Nat::Cone, Nat::Cone);
+    net.run(Duration::from_secs(10), EVERY);
+    net.run(Duration::from_secs(50), None);
+    let count = |net: &Net| net.hosts.iter().map(|host| host.pings.len()).sum::<usize>();
+    let before = count(&net);
+    let from = Via::Direct(net.direct_addr(0).unwrap());
+    net.hosts[0].agent.heard(from, net.now);
+    net.run(Duration::from_secs(60), None);
+    assert_eq!(count(&net), before);
 }
 
 #[test]

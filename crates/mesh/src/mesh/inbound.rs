@@ -184,8 +184,12 @@ impl Mesh {
             let mut psks = peer.psk.candidates().chain(pending.iter().map(Psk::expose));
             peer.tunnel.receive(datagram, &mut psks, now)
         };
-        if !matches!(received, Received::Refused) {
-            peer.path.data_received(origin.via(), now);
+        match &received {
+            Received::Refused => {}
+            Received::Packet(packet) if !packet.is_empty() => {
+                peer.path.data_received(origin.via(), now);
+            }
+            _ => peer.path.heard(origin.via(), now),
         }
         match received {
             Received::Packet(packet) => {
