@@ -36,6 +36,13 @@ pub struct RelayRegion {
     pub nodes: Vec<RelayNode>,
 }
 
+impl RelayRegion {
+    /// Its hosts that carry packets; the others are STUN services alone.
+    pub fn relays(&self) -> impl Iterator<Item = &RelayNode> {
+        self.nodes.iter().filter(|node| node.derp_port.is_some())
+    }
+}
+
 /// One relay host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RelayNode {

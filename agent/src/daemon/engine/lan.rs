@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 use ztna_mesh::demux::{Kind, classify};
+use ztna_path::Budget;
 
 use super::udp::UdpPort;
 
@@ -23,7 +24,7 @@ const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 122, 110),
 /// Pings a second in the long run, for all peers together, on each network.
 const PINGS_PER_SECOND: u32 = 20;
 /// Pings that may go out at once.
-const PING_BURST: f64 = 40.0;
+const PING_BURST: u32 = 40;
 /// Networks of this machine that take part.
 const MAX_NETWORKS: usize = 16;
 /// Longest datagram that is read: a ping without padding is half of it.
@@ -34,8 +35,7 @@ pub struct Lan {
     /// `None`: switched off, or the system has no such socket.
     socket: Option<UdpSocket>,
     networks: Vec<Ipv4Addr>,
-    /// Pings that may go now, as of a time.
-    allowance: (f64, Instant),
+    pings: Budget,
 }
 
 impl Lan {
@@ -44,7 +44,7 @@ impl Lan {
         Self {
             socket: None,
             networks: Vec::new(),
-            allowance: (PING_BURST, Instant::now()),
+            pings: Budget::new(PINGS_PER_SECOND, PING_BURST, Instant::now().into_std()),
         }
     }
 
@@ -92,7 +92,7 @@ impl Lan {
 
     /// Sends a ping to everybody on this machine's networks, from the port that peers use.
     pub fn send(&mut self, udp: &UdpPort, datagram: &[u8], now: Instant) {
-        if self.socket.is_none() || !self.take(now) {
+        if self.socket.is_none() || !self.pings.take(now.into_std()) {
             return;
         }
         for network in &self.networks {
@@ -100,15 +100,6 @@ impl Lan {
                 tracing::trace!(%network, %error, "multicast not sent");
             }
         }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let (left, at) = self.allowance;
-        let earned = now.duration_since(at).as_secs_f64() * f64::from(PINGS_PER_SECOND);
-        let left = (left + earned).min(PING_BURST);
-        let may = left >= 1.0;
-        self.allowance = (if may { left - 1.0 } else { left }, now);
-        may
     }
 }
 
@@ -133,11 +124,11 @@ mod tests {
     #[tokio::test]
     async fn pings_are_bounded_in_the_long_run() {
         let mut lan = Lan::off();
-        let start = Instant::now();
-        let at_once = (0..1000).filter(|_| lan.take(start)).count();
+        let start = Instant::now().into_std();
+        let at_once = (0..1000).filter(|_| lan.pings.take(start)).count();
         assert_eq!(at_once, 40);
         let minute = (1..=60_000)
-            .filter(|ms| lan.take(start + Duration::from_millis(*ms)))
+            .filter(|ms| lan.pings.take(start + Duration::from_millis(*ms)))
             .count();
         assert!((1195..=1205).contains(&minute), "{minute}");
     }

@@ -302,7 +302,7 @@ impl Check {
 fn described(region: &RelayRegion) -> Region {
     let mut described = Region {
         id: region.id,
-        relay: region.nodes.iter().any(|node| node.derp_port.is_some()),
+        relay: region.relays().next().is_some(),
         resolving: false,
         v4: Vec::new(),
         v6: Vec::new(),

@@ -174,9 +174,7 @@ impl Runner {
     }
 
     fn nodes(&self) -> Vec<RelayNode> {
-        let nodes = self.region.nodes.iter();
-        let relays = nodes.filter(|node| node.derp_port.is_some());
-        relays.cloned().collect()
+        self.region.relays().cloned().collect()
     }
 
     /// Tries the region's relays, each once, beginning after the one that failed last.

@@ -124,7 +124,7 @@ impl Relays {
     /// all that have a relay, if all were.
     pub fn home_candidates(&mut self, now: Instant) -> Vec<RegionId> {
         self.avoided.retain(|_, until| now < *until);
-        let has_relay = |region: &&RelayRegion| region.nodes.iter().any(|n| n.derp_port.is_some());
+        let has_relay = |region: &&RelayRegion| region.relays().next().is_some();
         let relays = self.map.regions.values().filter(has_relay);
         let all: Vec<RegionId> = relays.map(|region| region.id).collect();
         let fit = all.iter().filter(|id| !self.avoided.contains_key(id));
@@ -337,10 +337,8 @@ impl Relays {
     /// was tried yet.
     fn out_of_time(&self, region: RegionId) -> Option<Instant> {
         let state = self.state(region);
-        let relays = self.map.regions.get(&region).map_or(0, |region| {
-            let nodes = region.nodes.iter();
-            nodes.filter(|node| node.derp_port.is_some()).count()
-        });
+        let region = self.map.regions.get(&region);
+        let relays = region.map_or(0, |region| region.relays().count());
         let patience = match state.error {
             _ if state.exhausted => Duration::ZERO,
             // It had no other relay to try.
