@@ -148,6 +148,7 @@ fn row(candidate: &CandidateStatus) -> (Style, Vec<String>) {
     };
     let from = match candidate.origin {
         CandidateOrigin::Local => "local",
+        CandidateOrigin::Tunnel => "tunnel",
         CandidateOrigin::Stun => "STUN",
         CandidateOrigin::PortMapped => "router",
         CandidateOrigin::Call => "call",

@@ -64,7 +64,7 @@ pub struct CandidateStatus {
     /// Round trip in milliseconds, smoothed.
     pub latency_ms: Option<f64>,
     /// Points for the kind of address: more are better.
-    pub points: u32,
+    pub points: i32,
     /// What it is.
     pub state: CandidateState,
     /// Why it is that: one sentence.
@@ -77,6 +77,8 @@ pub struct CandidateStatus {
 pub enum CandidateOrigin {
     /// The peer reports it as an address of its own.
     Local,
+    /// The peer reports it as an address at the end of another tunnel.
+    Tunnel,
     /// The peer reports it: a STUN service sees it there.
     Stun,
     /// The peer reports it: its router opened a port.

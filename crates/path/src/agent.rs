@@ -22,7 +22,7 @@ use crate::limits::{
     PING_SPACING, PINGS_PER_SECOND, PONG_BURST, PONGS_PER_SECOND, SOURCE_FRESH, SUSPICION_SPACING,
 };
 use crate::relay::RelayChoice;
-use crate::score::{PRIVATE_POINTS, better, points};
+use crate::score::{Contender, PRIVATE_POINTS, better, points};
 use crate::search::Search;
 use crate::types::{Output, Route, Selected, Via};
 use size::Size;
@@ -348,6 +348,22 @@ impl PathAgent {
         self.chosen.is_some_and(|chosen| chosen.is_trusted(now))
     }
 
+    fn contender(&self, addr: SocketAddr) -> Contender {
+        Contender {
+            addr,
+            latency: self.latency(&addr),
+            in_tunnel: self.in_tunnel(&addr),
+        }
+    }
+
+    fn points(&self, addr: &SocketAddr) -> i32 {
+        points(addr, self.in_tunnel(addr))
+    }
+
+    fn in_tunnel(&self, addr: &SocketAddr) -> bool {
+        self.candidates.get(addr).is_some_and(Candidate::in_tunnel)
+    }
+
     fn latency(&self, addr: &SocketAddr) -> Duration {
         self.candidates
             .get(addr)
@@ -424,10 +440,9 @@ impl PathAgent {
 
     /// An address has answered a ping.
     fn answered(&mut self, addr: SocketAddr, now: Instant) {
-        let latency = self.latency(&addr);
         match self.chosen {
             Some(chosen) if chosen.addr != addr && chosen.is_trusted(now) => {
-                if !better((addr, latency), (chosen.addr, self.latency(&chosen.addr))) {
+                if !better(self.contender(addr), self.contender(chosen.addr)) {
                     return;
                 }
             }
@@ -497,12 +512,12 @@ impl PathAgent {
         let Some(chosen) = self.chosen else {
             return true;
         };
-        let kind = points(chosen.addr.ip());
+        let kind = self.points(&chosen.addr);
         self.latency(&chosen.addr) > GOOD_ENOUGH
             || self
                 .candidates
                 .iter()
-                .any(|(addr, _)| points(addr.ip()) > kind)
+                .any(|(addr, known)| points(addr, known.in_tunnel()) > kind)
     }
 
     fn call_at(&self) -> Option<Instant> {
@@ -541,7 +556,7 @@ impl PathAgent {
         let is_near = self.is_trusted(now)
             && self
                 .chosen
-                .is_some_and(|chosen| points(chosen.addr.ip()) >= PRIVATE_POINTS);
+                .is_some_and(|chosen| self.points(&chosen.addr) >= PRIVATE_POINTS);
         if !is_near && self.lan.may_ping(now) && self.pings.take(now) {
             let tx = TxId(self.rng.random());
             self.lan.sent(tx, now);

@@ -56,8 +56,8 @@ pub struct Candidate {
     pub held_until: Option<Instant>,
     /// What size of packets it carries. `None`: it was never the path in use.
     pub(crate) mtu: Option<Box<MtuSearch>>,
-    /// Whether the peer reports it now.
-    reported: bool,
+    /// What the peer reports it as now. `None`: it does not.
+    reported: Option<EndpointKind>,
     pending: VecDeque<(TxId, Instant)>,
 }
 
@@ -71,9 +71,14 @@ impl Candidate {
             latency: None,
             held_until: None,
             mtu: None,
-            reported: false,
+            reported: None,
             pending: VecDeque::new(),
         }
+    }
+
+    /// Whether it is at the end of another tunnel.
+    pub(crate) fn in_tunnel(&self) -> bool {
+        self.reported == Some(EndpointKind::Tunnel)
     }
 
     pub(crate) fn was_pinged_within(&self, span: Duration, now: Instant) -> bool {
@@ -152,17 +157,17 @@ impl Candidates {
         now: Instant,
     ) -> bool {
         for candidate in self.0.values_mut() {
-            candidate.reported = false;
+            candidate.reported = None;
         }
         let mut any_new = false;
         for (addr, kind) in endpoints {
             any_new |= self.learn(addr, Origin::Netmap(kind), in_use, now);
             if let Some(candidate) = self.0.get_mut(&normal(addr)) {
-                candidate.reported = true;
+                candidate.reported = Some(kind);
             }
         }
         self.0.retain(|addr, candidate| {
-            candidate.reported
+            candidate.reported.is_some()
                 || Some(*addr) == in_use
                 || candidate.answered.is_some()
                 || !matches!(candidate.origin, Origin::Netmap(_))
@@ -190,7 +195,7 @@ impl Candidates {
         if self.0.len() >= MAX_CANDIDATES {
             let dispensable = self.0.iter().filter(|(addr, _)| Some(**addr) != in_use);
             let oldest = dispensable
-                .min_by_key(|(_, c)| (c.reported, c.answered.is_some(), c.last_heard()))
+                .min_by_key(|(_, c)| (c.reported.is_some(), c.answered.is_some(), c.last_heard()))
                 .map(|(addr, _)| *addr);
             let Some(oldest) = oldest else { return false };
             self.0.remove(&oldest);
@@ -228,7 +233,7 @@ impl Candidates {
     /// Forgets addresses that nobody has spoken of for long.
     pub(crate) fn expire(&mut self, in_use: Option<SocketAddr>, now: Instant) {
         self.0.retain(|addr, candidate| {
-            candidate.reported
+            candidate.reported.is_some()
                 || Some(*addr) == in_use
                 || now.duration_since(candidate.last_heard()) < LEARNED_LIFETIME
         });
@@ -241,7 +246,7 @@ impl Candidates {
 
     /// Keeps what the peer reports, and forgets how it did.
     pub(crate) fn reset(&mut self) {
-        self.0.retain(|_, candidate| candidate.reported);
+        self.0.retain(|_, candidate| candidate.reported.is_some());
         for candidate in self.0.values_mut() {
             candidate.forget_probes();
             candidate.latency = None;

@@ -10,34 +10,53 @@ use std::time::Duration;
 use crate::GOOD_ENOUGH;
 
 /// Points of a loopback address: nothing is nearer.
-pub const LOOPBACK_POINTS: u32 = 50;
+pub const LOOPBACK_POINTS: i32 = 50;
 /// Points of a link-local address: surely on the same link.
-pub const LINK_LOCAL_POINTS: u32 = 30;
+pub const LINK_LOCAL_POINTS: i32 = 30;
 /// Points of a private address (RFC 1918, RFC 4193): the same site, and nobody bills for its traffic.
-pub const PRIVATE_POINTS: u32 = 20;
+pub const PRIVATE_POINTS: i32 = 20;
 /// Points of IPv6: mostly no NAT whose mapping may go.
-pub const IPV6_POINTS: u32 = 10;
+pub const IPV6_POINTS: i32 = 10;
+/// Points of an address at the end of another tunnel: whatever goes there is sealed twice and has less
+/// room, so it has to be more than twice as fast as a private address, and is before the relay.
+pub const TUNNEL_POINTS: i32 = -60;
 /// Points by which a newcomer has to lead, so that two equal paths do not take turns.
-pub const STICKY_POINTS: u32 = 5;
+pub const STICKY_POINTS: i32 = 5;
 
-/// Whether to move from `current` to `new`; each an address and its round-trip time.
+/// An address that answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Contender {
+    /// Where the peer is.
+    pub addr: SocketAddr,
+    /// Round-trip time.
+    pub latency: Duration,
+    /// Whether it is at the end of another tunnel.
+    pub in_tunnel: bool,
+}
+
+/// Whether to move from `current` to `new`.
 #[must_use]
-pub fn better(new: (SocketAddr, Duration), current: (SocketAddr, Duration)) -> bool {
-    lead_over(new, current) > i64::from(STICKY_POINTS)
+pub fn better(new: Contender, current: Contender) -> bool {
+    lead_over(new, current) > STICKY_POINTS
 }
 
 /// By how many points `new` leads `current`; negative: it is behind.
 #[must_use]
-pub fn lead_over(new: (SocketAddr, Duration), current: (SocketAddr, Duration)) -> i64 {
-    let (new_latency, current_latency) = (level(new.1), level(current.1));
-    let new_points = points(new.0.ip()) + lead(new_latency, current_latency);
-    let current_points = points(current.0.ip()) + lead(current_latency, new_latency);
-    i64::from(new_points) - i64::from(current_points)
+pub fn lead_over(new: Contender, current: Contender) -> i32 {
+    let (new_latency, current_latency) = (level(new.latency), level(current.latency));
+    let new_points = points(&new.addr, new.in_tunnel) + lead(new_latency, current_latency);
+    let current_points =
+        points(&current.addr, current.in_tunnel) + lead(current_latency, new_latency);
+    new_points - current_points
 }
 
 /// Points that an address has for its kind.
 #[must_use]
-pub fn points(ip: IpAddr) -> u32 {
+pub fn points(addr: &SocketAddr, in_tunnel: bool) -> i32 {
+    if in_tunnel {
+        return TUNNEL_POINTS;
+    }
+    let ip = addr.ip();
     let (link_local, private, family) = match ip {
         IpAddr::V4(v4) => (v4.is_link_local(), v4.is_private(), 0),
         IpAddr::V6(v6) => (
@@ -63,19 +82,30 @@ fn level(latency: Duration) -> u128 {
 }
 
 /// By how many per cent of `slow` is `fast` the faster.
-fn lead(fast: u128, slow: u128) -> u32 {
+fn lead(fast: u128, slow: u128) -> i32 {
     if fast >= slow {
         return 0;
     }
-    u32::try_from(100 - fast * 100 / slow).unwrap_or(100)
+    i32::try_from(100 - fast * 100 / slow).unwrap_or(100)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn path(addr: &str, millis: u64) -> (SocketAddr, Duration) {
-        (addr.parse().unwrap(), Duration::from_millis(millis))
+    fn path(addr: &str, millis: u64) -> Contender {
+        Contender {
+            addr: addr.parse().unwrap(),
+            latency: Duration::from_millis(millis),
+            in_tunnel: false,
+        }
+    }
+
+    fn tunnel(addr: &str, millis: u64) -> Contender {
+        Contender {
+            in_tunnel: true,
+            ..path(addr, millis)
+        }
     }
 
     #[test]
@@ -154,6 +184,24 @@ mod tests {
                 false,
                 "no way back at the same speed",
             ),
+            (
+                path(public, 4),
+                tunnel(lan, 1),
+                true,
+                "a tunnel's private address is no private network",
+            ),
+            (
+                tunnel(lan, 6),
+                path(lan, 12),
+                false,
+                "twice as fast is not enough for a tunnel",
+            ),
+            (
+                tunnel(lan, 6),
+                path(public, 30),
+                true,
+                "five times as fast is",
+            ),
         ];
         for (new, current, expected, why) in table {
             assert_eq!(
@@ -175,8 +223,10 @@ mod tests {
         ];
         for (a, b) in addrs.iter().flat_map(|a| addrs.iter().map(move |b| (a, b))) {
             for (x, y) in [(0, 0), (1, 4), (20, 21), (20, 25), (20, 30), (10, 200)] {
-                let (a, b) = (path(a, x), path(b, y));
-                assert!(!(better(a, b) && better(b, a)), "{a:?} and {b:?}");
+                let kinds = [(path(a, x), path(b, y)), (tunnel(a, x), path(b, y))];
+                for (a, b) in kinds {
+                    assert!(!(better(a, b) && better(b, a)), "{a:?} and {b:?}");
+                }
             }
         }
     }

@@ -155,6 +155,8 @@ pub struct Endpoint {
 pub enum EndpointKind {
     /// Address of an interface.
     Local,
+    /// Address of an interface that is itself a tunnel, of another VPN say: used when nothing else is.
+    Tunnel,
     /// What a STUN service saw.
     Stun,
     /// Opened on the router by PCP, NAT-PMP or UPnP.

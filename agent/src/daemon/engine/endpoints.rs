@@ -10,6 +10,8 @@ use tokio::time::Instant;
 use ztna_netcheck::{FULL_EVERY, MAX_REGIONS};
 use ztna_proto::netmap::{Endpoint, EndpointKind, MAX_ENDPOINTS};
 
+use crate::platform::LocalAddress;
+
 /// What a STUN service saw is believed for this long without being seen again: longer than a few
 /// rounds, shorter than most NATs keep a mapping that is not used.
 const STUN_MEMORY: Duration = Duration::from_secs(90);
@@ -33,7 +35,7 @@ pub enum Sighting {
 /// Where this machine may be reached.
 #[derive(Default)]
 pub struct Endpoints {
-    local: Vec<SocketAddr>,
+    local: Vec<Endpoint>,
     /// By which service this machine was seen where, and when last.
     seen: BTreeMap<SocketAddr, (SocketAddr, Instant)>,
     mapped: Option<SocketAddr>,
@@ -43,11 +45,18 @@ pub struct Endpoints {
 
 impl Endpoints {
     /// The machine's own addresses changed. What was seen from outside may hold no more.
-    pub fn set_local(&mut self, addresses: &[IpAddr], port: u16) {
-        self.local = addresses
-            .iter()
-            .map(|ip| SocketAddr::new(*ip, port))
-            .collect();
+    pub fn set_local(&mut self, addresses: &[LocalAddress], port: u16) {
+        let endpoint = |address: &LocalAddress| Endpoint {
+            addr: SocketAddr::new(address.ip, port),
+            kind: if address.in_tunnel {
+                EndpointKind::Tunnel
+            } else {
+                EndpointKind::Local
+            },
+        };
+        self.local = addresses.iter().map(endpoint).collect();
+        // A list that is cut off loses these.
+        self.local.sort_by_key(|endpoint| endpoint.kind);
         self.seen.clear();
     }
 
@@ -78,7 +87,7 @@ impl Endpoints {
 
     /// Every endpoint, own addresses first, without repetition and without those of the tailnet.
     pub fn list(&self, now: Instant) -> Vec<Endpoint> {
-        let local = self.local.iter().map(|addr| (*addr, EndpointKind::Local));
+        let local = self.local.iter().map(|own| (own.addr, own.kind));
         let mapped = self.mapped.map(|addr| (addr, EndpointKind::PortMapped));
         let fresh = self
             .seen
@@ -109,6 +118,13 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn local(ip: &str) -> LocalAddress {
+        LocalAddress {
+            ip: ip.parse().unwrap(),
+            in_tunnel: false,
+        }
+    }
+
     fn texts(endpoints: &Endpoints, now: Instant) -> Vec<String> {
         let list = endpoints.list(now).into_iter();
         list.map(|endpoint| format!("{} {:?}", endpoint.addr, endpoint.kind))
@@ -122,7 +138,7 @@ mod tests {
     fn what_stun_saw_is_forgotten_in_time_and_with_a_new_network() {
         let now = Instant::now();
         let mut endpoints = Endpoints::default();
-        endpoints.set_local(&["10.0.0.2".parse().unwrap()], 41641);
+        endpoints.set_local(&[local("10.0.0.2")], 41641);
         endpoints.seen(addr(SERVICE), addr("192.0.2.1:5000"), now);
         endpoints.seen(addr(OTHER), addr("10.0.0.2:41641"), now);
         let list = texts(&endpoints, now);
@@ -130,8 +146,20 @@ mod tests {
         assert_eq!(endpoints.list(now + STUN_MEMORY).len(), 1);
 
         endpoints.seen(addr(SERVICE), addr("192.0.2.1:5000"), now);
-        endpoints.set_local(&["10.9.0.2".parse().unwrap()], 41641);
+        endpoints.set_local(&[local("10.9.0.2")], 41641);
         assert_eq!(texts(&endpoints, now), ["10.9.0.2:41641 Local"]);
+    }
+
+    #[test]
+    fn ends_of_other_tunnels_are_told_as_such_and_after_the_others() {
+        let mut endpoints = Endpoints::default();
+        let vpn = LocalAddress {
+            in_tunnel: true,
+            ..local("10.8.0.2")
+        };
+        endpoints.set_local(&[vpn, local("192.168.1.2")], 41641);
+        let list = texts(&endpoints, Instant::now());
+        assert_eq!(list, ["192.168.1.2:41641 Local", "10.8.0.2:41641 Tunnel"]);
     }
 
     #[test]
@@ -160,7 +188,7 @@ mod tests {
             "10.9.0.2",
             "2001:db8::7",
         ];
-        endpoints.set_local(&locals.map(|ip| ip.parse().unwrap()), 41641);
+        endpoints.set_local(&locals.map(local), 41641);
         endpoints.set_mapped(Some(addr("100.64.3.3:41641")));
         endpoints.seen(addr(SERVICE), addr("100.64.3.3:5000"), now);
         let list = texts(&endpoints, now);

@@ -18,6 +18,7 @@ use ztna_mesh::demux::{Kind, classify};
 use ztna_path::Budget;
 
 use super::udp::UdpPort;
+use crate::platform::LocalAddress;
 
 /// The group: of the local scope (RFC 2365 §6.1), which its owners may use as they like.
 const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 122, 110), 41_642);
@@ -48,10 +49,11 @@ impl Lan {
         }
     }
 
-    /// Joins the group on the networks of these addresses.
-    pub fn join(addresses: &[IpAddr]) -> Self {
-        let addresses = addresses.iter().filter_map(|address| match address {
-            IpAddr::V4(v4) => Some(*v4),
+    /// Joins the group on the networks of these addresses, other tunnels not among them.
+    pub fn join(addresses: &[LocalAddress]) -> Self {
+        let links = addresses.iter().filter(|address| !address.in_tunnel);
+        let addresses = links.filter_map(|address| match address.ip {
+            IpAddr::V4(v4) => Some(v4),
             IpAddr::V6(_) => None,
         });
         let networks: Vec<Ipv4Addr> = addresses.take(MAX_NETWORKS).collect();

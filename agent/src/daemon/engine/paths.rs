@@ -60,6 +60,7 @@ fn candidate(report: CandidateReport) -> CandidateStatus {
 fn origin(origin: Origin) -> CandidateOrigin {
     match origin {
         Origin::Netmap(EndpointKind::Local) => CandidateOrigin::Local,
+        Origin::Netmap(EndpointKind::Tunnel) => CandidateOrigin::Tunnel,
         Origin::Netmap(EndpointKind::Stun) => CandidateOrigin::Stun,
         Origin::Netmap(EndpointKind::PortMapped) => CandidateOrigin::PortMapped,
         Origin::Netmap(_) => CandidateOrigin::Other,

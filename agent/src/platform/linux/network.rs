@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::RouteAttribute;
 use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder};
 use tokio::sync::watch;
@@ -14,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::interface::{into_io, usable};
+use crate::platform::LocalAddress;
 
 /// Changes come in bursts (link, address, routes). One is told after this much silence …
 const SETTLE: Duration = Duration::from_millis(250);
@@ -29,7 +31,7 @@ pub struct NetworkMonitor {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct State {
-    addresses: BTreeSet<IpAddr>,
+    addresses: BTreeSet<LocalAddress>,
     /// Outgoing interface and gateway of each default route: another one is another NAT, even if
     /// the addresses are the same.
     defaults: BTreeSet<(u32, Option<IpAddr>)>,
@@ -80,7 +82,7 @@ impl NetworkMonitor {
 
     /// The addresses now, without loopback, link-local ones and our own tunnel's.
     #[must_use]
-    pub fn addresses(&self) -> Vec<IpAddr> {
+    pub fn addresses(&self) -> Vec<LocalAddress> {
         self.state.borrow().addresses.iter().copied().collect()
     }
 
@@ -122,15 +124,19 @@ async fn read(handle: &Handle, except: u32) -> io::Result<State> {
     let mut up = BTreeMap::new();
     let mut links = handle.link().get().execute();
     while let Some(link) = links.try_next().await.map_err(into_io)? {
-        up.insert(link.header.index, usable(link.header.flags));
+        if link.header.index != except && usable(link.header.flags) {
+            up.insert(link.header.index, is_tunnel(&link));
+        }
     }
-    let counts = |index: u32| index != except && up.get(&index).copied().unwrap_or(false);
 
     let mut state = State::default();
     let mut addresses = handle.address().get().execute();
     while let Some(message) = addresses.try_next().await.map_err(into_io)? {
-        if counts(message.header.index) {
-            state.addresses.extend(endpoint(&message));
+        if let Some(in_tunnel) = up.get(&message.header.index).copied() {
+            let ip = endpoint(&message);
+            state
+                .addresses
+                .extend(ip.map(|ip| LocalAddress { ip, in_tunnel }));
         }
     }
     for version in [IpVersion::V4, IpVersion::V6] {
@@ -151,12 +157,39 @@ async fn read(handle: &Handle, except: u32) -> io::Result<State> {
                     _ => {}
                 }
             }
-            if let Some(interface) = interface.filter(|index| counts(*index)) {
+            if let Some(interface) = interface.filter(|index| up.contains_key(index)) {
                 state.defaults.insert((interface, gateway));
             }
         }
     }
     Ok(state)
+}
+
+/// Whether what goes through the interface is put into other packets by this machine.
+fn is_tunnel(link: &LinkMessage) -> bool {
+    let infos = link
+        .attributes
+        .iter()
+        .filter_map(|attribute| match attribute {
+            LinkAttribute::LinkInfo(infos) => Some(infos),
+            _ => None,
+        });
+    infos.flatten().any(|info| match info {
+        LinkInfo::Kind(kind) => matches!(
+            kind,
+            InfoKind::Tun
+                | InfoKind::Wireguard
+                | InfoKind::IpIp
+                | InfoKind::Ip6Tnl
+                | InfoKind::SitTun
+                | InfoKind::GreTun
+                | InfoKind::GreTun6
+                | InfoKind::Vti
+                | InfoKind::Vti6
+                | InfoKind::Xfrm
+        ),
+        _ => false,
+    })
 }
 
 fn address_of(address: &rtnetlink::packet_route::route::RouteAddress) -> Option<IpAddr> {

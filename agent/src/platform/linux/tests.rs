@@ -12,6 +12,7 @@ use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use super::{Addresses, Interface, NetworkMonitor, Tun};
+use crate::platform::LocalAddress;
 use crate::testing::{LOOPBACK, in_new_namespace, netlink};
 
 /// Longer than anything here takes; only a failing test waits for it.
@@ -202,7 +203,10 @@ fn changes_of_the_network_are_told_and_our_own_are_not() {
             .execute()
             .await
             .unwrap();
-        let both: [IpAddr; 2] = ["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
+        let both = ["192.0.2.7", "2001:db8::7"].map(|ip| LocalAddress {
+            ip: ip.parse().unwrap(),
+            in_tunnel: true,
+        });
         timeout(PATIENCE, async {
             while monitor.addresses() != both {
                 monitor.changed().await;

@@ -40,7 +40,7 @@ pub struct CandidateReport {
     /// Round-trip time, smoothed over its answers.
     pub latency: Option<Duration>,
     /// Points for its kind ([`crate::score`]).
-    pub points: u32,
+    pub points: i32,
     /// What it is to us.
     pub state: CandidateState,
     /// Why it is that: one sentence.
@@ -95,7 +95,7 @@ impl PathAgent {
             pinged: since(known.pinged),
             answered: since(known.answered),
             latency: known.latency,
-            points: points(addr.ip()),
+            points: points(&addr, known.in_tunnel()),
             state,
             why,
         }
@@ -126,7 +126,7 @@ impl PathAgent {
         }
         match (known.answered, known.pinged) {
             (Some(answered), pinged) if pinged.is_none_or(|at| at <= answered) => {
-                (CandidateState::Standby, self.why_not(addr, known))
+                (CandidateState::Standby, self.why_not(addr))
             }
             (Some(answered), _) => {
                 let ago = text(now.duration_since(answered));
@@ -145,20 +145,18 @@ impl PathAgent {
     }
 
     /// Why a candidate that answers is not the one in use.
-    fn why_not(&self, addr: &SocketAddr, known: &Candidate) -> String {
+    fn why_not(&self, addr: &SocketAddr) -> String {
         let Some(chosen) = self.chosen else {
             return "it answered before the path was given up; it has to answer again".to_owned();
         };
-        let here = (*addr, known.latency.unwrap_or_default());
-        let there = (chosen.addr, self.latency(&chosen.addr));
-        let lead = lead_over(here, there);
+        let lead = lead_over(self.contender(*addr), self.contender(chosen.addr));
         match lead {
-            i64::MIN..0 => format!(
+            i32::MIN..0 => format!(
                 "it answers, and is behind the one in use by {} points of kind and speed",
                 lead.unsigned_abs()
             ),
             0 => "it answers, and is as good as the one in use, no better".to_owned(),
-            lead if lead <= i64::from(STICKY_POINTS) => format!(
+            lead if lead <= STICKY_POINTS => format!(
                 "it answers, and leads the one in use by {lead} points; it takes more than \
                  {STICKY_POINTS} to move"
             ),
