@@ -1,12 +1,7 @@
 //! `ztna`: the command line and the daemon of a machine in a tailnet.
 
-mod cli;
-mod control;
-mod daemon;
-mod platform;
-#[cfg(test)]
-mod testing;
+use ztna_mesh::wireguard::Gotatun;
 
 fn main() -> std::process::ExitCode {
-    cli::main()
+    ztna_agent::main(Gotatun::boxed)
 }

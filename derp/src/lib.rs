@@ -29,10 +29,6 @@ pub mod key;
 #[cfg(any(feature = "client", feature = "server"))]
 mod bucket;
 #[cfg(any(feature = "client", feature = "server"))]
-mod codel;
-#[cfg(any(feature = "client", feature = "server"))]
-mod fair;
-#[cfg(any(feature = "client", feature = "server"))]
 mod outbox;
 #[cfg(any(feature = "client", feature = "server"))]
 mod quic;

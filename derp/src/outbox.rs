@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use ztna_proto::WgPublicKey;
 
-use crate::fair::{Bounds, FairQueue, Lost};
 use crate::frame::{Frame, PacketHead};
+use ztna_fair_queue::{Bounds, FairQueue, Lost};
 
 /// What a packet is, by which it is queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,7 +178,7 @@ fn take(
     account: &impl Account,
 ) -> Option<Item> {
     let mut lost = Lost::default();
-    let popped = queue.pop(now, &mut lost);
+    let popped = queue.pop(now.into_std(), &mut lost);
     if lost.packets > 0 {
         account.delayed_out(lane, lost);
     }
@@ -228,7 +228,7 @@ impl Outbox {
                 Lane::Data => &mut state.data,
             };
             let len = item.len();
-            queue.push(flow, item, len, now, lane.bounds())
+            queue.push(flow, item, len, now.into_std(), lane.bounds())
         };
         self.ready.notify_one();
         Pushed::Queued(lost)

@@ -11,11 +11,13 @@ use serde_json::Value;
 /// Sans-IO crates: bytes, events and `now` in, the same out.
 const SANS_IO: &[&str] = &[
     "ztna-disco",
+    "ztna-fair-queue",
     "ztna-filter",
     "ztna-handshake",
     "ztna-mesh",
     "ztna-netcheck",
     "ztna-netmap",
+    "ztna-offload",
     "ztna-path",
     "ztna-policy",
     "ztna-sim",
@@ -29,7 +31,8 @@ fn allowed(name: &str) -> Option<Vec<&'static str>> {
         // Downward only: Cargo itself refuses a circle.
         sans_io if SANS_IO.contains(&sans_io) => [&["ztna-proto"], SANS_IO].concat(),
         "ztna-tls" | "ztna-local" => vec!["ztna-proto"],
-        "ztna-derp" | "ztna-stun" => shells.to_vec(),
+        "ztna-derp" => [&shells[..], &["ztna-fair-queue"]].concat(),
+        "ztna-stun" => shells.to_vec(),
         "ztna-agent" => {
             let clients = ["ztna-derp", "ztna-stun", "ztna-local"];
             [&shells[..], SANS_IO, &clients[..]].concat()

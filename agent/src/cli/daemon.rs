@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use ztna_mesh::tunnel::NewWireGuard;
 
 use crate::daemon::{Daemon, LOG_FILE, Options, init_log};
 
@@ -53,7 +54,7 @@ pub struct DaemonFlags {
 
 impl DaemonFlags {
     /// As the daemon takes them.
-    pub fn options(&self, socket: &Path) -> Options {
+    pub fn options(&self, socket: &Path, wireguard: NewWireGuard) -> Options {
         Options {
             state_dir: self.state_dir.clone(),
             socket: socket.to_owned(),
@@ -62,6 +63,7 @@ impl DaemonFlags {
             port_mapping: !self.no_port_mapping,
             lan_discovery: !self.no_lan_discovery,
             psk_interval: self.psk_interval.map(Duration::from_secs),
+            wireguard,
         }
     }
 
@@ -102,8 +104,12 @@ fn device_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-pub async fn run(socket: &Path, args: DaemonArgs) -> anyhow::Result<ExitCode> {
-    let options = args.daemon.options(socket);
+pub async fn run(
+    socket: &Path,
+    args: DaemonArgs,
+    wireguard: NewWireGuard,
+) -> anyhow::Result<ExitCode> {
+    let options = args.daemon.options(socket, wireguard);
     if !args.detached {
         init_log(None)?;
         Daemon::start(options).await?.run().await?;

@@ -26,6 +26,7 @@ use std::process::ExitCode;
 use clap::builder::FalseyValueParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ztna_local::{Client, DEFAULT_SOCKET, Status};
+use ztna_mesh::tunnel::NewWireGuard;
 
 /// Joins this machine to a zero-trust WireGuard mesh.
 #[derive(Parser)]
@@ -84,13 +85,13 @@ struct ServerArgs {
 }
 
 /// Runs the command that the arguments name.
-pub fn main() -> ExitCode {
+pub fn main(wireguard: NewWireGuard) -> ExitCode {
     let matches = Cli::command().get_matches();
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    match run(cli) {
+    match run(cli, wireguard) {
         Ok(code) => code,
         Err(error) => {
             ui::error(&error);
@@ -99,7 +100,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+fn run(cli: Cli, wireguard: NewWireGuard) -> anyhow::Result<ExitCode> {
     let mut runtime = match &cli.command {
         Command::Daemon(_) => tokio::runtime::Builder::new_multi_thread(),
         Command::Up(up) if up.foreground => tokio::runtime::Builder::new_multi_thread(),
@@ -110,7 +111,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         match cli.command {
             Command::Login(args) => login::run(args).await,
             Command::Logout(args) => logout::run(socket, args).await,
-            Command::Up(args) => up::run(socket, args).await,
+            Command::Up(args) => up::run(socket, args, wireguard).await,
             Command::Down(args) => down::run(socket, args).await,
             Command::Status(args) => status::run(socket, args).await,
             Command::Peers(args) => peers::run(socket, args).await,
@@ -119,7 +120,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Debug(args) => debug::run(socket, args).await,
             Command::Netcheck(args) => netcheck::run(socket, args).await,
             Command::Version(args) => version::run(socket, args).await,
-            Command::Daemon(args) => daemon::run(socket, args).await,
+            Command::Daemon(args) => daemon::run(socket, args, wireguard).await,
         }
     })
 }
@@ -131,6 +132,8 @@ async fn ask_status(socket: &std::path::Path) -> anyhow::Result<Status> {
 
 #[cfg(test)]
 mod tests {
+    use ztna_mesh::wireguard::Gotatun;
+
     use super::*;
 
     #[test]
@@ -184,7 +187,7 @@ mod tests {
         let Command::Up(up) = up.command else {
             panic!("not up");
         };
-        let options = up.daemon.options("/tmp/z.sock".as_ref());
+        let options = up.daemon.options("/tmp/z.sock".as_ref(), Gotatun::boxed);
         assert_eq!((options.tun.as_str(), options.port), ("z1", 0));
         assert_eq!(
             options.psk_interval,

@@ -9,6 +9,7 @@ use clap::builder::FalseyValueParser;
 use ztna_local::{
     Answer, Answers, Client, ClientError, Progress, Request, Secret, StepState, UpOptions,
 };
+use ztna_mesh::tunnel::NewWireGuard;
 use ztna_proto::keys::KeyError;
 use ztna_proto::tokens::AuthKey;
 
@@ -60,7 +61,7 @@ const EXAMPLES: &str = "Examples:
 /// Longest file that an auth key is read from, in bytes.
 const MAX_KEY_FILE: u64 = 4096;
 
-pub async fn run(socket: &Path, args: UpArgs) -> anyhow::Result<ExitCode> {
+pub async fn run(socket: &Path, args: UpArgs, wireguard: NewWireGuard) -> anyhow::Result<ExitCode> {
     let auth_key = args.auth_key.as_deref().map(read_auth_key).transpose()?;
     if let Some(url) = &args.server.server {
         // Told before anything is started.
@@ -71,7 +72,7 @@ pub async fn run(socket: &Path, args: UpArgs) -> anyhow::Result<ExitCode> {
         )?;
     }
     if args.foreground {
-        return foreground(socket, args, auth_key).await;
+        return foreground(socket, args, auth_key, wireguard).await;
     }
     let (client, started) = match Client::connect(socket).await {
         Ok(client) => (client, false),
@@ -96,9 +97,10 @@ async fn foreground(
     socket: &Path,
     args: UpArgs,
     auth_key: Option<AuthKey>,
+    wireguard: NewWireGuard,
 ) -> anyhow::Result<ExitCode> {
     init_log(None)?;
-    let daemon = Daemon::start(args.daemon.options(socket)).await?;
+    let daemon = Daemon::start(args.daemon.options(socket, wireguard)).await?;
     let mut daemon = tokio::spawn(daemon.run());
     let up = async {
         let client = Client::connect(socket).await?;

@@ -34,6 +34,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use ztna_local::Listener;
+use ztna_mesh::tunnel::NewWireGuard;
 
 pub use log::{LOG_FILE, init as init_log};
 pub use state_dir::replace_file;
@@ -60,6 +61,8 @@ pub struct Options {
     pub lan_discovery: bool,
     /// Epoch length of preshared keys, if not the handshake's own.
     pub psk_interval: Option<Duration>,
+    /// What seals packets.
+    pub wireguard: NewWireGuard,
 }
 
 /// A daemon that listens, and does not serve yet.

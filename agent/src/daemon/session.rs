@@ -124,6 +124,7 @@ impl Session {
             port_mapping: options.port_mapping,
             lan_discovery: options.lan_discovery,
             psk_interval: options.psk_interval,
+            wireguard: options.wireguard,
             network,
             netmap: Arc::clone(&netmap),
         };

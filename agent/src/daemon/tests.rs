@@ -12,6 +12,7 @@ use ztna_local::{
     NetcheckReport, PathsOptions, PingOptions, Request, Secret, Status, Step, StepState,
     StunStatus, UpOptions,
 };
+use ztna_mesh::wireguard::Gotatun;
 use ztna_proto::netmap::{ClientMessage, ServerMessage};
 use ztna_proto::{ErrorBody, ErrorCode, KemKeyHash, RegionId};
 
@@ -46,6 +47,7 @@ impl Machine {
             port_mapping: true,
             lan_discovery: true,
             psk_interval: None,
+            wireguard: Gotatun::boxed,
         };
         let daemon = Daemon::start(options).await.unwrap();
         self.task = Some(tokio::spawn(daemon.run()));

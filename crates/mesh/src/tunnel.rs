@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use ztna_proto::WgPublicKey;
+use ztna_proto::{WgPrivateKey, WgPublicKey};
 
 /// WireGuard for one machine: makes tunnels, and looks at handshake messages before any tunnel does.
 pub trait WireGuard: Send {
@@ -19,6 +19,9 @@ pub trait WireGuard: Send {
     /// The static key of a handshake initiation's sender. `None`: not for us, or forged.
     fn initiator(&self, initiation: &[u8]) -> Option<WgPublicKey>;
 }
+
+/// Makes the implementation for a machine with this key.
+pub type NewWireGuard = fn(&WgPrivateKey) -> Box<dyn WireGuard>;
 
 /// What to do with a WireGuard datagram.
 pub enum Admission {

@@ -51,6 +51,14 @@ impl Gotatun {
     }
 }
 
+impl Gotatun {
+    /// The same, as [`NewWireGuard`](crate::tunnel::NewWireGuard) has it.
+    #[must_use]
+    pub fn boxed(key: &WgPrivateKey) -> Box<dyn WireGuard> {
+        Box::new(Self::new(key))
+    }
+}
+
 impl WireGuard for Gotatun {
     fn tunnel(&mut self, peer: &WgPublicKey, now: Instant) -> Box<dyn Tunnel> {
         Box::new(Dormant {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, counter, gauge};
 
 use super::histogram::DelayHistogram;
-use crate::fair::Lost;
 use crate::outbox::{Account, Lane, Pushed};
+use ztna_fair_queue::Lost;
 
 /// Why a packet was dropped (`derp/derpserver`, `dropReason`, and ours).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

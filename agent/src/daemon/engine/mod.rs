@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use ztna_handshake::KemPrivateKey;
 use ztna_local::{PathStatus, PathsReport, PskStatus, RelayTransport};
+use ztna_mesh::tunnel::NewWireGuard;
 use ztna_netcheck::Report;
 use ztna_netmap::{Netmap, Update};
 use ztna_proto::keys::KemPublicKey;
@@ -59,6 +60,8 @@ pub struct EngineConfig {
     pub lan_discovery: bool,
     /// Epoch length of preshared keys. `None`: the handshake's own.
     pub psk_interval: Option<Duration>,
+    /// What seals packets.
+    pub wireguard: NewWireGuard,
     /// This machine's addresses, and when they change.
     pub network: NetworkMonitor,
     /// What is known of the org: empty, or the map that was on disk.

@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use ztna_handshake::{Handshakes, Identity};
 use ztna_mesh::demux::{Kind, classify};
-use ztna_mesh::wireguard::Gotatun;
 use ztna_mesh::{Event, Mesh, MeshConfig, Output};
 use ztna_netcheck::PortMapping;
 use ztna_netmap::Update;
@@ -134,7 +133,7 @@ impl Engine {
         let mesh = Mesh::new(
             &mesh_config,
             config.wg_key.public(),
-            Box::new(Gotatun::new(&config.wg_key)),
+            (config.wireguard)(&config.wg_key),
             handshakes,
             DiscoPrivateKey::generate(&mut rand::rng()),
             Box::new(rand::make_rng::<rand::rngs::StdRng>()),
@@ -240,7 +239,9 @@ impl Engine {
                 },
                 request = requests.recv() => match request {
                     // Nobody waits for the answer if this fails.
-                    Some(Request::Status(answer)) => drop(answer.send(status::of(&mut self))),
+                    Some(Request::Status(answer)) => {
+                        drop(answer.send(status::of(&mut self, inputs.tun.lost())));
+                    },
                     Some(Request::Paths(peer, answer)) => drop(answer.send(paths::of(&self, peer))),
                     Some(Request::Netcheck(answer)) => self.check.request(answer, Instant::now()),
                     Some(Request::Shutdown) | None => break,

@@ -10,12 +10,19 @@ use ztna_proto::keys::hex;
 use super::run::Engine;
 use super::{EnginePeer, EngineStatus};
 
-/// How things stand right now.
-pub fn of(engine: &mut Engine) -> EngineStatus {
+/// What waited too long, or found no room, on its way from the TUN device into the mesh.
+const QUEUE: &str = "queue";
+
+/// How things stand right now. `queue_lost`: what the mesh never got.
+pub fn of(engine: &mut Engine, queue_lost: u64) -> EngineStatus {
     let relay = engine.relays.home_state();
     let now = Instant::now();
     let endpoints = engine.endpoints.list(now.into());
     let peers = engine.mesh.status();
+    let mut drops = counts(engine.mesh.drops());
+    if queue_lost > 0 {
+        drops.insert(QUEUE.to_owned(), queue_lost);
+    }
     EngineStatus {
         endpoints: endpoints
             .into_iter()
@@ -36,7 +43,7 @@ pub fn of(engine: &mut Engine) -> EngineStatus {
             .into_iter()
             .map(|peer| (peer.id, peer_status(engine, peer, now)))
             .collect(),
-        drops: counts(engine.mesh.drops()),
+        drops,
         warnings: engine.warnings.clone(),
     }
 }

@@ -3,7 +3,6 @@
 mod fragments;
 mod interface;
 mod network;
-mod offload;
 mod tun;
 
 #[cfg(test)]

@@ -1,26 +1,39 @@
 //! The TUN device.
 //!
-//! Segmentation offload is on ([`super::offload`]): both ways one system call carries up to 64 KiB of
+//! Segmentation offload is on ([`ztna_offload`]): both ways one system call carries up to 64 KiB of
 //! one flow.
+//!
+//! The kernel's queue of the device is long and knows no flows. It is emptied first, into a fair one: what
+//! a bulk transfer has queued delays nobody else.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use tun_rs::{AsyncDevice, DeviceBuilder};
 
-use super::offload::{Coalescer, VNET_HEADER, split};
+use ztna_fair_queue::{Bounds, FairQueue, Lost};
+use ztna_offload::{Coalescer, Flow, VNET_HEADER, split};
+
 use crate::platform::TUN_MTU;
 
 /// The largest thing that one read or write carries: a header and an IP packet of full length.
 const MAX_FRAME: usize = VNET_HEADER + 65_535;
 
-/// Reading goes on while there is something to read, until a batch holds so many packets …
+/// A batch takes frames until it holds so many packets.
 const BATCH_PACKETS: usize = 128;
-/// … or so many frames were read.
-const BATCH_FRAMES: usize = 128;
 /// Memory for a batch: packets of the last frame may come on top.
 const BATCH_BYTES: usize = 256 << 10;
+/// What waits to become packets. In bytes it is what a slow machine seals in some 10 ms.
+const QUEUE: Bounds = Bounds {
+    items: 1024,
+    bytes: 4 << 20,
+};
+/// Frames up to this long wait in memory of their own size, not in that of the longest.
+const SHORT_FRAME: usize = 2048;
+/// Long frames' memory that is kept for others.
+const SPARE_FRAMES: usize = 16;
 
 /// A TUN device. It disappears, with its addresses and routes, when the last half is dropped.
 pub struct Tun {
@@ -63,7 +76,10 @@ impl Tun {
         };
         let reader = TunReader {
             device: self.device,
-            frame: vec![0; MAX_FRAME].into_boxed_slice(),
+            queue: FairQueue::default(),
+            lost: Lost::default(),
+            frame: vec![0; MAX_FRAME],
+            spare: Vec::new(),
             buffer: BytesMut::new(),
         };
         (reader, writer)
@@ -73,14 +89,21 @@ impl Tun {
 /// Takes IP packets from the device: what this machine sends.
 pub struct TunReader {
     device: Arc<AsyncDevice>,
-    frame: Box<[u8]>,
+    /// Frames that were read, with their lengths.
+    queue: FairQueue<Flow, (Vec<u8>, usize)>,
+    /// Frames that waited too long, or that there was no room for.
+    lost: Lost,
+    /// Where the next frame is read to.
+    frame: Vec<u8>,
+    /// Memory of long frames that are gone, each of [`MAX_FRAME`] bytes.
+    spare: Vec<Vec<u8>>,
     /// Where packets are cut to. Its memory is used again when they are gone.
     buffer: BytesMut,
 }
 
 impl TunReader {
-    /// Waits for packets and takes what is there into `packets`, each with room for `room` bytes
-    /// behind it. Dropping the future loses none.
+    /// Waits for packets and takes some into `packets`, each with room for `room` bytes behind it.
+    /// Dropping the future loses none.
     ///
     /// What the kernel handed over and cannot be cut into packets is left out: any program on this
     /// machine can make such a thing.
@@ -88,23 +111,53 @@ impl TunReader {
     /// # Errors
     /// The device is gone or down.
     pub async fn recv(&mut self, room: usize, packets: &mut Vec<BytesMut>) -> io::Result<()> {
-        let mut length = self.device.recv(&mut self.frame).await?;
-        // No more than is there already, once the packets of the last batch are gone.
-        self.buffer.reserve(BATCH_BYTES);
-        for _ in 0..BATCH_FRAMES {
-            if split(&self.frame[..length], room, &mut self.buffer, packets).is_err() {
-                tracing::debug!(length, "unusable packet from the TUN device");
-            }
-            if packets.len() >= BATCH_PACKETS {
-                break;
-            }
-            length = match self.device.try_recv(&mut self.frame) {
-                Ok(length) => length,
+        if self.queue.is_empty() {
+            let length = self.device.recv(&mut self.frame).await?;
+            self.push(length, Instant::now());
+        }
+        let now = Instant::now();
+        // No more than that, so that a flood does not keep us here.
+        for _ in 0..QUEUE.items {
+            match self.device.try_recv(&mut self.frame) {
+                Ok(length) => self.push(length, now),
                 // Nothing more, or an error that the next call meets again.
                 Err(_) => break,
+            }
+        }
+        // No more than is there already, once the packets of the last batch are gone.
+        self.buffer.reserve(BATCH_BYTES);
+        while packets.len() < BATCH_PACKETS {
+            let Some(((frame, length), _)) = self.queue.pop(now, &mut self.lost) else {
+                break;
             };
+            if split(&frame[..length], room, &mut self.buffer, packets).is_err() {
+                tracing::debug!(length, "unusable packet from the TUN device");
+            }
+            if frame.len() == MAX_FRAME && self.spare.len() < SPARE_FRAMES {
+                self.spare.push(frame);
+            }
         }
         Ok(())
+    }
+
+    /// Queues the frame that was just read.
+    fn push(&mut self, length: usize, now: Instant) {
+        let flow = Flow::of(&self.frame[..length]);
+        let frame = if length <= SHORT_FRAME {
+            self.frame[..length].to_vec()
+        } else {
+            let spare = self.spare.pop();
+            let next = spare.unwrap_or_else(|| vec![0; MAX_FRAME]);
+            std::mem::replace(&mut self.frame, next)
+        };
+        let lost = self.queue.push(flow, (frame, length), length, now, QUEUE);
+        self.lost.packets += lost.packets;
+        self.lost.bytes += lost.bytes;
+    }
+
+    /// Frames of up to 64 KiB that were dropped: they waited too long, or there was no room.
+    pub fn lost(&self) -> u64 {
+        self.lost.packets
     }
 }
 

@@ -1,4 +1,4 @@
-//! Segmentation offload of the TUN device.
+//! Segmentation offload of TUN devices, without IO.
 //!
 //! The kernel hands over up to 64 KiB of one TCP or UDP flow at a time, which [`split`] cuts into
 //! packets, and takes packets of one flow joined together, which [`Coalescer`] does. Before each such
@@ -6,13 +6,15 @@
 
 mod checksum;
 mod coalesce;
+mod flow;
 mod split;
 
 #[cfg(test)]
 mod tests;
 
-pub use coalesce::Coalescer;
-pub use split::split;
+pub use coalesce::{Coalescer, Frame};
+pub use flow::Flow;
+pub use split::{Unusable, split};
 
 /// Length of the header before each frame.
 pub const VNET_HEADER: usize = 10;

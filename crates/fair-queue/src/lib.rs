@@ -5,13 +5,13 @@
 //! before those that have been queueing. When the bound is reached, the longest flow loses its
 //! oldest packet, so a flood costs its sender alone.
 
+mod codel;
+
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::time::Instant;
-
-use crate::codel::CoDel;
+use codel::CoDel;
 
 /// Bytes that a flow may send in its turn: one packet of full size (RFC 8290 §5.2).
 const QUANTUM: i64 = 1514;
@@ -24,20 +24,25 @@ const SPARE_FLOWS: usize = 16;
 
 /// Packets and bytes that a queue holds.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
+pub struct Bounds {
+    /// Packets.
     pub items: usize,
+    /// Bytes of all of them.
     pub bytes: usize,
 }
 
 /// Packets that went, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Lost {
+pub struct Lost {
+    /// Packets.
     pub packets: u64,
+    /// Their bytes.
     pub bytes: u64,
 }
 
 impl Lost {
-    pub(crate) fn add(&mut self, bytes: usize) {
+    /// Counts a packet of so many bytes.
+    pub fn add(&mut self, bytes: usize) {
         self.packets += 1;
         self.bytes += bytes as u64;
     }
@@ -76,7 +81,7 @@ impl<T> Default for Flow<T> {
 }
 
 /// The queue. Flows exist while they have packets, and until their turn after the last one.
-pub(crate) struct FairQueue<K, T> {
+pub struct FairQueue<K, T> {
     flows: HashMap<K, Flow<T>>,
     /// Flows that woke up: first.
     fresh: VecDeque<K>,
@@ -100,14 +105,7 @@ impl<K, T> Default for FairQueue<K, T> {
 
 impl<K: Copy + Eq + Hash, T> FairQueue<K, T> {
     /// Queues an item of `len` bytes in a flow. Returns what had to go for it.
-    pub(crate) fn push(
-        &mut self,
-        key: K,
-        item: T,
-        len: usize,
-        now: Instant,
-        bounds: Bounds,
-    ) -> Lost {
+    pub fn push(&mut self, key: K, item: T, len: usize, now: Instant, bounds: Bounds) -> Lost {
         let mut lost = Lost::default();
         while self.items >= bounds.items || (self.bytes + len > bounds.bytes && self.items > 0) {
             lost.add(self.drop_from_longest());
@@ -129,7 +127,7 @@ impl<K: Copy + Eq + Hash, T> FairQueue<K, T> {
     }
 
     /// The next item and how long it waited. What is dropped on the way is added to `lost`.
-    pub(crate) fn pop(&mut self, now: Instant, lost: &mut Lost) -> Option<(T, Duration)> {
+    pub fn pop(&mut self, now: Instant, lost: &mut Lost) -> Option<(T, Duration)> {
         loop {
             let (key, is_fresh) = match self.fresh.front() {
                 Some(key) => (*key, true),
@@ -169,6 +167,12 @@ impl<K: Copy + Eq + Hash, T> FairQueue<K, T> {
         }
     }
 
+    /// Whether nothing is queued.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items == 0
+    }
+
     fn list(&mut self, is_fresh: bool) -> &mut VecDeque<K> {
         if is_fresh {
             &mut self.fresh
@@ -204,5 +208,4 @@ impl<K: Copy + Eq + Hash, T> FairQueue<K, T> {
 }
 
 #[cfg(test)]
-#[path = "fair_tests.rs"]
 mod tests;

@@ -1,9 +1,7 @@
 //! Controlled delay (RFC 8289): decides which packets of a queue are dropped so that a standing
 //! queue does not stand.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A wait that is no fault: bursts are shorter (RFC 8289 §4.3).
 pub(crate) const TARGET: Duration = Duration::from_millis(5);
