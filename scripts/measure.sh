@@ -79,8 +79,10 @@ bench_tunnel() {
     step "Building ztna (release)"
     build "building ztna" build --release --locked --package ztna-agent --package ztna-server ||
         die "the build failed"
+    build_bench ztna-bench-null
     build_bench ztna-bench-tunnel
     "$target/bench/release/ztna-bench-tunnel" --ztna "$target/release" \
+        --null "$target/bench/release/ztna-bench-null" \
         --boringtun "$target/bench/peers/bin/boringtun-cli" \
         --gotatun "$target/bench/peers/bin/gotatun" "$@"
 }

@@ -3,6 +3,7 @@
 // sysconf has no safe wrapper in std.
 #![allow(unsafe_code)]
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use serde_json::Value;
 use crate::net::{End, Net, output};
 use crate::tunnels::Tunnel;
 
+/// The program that sends and counts UDP packets; it lies beside this one.
+const UDP_PROGRAM: &str = "ztna-bench-udp";
 /// Port of the load generator's server.
 const PORT: &str = "5201";
 /// Payload of the UDP packets, in bytes.
@@ -80,24 +83,12 @@ pub fn udp(net: &Net, tunnel: &Tunnel) -> Result<(f64, f64, bool)> {
     let (mut best, mut lost, mut held) = (0.0, 0.0, false);
     for _ in 0..SEARCH_STEPS {
         let rate = (low * high).sqrt();
-        let bits = rate * f64::from(UDP_PAYLOAD) * 8.0;
-        let args = [
-            "-u",
-            "-l",
-            &UDP_PAYLOAD.to_string(),
-            "-b",
-            &format!("{bits:.0}"),
-        ]
-        .map(str::to_owned);
-        let said = iperf(net, tunnel, SEARCH_SECONDS, &args)?;
-        let sum = &said["end"]["sum"];
-        let sent = number(&sum["packets"])?;
-        let missing = number(&sum["lost_packets"])?.max(0.0);
-        let share = missing / sent.max(1.0);
-        let per_second = (sent - missing) / number(&sum["seconds"])?;
+        let (sent, received) = udp_at(net, tunnel, rate)?;
+        let share = 1.0 - received / sent.max(1.0);
         if share < LOSS {
+            let per_second = received / SEARCH_SECONDS;
             if per_second > best {
-                (best, lost) = (per_second, share);
+                (best, lost) = (per_second, share.max(0.0));
                 held = per_second < rate * KEPT_UP;
             }
             low = rate;
@@ -106,6 +97,29 @@ pub fn udp(net: &Net, tunnel: &Tunnel) -> Result<(f64, f64, bool)> {
         }
     }
     Ok((best, lost, held))
+}
+
+/// Packets that are sent at a rate, and those that arrive.
+fn udp_at(net: &Net, tunnel: &Tunnel, rate: f64) -> Result<(f64, f64)> {
+    let program = std::env::current_exe()?.with_file_name(UDP_PROGRAM);
+    let to = format!("{}:{PORT}", tunnel.inner[1]);
+    let mut receiver = net
+        .command(End::B, &program)
+        .args(["receive", &to])
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    let said = receiver.stdout.take().context("no standard output")?;
+    let mut lines = BufReader::new(said).lines();
+    lines.next().context("the receiver is not ready")??;
+    let mut send = net.command(End::A, &program);
+    send.args(["send", &to])
+        .args([UDP_PAYLOAD.to_string(), rate.to_string()])
+        .arg(SEARCH_SECONDS.to_string());
+    let sent = output(&mut send);
+    let received = lines.next().context("the receiver said nothing")??;
+    receiver.wait()?;
+    Ok((sent?.trim().parse()?, received.trim().parse()?))
 }
 
 /// Round trips in milliseconds, sorted, without other traffic.

@@ -120,7 +120,8 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<bool> {
-    let mut net = Net::make()?;
+    // Two tailnets in one pair of namespaces would have the same addresses.
+    let (mut net, mut other) = (Net::make("")?, Net::make("null-")?);
     let mut notes = Vec::new();
     let mut tunnels = Vec::new();
     for kind in KINDS {
@@ -128,7 +129,12 @@ fn run(options: &Options) -> Result<bool> {
             continue;
         }
         eprintln!("▶ {}: bringing it up", kind.name());
-        match Tunnel::up(*kind, &mut net, &options.programs) {
+        let net = if *kind == Kind::Null {
+            &mut other
+        } else {
+            &mut net
+        };
+        match Tunnel::up(*kind, net, &options.programs) {
             Ok(tunnel) => tunnels.push((tunnel, Seen::default())),
             Err(error) if kind.is_peer() => {
                 eprintln!("✘ {}: {error:#}", kind.name());
@@ -143,7 +149,12 @@ fn run(options: &Options) -> Result<bool> {
     for round in 1..=options.runs {
         for (tunnel, seen) in &mut tunnels {
             eprintln!("▶ {}, run {round} of {}", tunnel.kind.name(), options.runs);
-            measure(options, &net, tunnel, seen).with_context(|| tunnel.kind.name())?;
+            let net = if tunnel.kind == Kind::Null {
+                &other
+            } else {
+                &net
+            };
+            measure(options, net, tunnel, seen).with_context(|| tunnel.kind.name())?;
         }
     }
     let mut records = records(options, &tunnels);
@@ -249,6 +260,23 @@ fn records(options: &Options, tunnels: &[(Tunnel, Seen)]) -> Vec<Record> {
         }
     }
     if wanted(Figure::Tcp1) {
+        let name = Kind::Null.name();
+        let words = (
+            "tunnel-null",
+            "TCP, 1 stream, beside our daemon with a cipher that does nothing",
+            "Gbit/s",
+        );
+        let of = |kind: Kind| {
+            tunnels
+                .iter()
+                .filter(move |(tunnel, seen)| tunnel.kind == kind && !seen.tcp[0].is_empty())
+                .map(|(tunnel, seen)| Sample::new(tunnel.kind.name(), &seen.tcp[0], false))
+        };
+        if of(Kind::Null).next().is_some() {
+            let samples = of(Kind::Ztna).chain(of(Kind::Null)).collect();
+            let bar = (Better::More, Bar::Ratio(0.6));
+            records.push(Record::compare(words, bar, samples, &[name]));
+        }
         let words = (
             "tunnel-cpu",
             "CPU time of both daemons per GB, TCP, 1 stream",

@@ -41,8 +41,8 @@ pub struct Net {
 }
 
 impl Net {
-    /// Makes the namespaces.
-    pub fn make() -> Result<Self> {
+    /// Makes the namespaces. Several pairs of one process have different names.
+    pub fn make(which: &str) -> Result<Self> {
         use std::os::unix::fs::PermissionsExt;
         sweep()?;
         let dir = tempfile::Builder::new()
@@ -51,7 +51,7 @@ impl Net {
             .tempdir()?;
         let pid = std::process::id();
         let net = Self {
-            names: ["a", "b"].map(|end| format!("{PREFIX}{pid}-{end}")),
+            names: ["a", "b"].map(|end| format!("{PREFIX}{pid}-{which}{end}")),
             dir,
             children: Vec::new(),
         };

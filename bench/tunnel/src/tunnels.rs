@@ -17,6 +17,9 @@ pub struct Programs {
     /// Directory of our own programs
     #[arg(long, default_value = "target/release", value_name = "DIR")]
     pub ztna: PathBuf,
+    /// Our daemon without its cipher
+    #[arg(long, default_value = "ztna-bench-null", value_name = "FILE")]
+    pub null: PathBuf,
     /// wireguard-go
     #[arg(long, default_value = "wireguard-go", value_name = "FILE")]
     pub wireguard_go: PathBuf,
@@ -35,6 +38,8 @@ pub struct Programs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     Ztna,
+    /// Our daemon with a cipher that does nothing
+    Null,
     WireguardGo,
     Boringtun,
     Gotatun,
@@ -46,6 +51,7 @@ pub enum Kind {
 /// In the order of the report; ours first.
 pub const KINDS: &[Kind] = &[
     Kind::Ztna,
+    Kind::Null,
     Kind::WireguardGo,
     Kind::Boringtun,
     Kind::Gotatun,
@@ -58,6 +64,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Ztna => "ztna",
+            Self::Null => "ztna, null cipher",
             Self::WireguardGo => "wireguard-go",
             Self::Boringtun => "boringtun",
             Self::Gotatun => "gotatun",
@@ -68,7 +75,7 @@ impl Kind {
 
     /// Whether the bars count it.
     pub fn is_peer(self) -> bool {
-        !matches!(self, Self::Ztna | Self::Veth)
+        !matches!(self, Self::Ztna | Self::Null | Self::Veth)
     }
 }
 
@@ -86,7 +93,8 @@ impl Tunnel {
     /// Brings one up and waits until it carries packets.
     pub fn up(kind: Kind, net: &mut Net, programs: &Programs) -> Result<Self> {
         let tunnel = match kind {
-            Kind::Ztna => ztna(net, &programs.ztna)?,
+            Kind::Ztna => ztna(kind, net, &programs.ztna, &programs.ztna.join("ztna"))?,
+            Kind::Null => ztna(kind, net, &programs.ztna, &programs.null)?,
             Kind::WireguardGo => wireguard(kind, net, &programs.wireguard_go, &["-f"], "go", 51)?,
             Kind::Boringtun => {
                 let args = ["-f", "--disable-drop-privileges"];
@@ -231,8 +239,8 @@ fn nebula(net: &mut Net, program: &Path) -> Result<Tunnel> {
     })
 }
 
-/// `ztna-server` at the far end, and a daemon at each.
-fn ztna(net: &mut Net, programs: &Path) -> Result<Tunnel> {
+/// `ztna-server` at the far end, and a daemon at each: `program`.
+fn ztna(kind: Kind, net: &mut Net, programs: &Path, program: &Path) -> Result<Tunnel> {
     let data = net.path("server");
     let mut command = net.command(End::B, programs.join("ztna-server"));
     command.arg("--data-dir").arg(&data).args([
@@ -277,7 +285,7 @@ fn ztna(net: &mut Net, programs: &Path) -> Result<Tunnel> {
     let mut daemons = Vec::new();
     let mut inner = Vec::new();
     for end in ENDS {
-        let mut daemon = ztna_command(net, end, programs);
+        let mut daemon = ztna_command(net, end, program);
         daemon
             .arg("daemon")
             .arg("--state-dir")
@@ -288,7 +296,7 @@ fn ztna(net: &mut Net, programs: &Path) -> Result<Tunnel> {
         wait_for("the daemon opens its socket", || {
             std::os::unix::net::UnixStream::connect(&socket).ok()
         })?;
-        let mut up = ztna_command(net, end, programs);
+        let mut up = ztna_command(net, end, program);
         up.args(["up", "--server", &url, "--server-pin", &pin])
             .args([
                 "--auth-key",
@@ -297,7 +305,7 @@ fn ztna(net: &mut Net, programs: &Path) -> Result<Tunnel> {
                 &format!("bench-{end:?}").to_lowercase(),
             ]);
         output(&mut up)?;
-        let status = status(net, end, programs)?;
+        let status = status(net, end, program)?;
         inner.push(text(&status["this"]["ipv4"]).parse()?);
     }
     let inner: [Ipv4Addr; 2] = [inner[0], inner[1]];
@@ -305,11 +313,11 @@ fn ztna(net: &mut Net, programs: &Path) -> Result<Tunnel> {
         let mut ping = net.command(End::A, "ping");
         // Traffic makes the daemons look for a path; the first may be lost.
         let _ = output(ping.args(["-n", "-c", "1", "-W", "1", &inner[1].to_string()]));
-        let status = status(net, End::A, programs).ok()?;
+        let status = status(net, End::A, program).ok()?;
         (status["peers"][0]["path"]["kind"] == "direct").then_some(())
     })?;
     Ok(Tunnel {
-        kind: Kind::Ztna,
+        kind,
         inner,
         daemons,
     })
@@ -317,11 +325,12 @@ fn ztna(net: &mut Net, programs: &Path) -> Result<Tunnel> {
 
 /// Time from `ztna up` to the first answered ping, in milliseconds. Daemon and netmap are at hand.
 pub fn first_ping(net: &Net, tunnel: &Tunnel, programs: &Path) -> Result<f64> {
-    output(ztna_command(net, End::A, programs).arg("down"))?;
+    let program = &programs.join("ztna");
+    output(ztna_command(net, End::A, program).arg("down"))?;
     let to = tunnel.inner[1].to_string();
     let start = Instant::now();
     // Standard output is for the report.
-    let mut up = ztna_command(net, End::A, programs)
+    let mut up = ztna_command(net, End::A, program)
         .arg("up")
         .stdout(Stdio::null())
         .spawn()?;
@@ -338,8 +347,8 @@ fn socket(net: &Net, end: End) -> PathBuf {
     net.path(&format!("ztna-{end:?}.sock"))
 }
 
-fn ztna_command(net: &Net, end: End, programs: &Path) -> Command {
-    let mut command = net.command(end, programs.join("ztna"));
+fn ztna_command(net: &Net, end: End, program: &Path) -> Command {
+    let mut command = net.command(end, program);
     command
         .env("NO_COLOR", "1")
         .arg("--socket")
@@ -347,7 +356,7 @@ fn ztna_command(net: &Net, end: End, programs: &Path) -> Command {
     command
 }
 
-fn status(net: &Net, end: End, programs: &Path) -> Result<Value> {
-    let said = output(ztna_command(net, end, programs).args(["status", "--json"]))?;
+fn status(net: &Net, end: End, program: &Path) -> Result<Value> {
+    let said = output(ztna_command(net, end, program).args(["status", "--json"]))?;
     Ok(serde_json::from_str(&said)?)
 }
