@@ -25,10 +25,18 @@ const OPEN_FRAMES: usize = 8;
 #[derive(Default)]
 pub struct Coalescer {
     frames: Vec<Frame>,
-    /// Whether the kernel takes joined UDP packets.
-    udp: bool,
+    joins: Joins,
     /// Lists of earlier frames, whose memory is used again.
     spare: Vec<Vec<BytesMut>>,
+}
+
+/// What the kernel takes joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Joins {
+    /// TCP segments.
+    pub tcp: bool,
+    /// UDP datagrams: since Linux 6.2.
+    pub udp: bool,
 }
 
 /// One write.
@@ -64,17 +72,33 @@ struct Shape {
 }
 
 impl Coalescer {
-    /// Nothing yet. `udp`: whether the kernel takes joined UDP packets.
-    pub fn new(udp: bool) -> Self {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(joins: Joins) -> Self {
         Self {
-            udp,
+            joins,
             ..Self::default()
         }
     }
 
+    /// What is joined.
+    #[must_use]
+    pub fn joins(&self) -> Joins {
+        self.joins
+    }
+
+    /// Joins this from now on.
+    pub fn set_joins(&mut self, joins: Joins) {
+        self.joins = joins;
+    }
+
     /// Adds a packet.
     pub fn push(&mut self, packet: BytesMut) {
-        let shape = shape(&packet).filter(|shape| shape.protocol == TCP || self.udp);
+        let joins = self.joins;
+        let shape = shape(&packet).filter(|shape| match shape.protocol {
+            TCP => joins.tcp,
+            _ => joins.udp,
+        });
         if let Some(shape) = shape
             && let Some(frame) = self.frame_of(&packet, &shape)
         {
@@ -179,6 +203,17 @@ impl Frame {
         let fields = [shape.header, shape.payload, at, checksum];
         for (field, value) in self.vnet[2..].as_chunks_mut::<2>().0.iter_mut().zip(fields) {
             *field = (value as u16).to_ne_bytes();
+        }
+    }
+
+    /// What the kernel has to take joined, to take this.
+    #[must_use]
+    pub fn joins(&self) -> Joins {
+        let protocol = self.shape.filter(|_| !self.rest.is_empty());
+        let protocol = protocol.map(|shape| shape.protocol);
+        Joins {
+            tcp: protocol == Some(TCP),
+            udp: protocol == Some(UDP),
         }
     }
 

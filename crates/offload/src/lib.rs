@@ -12,7 +12,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 
-pub use coalesce::{Coalescer, Frame};
+pub use coalesce::{Coalescer, Frame, Joins};
 pub use flow::Flow;
 pub use split::{Unusable, split};
 

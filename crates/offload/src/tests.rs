@@ -6,6 +6,10 @@ use super::split::Unusable;
 use super::*;
 
 const ROOM: usize = 16;
+const ALL: Joins = Joins {
+    tcp: true,
+    udp: true,
+};
 /// Length of TCP's and IPv4's headers here.
 const HEADERS: usize = 20 + 32;
 
@@ -51,7 +55,7 @@ fn cut(frame: &[u8]) -> Vec<BytesMut> {
 }
 
 fn joined(packets: impl IntoIterator<Item = BytesMut>) -> Vec<Vec<u8>> {
-    let mut coalescer = Coalescer::new(true);
+    let mut coalescer = Coalescer::new(ALL);
     packets
         .into_iter()
         .for_each(|packet| coalescer.push(packet));
@@ -163,11 +167,33 @@ fn joined_packets_are_not_longer_than_ip_can_say() {
 
 #[test]
 fn without_udp_offload_udp_stays_as_it_is() {
-    let mut coalescer = Coalescer::new(false);
+    let mut coalescer = Coalescer::new(Joins { udp: false, ..ALL });
     for packet in cut(&frame(UDP, 4, 1_000, &noise(3_000))) {
         coalescer.push(packet);
     }
     assert_eq!(coalescer.finish().len(), 3);
+}
+
+#[test]
+fn what_the_kernel_refused_is_joined_no_more() {
+    let mut coalescer = Coalescer::new(ALL);
+    let whole = frame(TCP, 4, 1_000, &noise(3_000));
+    cut(&whole)
+        .into_iter()
+        .for_each(|packet| coalescer.push(packet));
+    let [joined] = coalescer.finish() else {
+        panic!("one frame");
+    };
+    let refused = joined.joins();
+    assert_eq!(refused, Joins { udp: false, ..ALL });
+    coalescer.clear();
+    coalescer.set_joins(Joins { tcp: false, ..ALL });
+    cut(&whole)
+        .into_iter()
+        .for_each(|packet| coalescer.push(packet));
+    let frames = coalescer.finish();
+    assert_eq!(frames.len(), 3);
+    assert!(frames.iter().all(|frame| frame.joins() == Joins::default()));
 }
 
 /// Whatever a frame says, it is cut or refused.

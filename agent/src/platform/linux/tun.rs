@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use tun_rs::{AsyncDevice, DeviceBuilder};
 
 use ztna_fair_queue::{Bounds, FairQueue, Lost};
-use ztna_offload::{Coalescer, Flow, VNET_HEADER, split};
+use ztna_offload::{Coalescer, Flow, Joins, VNET_HEADER, split};
 
 use crate::platform::TUN_MTU;
 
@@ -71,7 +71,10 @@ impl Tun {
     #[must_use]
     pub fn split(self) -> (TunReader, TunWriter) {
         let writer = TunWriter {
-            coalescer: Coalescer::new(self.device.udp_gso()),
+            coalescer: Coalescer::new(Joins {
+                tcp: self.device.tcp_gso(),
+                udp: self.device.udp_gso(),
+            }),
             device: Arc::clone(&self.device),
         };
         let reader = TunReader {
@@ -169,7 +172,7 @@ pub struct TunWriter {
 
 impl TunWriter {
     /// Writes packets, joining those of one flow. Every packet is tried, whatever became of the
-    /// others.
+    /// others. What the kernel refuses joined is not joined again.
     ///
     /// # Errors
     /// The last error: the device is gone or down, or the kernel refused packets (which are lost).
@@ -177,19 +180,25 @@ impl TunWriter {
         for packet in packets {
             self.coalescer.push(packet);
         }
+        let mut joins = self.coalescer.joins();
         let mut result = Ok(());
         let mut slices: Vec<IoSlice<'_>> = Vec::new();
         for frame in self.coalescer.finish() {
             slices.clear();
             frame.slices(&mut slices);
-            result = self
-                .device
-                .send_vectored(&slices)
-                .await
-                .map(drop)
-                .and(result);
+            let sent = self.device.send_vectored(&slices).await;
+            if let Err(error) = &sent
+                && frame.joins() != Joins::default()
+                && matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
+            {
+                tracing::info!(%error, refused = ?frame.joins(), "written one by one from now on");
+                joins.tcp &= !frame.joins().tcp;
+                joins.udp &= !frame.joins().udp;
+            }
+            result = sent.map(drop).and(result);
         }
         drop(slices);
+        self.coalescer.set_joins(joins);
         self.coalescer.clear();
         result
     }
