@@ -3,6 +3,7 @@
 //! Results go to standard output, progress to standard error.
 
 mod filter;
+mod handshake;
 mod mesh;
 mod timing;
 
@@ -38,6 +39,8 @@ enum Command {
 enum Benchmark {
     /// The packet filter at 10, 1,000 and 50,000 rules
     Filter,
+    /// The hybrid handshake, and floods of its first message
+    Handshake,
     /// The mesh at 100 and 10,000 peers
     Mesh,
 }
@@ -91,8 +94,9 @@ fn measure(options: &Options) -> Result<bool> {
         |benchmark| options.benchmarks.is_empty() || options.benchmarks.contains(&benchmark);
     let mut records = Vec::new();
     type Run = fn(usize) -> Result<Vec<Record>>;
-    let all: [(Benchmark, &str, Run); 2] = [
+    let all: [(Benchmark, &str, Run); 3] = [
         (Benchmark::Filter, "filter", filter::run),
+        (Benchmark::Handshake, "handshake", handshake::run),
         (Benchmark::Mesh, "mesh", mesh::run),
     ];
     for (benchmark, name, run) in all {

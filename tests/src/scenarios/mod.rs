@@ -18,6 +18,7 @@ mod regions;
 mod relay_to_direct;
 mod restarts;
 mod roaming;
+mod rotation;
 mod same_lan;
 mod strangers;
 mod udp_blocked;
@@ -60,6 +61,7 @@ pub const ALL: &[Scenario] = &[
     mtu::SCENARIO,
     quic::SCENARIO,
     psk::SCENARIO,
+    rotation::SCENARIO,
     strangers::SCENARIO,
     policy::SCENARIO,
     errors::SCENARIO,

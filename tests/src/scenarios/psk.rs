@@ -43,7 +43,7 @@ fn scenario(lab: &Lab, figures: &mut Figures) -> Result<()> {
 
     gauge.reset()?;
     let stream = Stream::between(&pair.a, &pair.b)?;
-    let epochs = watch_epochs(&pair)?;
+    let epochs = watch_epochs(&pair, EPOCHS, EPOCHS_LIMIT)?;
     let loss = stream.finish()?;
     loss.note(figures);
     figures.set("path", gauge.path(loss.ends[0].received)?.name());
@@ -55,10 +55,10 @@ fn scenario(lab: &Lab, figures: &mut Figures) -> Result<()> {
     pair.stop()
 }
 
-/// Watches both ends until they have shared enough epochs: epoch → fingerprint.
-fn watch_epochs(pair: &Pair) -> Result<BTreeMap<u64, String>> {
+/// Watches both ends until they have shared `count` epochs: epoch → fingerprint.
+pub fn watch_epochs(pair: &Pair, count: usize, limit: Duration) -> Result<BTreeMap<u64, String>> {
     let mut shared: BTreeMap<u64, String> = BTreeMap::new();
-    poll(EPOCHS_LIMIT, "three epochs pass", || {
+    poll(limit, &format!("{count} epochs pass"), || {
         let [a, b] = pair.views()?.map(|view| view.psk);
         if a.epoch == b.epoch && a.epoch > 0 {
             let (Some(at_a), Some(at_b)) = (a.fingerprint, b.fingerprint) else {
@@ -73,7 +73,7 @@ fn watch_epochs(pair: &Pair) -> Result<BTreeMap<u64, String>> {
                 demand_eq("fingerprint within an epoch", &at_a, &before)?;
             }
         }
-        Ok((shared.len() >= EPOCHS).then_some(()))
+        Ok((shared.len() >= count).then_some(()))
     })
     .with_context(|| format!("seen: {shared:?}"))?;
     let mut fingerprints: Vec<_> = shared.values().collect();

@@ -147,6 +147,12 @@ impl Link {
             inward: lock(&self.inward.direction).counts(),
         }
     }
+
+    /// Packets of a length, in bytes of IP, that were lost by chance so far: outward and inward.
+    #[must_use]
+    pub fn lost_of_length(&self, length: usize) -> [u64; 2] {
+        [&self.outward, &self.inward].map(|way| lock(&way.direction).lost_of_length(length))
+    }
 }
 
 /// A direction is whole between two calls, whatever thread panicked.

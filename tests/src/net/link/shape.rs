@@ -133,6 +133,8 @@ pub struct Direction {
     travelling: BTreeMap<(Instant, u64), Vec<u8>>,
     travelling_bytes: u64,
     counts: Counts,
+    /// Of those lost by chance, how many had which length.
+    lost_lengths: BTreeMap<usize, u64>,
 }
 
 struct Chances {
@@ -161,6 +163,7 @@ impl Direction {
             travelling: BTreeMap::new(),
             travelling_bytes: 0,
             counts: Counts::default(),
+            lost_lengths: BTreeMap::new(),
         }
     }
 
@@ -190,6 +193,12 @@ impl Direction {
         self.counts
     }
 
+    /// Packets of a length, in bytes of IP, that were lost by chance so far.
+    #[must_use]
+    pub fn lost_of_length(&self, length: usize) -> u64 {
+        self.lost_lengths.get(&length).copied().unwrap_or_default()
+    }
+
     /// Takes a packet.
     pub fn offer(&mut self, now: Instant, packet: &[u8]) {
         self.counts.offered += 1;
@@ -204,6 +213,7 @@ impl Direction {
         };
         if self.loses() {
             self.counts.lost += 1;
+            *self.lost_lengths.entry(packet.len()).or_default() += 1;
             return;
         }
         let due = self.arrival(sent_at);
@@ -411,6 +421,8 @@ mod tests {
         let lost = one.counts().lost;
         assert!((800..1200).contains(&lost), "{lost} of 50,000");
         assert_eq!(one.counts().delivered + lost, 50_000);
+        assert_eq!(one.lost_of_length(100), lost);
+        assert_eq!(one.lost_of_length(101), 0);
         let mut again = numbers(&through(&mut Direction::new(busy, 7), 50_000, 100, MS));
         first.sort_unstable();
         again.sort_unstable();
