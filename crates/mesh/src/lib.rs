@@ -17,6 +17,7 @@
 //! handshake is not begun. When a key expires without a successor, the slot gets a random key again
 //! and the session ends with it.
 
+mod addresses;
 mod config;
 pub mod demux;
 mod mesh;

@@ -19,6 +19,7 @@ use ztna_proto::keys::KemPublicKey;
 use ztna_proto::netmap::{PeerRecord, PeerVolatile, SelfRecord};
 use ztna_proto::{DiscoPrivateKey, DiscoPublicKey, MachineId, WgPublicKey};
 
+use crate::addresses::Addresses;
 use crate::config::{MeshConfig, SourceFilter};
 use crate::output::Output;
 use crate::peer::Peer;
@@ -41,6 +42,8 @@ pub struct Mesh {
     /// alone is not proof of who speaks.
     by_disco: BTreeMap<DiscoPublicKey, BTreeSet<MachineId>>,
     by_index: BTreeMap<u32, MachineId>,
+    /// Peers by their paths' candidates.
+    by_address: Addresses,
     routes: RoutingTable,
     /// Where this machine may be reached, for call-me-maybe.
     endpoints: Vec<SocketAddr>,
@@ -78,6 +81,7 @@ impl Mesh {
             by_key: BTreeMap::new(),
             by_disco: BTreeMap::new(),
             by_index: BTreeMap::new(),
+            by_address: Addresses::default(),
             routes: RoutingTable::default(),
             endpoints: Vec::new(),
             own_networks: Vec::new(),
@@ -190,6 +194,7 @@ impl Mesh {
         for index in peer.indices() {
             self.by_index.remove(index);
         }
+        self.by_address.replace(id, &peer.addresses, &[]);
         if let Some(deadline) = peer.deadline {
             self.deadlines.remove(&(deadline, id));
         }
@@ -346,10 +351,16 @@ impl Mesh {
         &self.drops
     }
 
+    /// Takes over what a peer's path and timers are now.
     fn reschedule(&mut self, id: MachineId) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
+        if peer.path.take_candidates_changed() {
+            let new = peer.path.candidates().map(|(addr, _)| *addr).collect();
+            let old = std::mem::replace(&mut peer.addresses, new);
+            self.by_address.replace(id, &old, &peer.addresses);
+        }
         let Some(wanted) = peer.wants() else { return };
         match peer.deadline {
             // Early is harmless, and moving the entry for every packet is not free.

@@ -1,6 +1,7 @@
 //! What a mesh holds of one peer.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::BytesMut;
@@ -27,6 +28,8 @@ pub struct Peer {
     pub disco_key: Option<DiscoPublicKey>,
     pub tunnel: Box<dyn Tunnel>,
     pub path: PathAgent,
+    /// The path's candidates, as [`Addresses`](crate::addresses::Addresses) has them.
+    pub addresses: Vec<SocketAddr>,
     pub psk: PskSlots,
     pub drops: DropCounts,
     /// The packet, by its identification, whose fragments make a detour since then, the first being too
@@ -51,6 +54,7 @@ impl Peer {
             disco_key: None,
             tunnel,
             path,
+            addresses: Vec::new(),
             psk: PskSlots::default(),
             drops: DropCounts::default(),
             detoured: None,

@@ -281,9 +281,9 @@ impl PathAgent {
         }
     }
 
-    /// All candidates.
-    pub fn candidates(&self) -> impl Iterator<Item = (&SocketAddr, &Candidate)> {
-        self.candidates.iter()
+    /// Whether there are other addresses among the candidates than when this was asked last.
+    pub fn take_candidates_changed(&mut self) -> bool {
+        self.candidates.take_changed()
     }
 
     /// The next thing to carry out.

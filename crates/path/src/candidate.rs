@@ -145,7 +145,11 @@ impl Candidate {
 
 /// All candidates of one peer.
 #[derive(Default)]
-pub(crate) struct Candidates(BTreeMap<SocketAddr, Candidate>);
+pub(crate) struct Candidates {
+    all: BTreeMap<SocketAddr, Candidate>,
+    /// Whether addresses have come or gone since this was asked last.
+    changed: bool,
+}
 
 impl Candidates {
     /// Takes over what the peer reports; an address that it reports no more stays only if it has
@@ -156,17 +160,17 @@ impl Candidates {
         in_use: Option<SocketAddr>,
         now: Instant,
     ) -> bool {
-        for candidate in self.0.values_mut() {
+        for candidate in self.all.values_mut() {
             candidate.reported = None;
         }
         let mut any_new = false;
         for (addr, kind) in endpoints {
             any_new |= self.learn(addr, Origin::Netmap(kind), in_use, now);
-            if let Some(candidate) = self.0.get_mut(&normal(addr)) {
+            if let Some(candidate) = self.all.get_mut(&normal(addr)) {
                 candidate.reported = Some(kind);
             }
         }
-        self.0.retain(|addr, candidate| {
+        self.retain(|addr, candidate| {
             candidate.reported.is_some()
                 || Some(*addr) == in_use
                 || candidate.answered.is_some()
@@ -188,66 +192,78 @@ impl Candidates {
         if !is_usable(addr) {
             return false;
         }
-        if let Some(known) = self.0.get_mut(&addr) {
+        if let Some(known) = self.all.get_mut(&addr) {
             known.told = now;
             return false;
         }
-        if self.0.len() >= MAX_CANDIDATES {
-            let dispensable = self.0.iter().filter(|(addr, _)| Some(**addr) != in_use);
+        if self.all.len() >= MAX_CANDIDATES {
+            let dispensable = self.all.iter().filter(|(addr, _)| Some(**addr) != in_use);
             let oldest = dispensable
                 .min_by_key(|(_, c)| (c.reported.is_some(), c.answered.is_some(), c.last_heard()))
                 .map(|(addr, _)| *addr);
             let Some(oldest) = oldest else { return false };
-            self.0.remove(&oldest);
+            self.all.remove(&oldest);
         }
-        self.0.insert(addr, Candidate::new(origin, now));
+        self.all.insert(addr, Candidate::new(origin, now));
+        self.changed = true;
         true
     }
 
     pub(crate) fn get(&self, addr: &SocketAddr) -> Option<&Candidate> {
-        self.0.get(addr)
+        self.all.get(addr)
     }
 
     pub(crate) fn get_mut(&mut self, addr: &SocketAddr) -> Option<&mut Candidate> {
-        self.0.get_mut(addr)
+        self.all.get_mut(addr)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&SocketAddr, &Candidate)> {
-        self.0.iter()
+        self.all.iter()
     }
 
     /// Whether a ping of this transaction waits for its pong at any address.
     pub(crate) fn is_any_waiting_for(&self, tx: TxId, now: Instant) -> bool {
-        self.0
+        self.all
             .values()
             .any(|candidate| candidate.is_waiting_for(tx, now))
     }
 
     /// Every address, the one pinged longest ago first.
     pub(crate) fn by_last_ping(&self) -> Vec<SocketAddr> {
-        let mut all: Vec<_> = self.0.iter().map(|(addr, c)| (c.pinged, *addr)).collect();
+        let mut all: Vec<_> = self.all.iter().map(|(addr, c)| (c.pinged, *addr)).collect();
         all.sort();
         all.into_iter().map(|(_, addr)| addr).collect()
     }
 
     /// Forgets addresses that nobody has spoken of for long.
     pub(crate) fn expire(&mut self, in_use: Option<SocketAddr>, now: Instant) {
-        self.0.retain(|addr, candidate| {
+        self.retain(|addr, candidate| {
             candidate.reported.is_some()
                 || Some(*addr) == in_use
                 || now.duration_since(candidate.last_heard()) < LEARNED_LIFETIME
         });
     }
 
+    fn retain(&mut self, stays: impl Fn(&SocketAddr, &Candidate) -> bool) {
+        let before = self.all.len();
+        self.all.retain(|addr, candidate| stays(addr, candidate));
+        self.changed |= self.all.len() != before;
+    }
+
+    /// Whether there are other addresses than when this was asked last.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
     /// Pings on their way are void, and so is what earlier ones proved.
     pub(crate) fn forget_probes(&mut self) {
-        self.0.values_mut().for_each(Candidate::forget_probes);
+        self.all.values_mut().for_each(Candidate::forget_probes);
     }
 
     /// Keeps what the peer reports, and forgets how it did.
     pub(crate) fn reset(&mut self) {
-        self.0.retain(|_, candidate| candidate.reported.is_some());
-        for candidate in self.0.values_mut() {
+        self.retain(|_, candidate| candidate.reported.is_some());
+        for candidate in self.all.values_mut() {
             candidate.forget_probes();
             candidate.latency = None;
         }
@@ -279,6 +295,29 @@ mod tests {
 
     fn addr(n: u16) -> SocketAddr {
         SocketAddr::from(([192, 0, 2, 1], n))
+    }
+
+    #[test]
+    fn whoever_asks_hears_of_addresses_that_come_and_go() {
+        let mut all = Candidates::default();
+        let now = Instant::now();
+        let kind = EndpointKind::Stun;
+        assert!(!all.take_changed());
+        all.learn(addr(1), Origin::Ping, None, now);
+        all.report([(addr(2), kind)].into_iter(), None, now);
+        assert!(all.take_changed());
+        all.learn(addr(1), Origin::Call, None, now);
+        all.report([(addr(2), kind)].into_iter(), None, now);
+        all.expire(None, now);
+        assert!(!all.take_changed(), "nothing has");
+        all.expire(None, now + LEARNED_LIFETIME);
+        assert!(all.take_changed());
+        all.report([(addr(3), kind)].into_iter(), None, now);
+        assert!(all.take_changed());
+        all.report(std::iter::empty(), Some(addr(3)), now);
+        assert!(!all.take_changed(), "the one in use stays");
+        all.reset();
+        assert!(all.take_changed());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use ml_kem::{TryKeyInit, ml_kem_768};
-use ztna_proto::keys::KemPublicKey;
+use ztna_proto::keys::{KEY_LEN, KemPublicKey};
 use ztna_proto::{KemKeyHash, WgPublicKey};
 
 use crate::biscuit::Biscuits;
@@ -35,6 +35,8 @@ pub struct Handshakes {
     sessions: BTreeMap<Session, WgPublicKey>,
     /// Peers by the pseudonyms under which they would announce themselves.
     handles: BTreeMap<[u8; HANDLE_LEN], WgPublicKey>,
+    /// Peers by the hash of their ML-KEM key.
+    by_kem_key: BTreeSet<(KemKeyHash, WgPublicKey)>,
     timers: BTreeSet<(Instant, WgPublicKey)>,
     outputs: VecDeque<Output>,
     biscuits: Biscuits,
@@ -61,6 +63,7 @@ impl Handshakes {
             peers: BTreeMap::new(),
             sessions: BTreeMap::new(),
             handles: BTreeMap::new(),
+            by_kem_key: BTreeSet::new(),
             timers: BTreeSet::new(),
             outputs: VecDeque::new(),
         }
@@ -78,7 +81,7 @@ impl Handshakes {
         // or were accepted by an entry that has been removed since.
         let floor = self.biscuits.next();
         let Some(known) = self.peers.get_mut(&peer) else {
-            self.peers.insert(peer, Peer::new(remote, floor));
+            self.insert(Peer::new(remote, floor));
             return;
         };
         if known.remote.kem_hash == remote.kem_hash && known.remote.pq == remote.pq {
@@ -91,19 +94,27 @@ impl Handshakes {
         }
         let held = known.epoch.is_some();
         self.remove_peer(&peer);
-        self.peers.insert(peer, fresh);
+        self.insert(fresh);
         if held {
             self.outputs.push_back(Output::Expired { peer });
         }
+    }
+
+    fn insert(&mut self, peer: Peer) {
+        let name = peer.remote.wg;
+        self.by_kem_key.insert((peer.remote.kem_hash, name));
+        self.peers.insert(name, peer);
     }
 
     /// Forgets a peer and erases its keys.
     pub fn remove_peer(&mut self, peer: &WgPublicKey) {
         self.end_attempt(peer);
         self.set_chains(peer, None, None);
-        if let Some(gone) = self.peers.remove(peer)
-            && let Some(timer) = gone.timer
-        {
+        let Some(gone) = self.peers.remove(peer) else {
+            return;
+        };
+        self.by_kem_key.remove(&(gone.remote.kem_hash, *peer));
+        if let Some(timer) = gone.timer {
             self.timers.remove(&(timer, *peer));
         }
     }
@@ -116,16 +127,19 @@ impl Handshakes {
             tracing::debug!(%hash, "the ML-KEM key does not decode; ignored");
             return;
         }
-        let waiting: Vec<WgPublicKey> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.remote.kem_hash == hash && peer.kem_key.is_none())
-            .map(|(name, _)| *name)
+        let first = (hash, WgPublicKey([0; KEY_LEN]));
+        let with_hash = self.by_kem_key.range(first..);
+        let owners: Vec<WgPublicKey> = with_hash
+            .take_while(|(other, _)| *other == hash)
+            .map(|(_, name)| *name)
             .collect();
-        for name in waiting {
+        for name in owners {
             let Some(peer) = self.peers.get_mut(&name) else {
                 continue;
             };
+            if peer.kem_key.is_some() {
+                continue;
+            }
             peer.kem_key = Some(key.clone());
             peer.ask = None;
             let deferred = peer.deferred.take();

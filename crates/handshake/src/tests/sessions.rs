@@ -234,6 +234,33 @@ fn the_kem_key_is_asked_for_with_back_off_and_used_when_it_comes() {
 }
 
 #[test]
+fn a_kem_key_goes_to_those_who_have_its_hash_now() {
+    let mut world = World::new(6);
+    let mut rng = StdRng::seed_from_u64(6);
+    let keys = [A, B].map(|owner| identity(owner).kem.public());
+    let configs = [A, B].map(|owner| peer_config(&identity(owner)));
+    let peers = [(); 4].map(|()| WgPrivateKey::generate(&mut rng).public());
+    let now = world.now;
+    let engine = &mut world.machines[A].engine;
+    for (peer, first) in peers.iter().zip([0, 0, 0, 1]) {
+        engine.upsert_peer(*peer, configs[first]);
+    }
+    let has_key = |engine: &mut Handshakes, peer: &WgPublicKey| {
+        engine.want_epoch(peer, now);
+        matches!(engine.poll_output(), Some(Output::Send { .. }))
+    };
+    // The third has another key by the time that its first one comes; the last is gone and back.
+    engine.upsert_peer(peers[2], configs[1]);
+    engine.remove_peer(&peers[3]);
+    engine.upsert_peer(peers[3], configs[0]);
+    engine.provide_kem_key(&keys[0], now);
+    let have = peers.map(|peer| has_key(engine, &peer));
+    assert_eq!(have, [true, true, false, true]);
+    engine.provide_kem_key(&keys[1], now);
+    assert!(matches!(engine.poll_output(), Some(Output::Send { .. })));
+}
+
+#[test]
 fn attempts_and_retransmissions_are_bounded_in_time() {
     let mut world = World::new(7);
     world.meddler = Box::new(|_| Vec::new());

@@ -240,8 +240,8 @@ impl Mesh {
             return;
         }
         self.looked_for_lost = Some(now);
-        for peer in self.peers.values() {
-            if peer.path.candidates().any(|(known, _)| *known == addr) {
+        for id in self.by_address.peers(addr) {
+            if let Some(peer) = self.peers.get(&id) {
                 self.handshakes.want_epoch(&peer.record.wg_key, now);
             }
         }

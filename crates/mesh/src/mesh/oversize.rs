@@ -135,7 +135,8 @@ impl Mesh {
         if payload <= mtu::payload(mtu::BASE_MTU, to) {
             return true;
         }
-        let known = self.peers.values().filter_map(|peer| peer.path.mtu());
+        let peers = self.by_address.peers(*to);
+        let known = peers.filter_map(|id| self.peers.get(&id)?.path.mtu());
         let known = known.filter(|mtu| mtu.to == *to).map(|mtu| mtu.payload());
         // Of a path that is not in use nothing is known: ordinary ones carry it.
         known.max().is_none_or(|most| payload <= most)

@@ -65,6 +65,11 @@ pub enum CandidateState {
 }
 
 impl PathAgent {
+    /// All candidates.
+    pub fn candidates(&self) -> impl Iterator<Item = (&SocketAddr, &Candidate)> {
+        self.candidates.iter()
+    }
+
     /// Why packets go the way they go.
     #[must_use]
     pub fn explain(&self, now: Instant) -> Explanation {
