@@ -103,6 +103,18 @@ impl Burst {
         }
     }
 
+    /// A burst of these, whatever their size.
+    #[cfg(test)]
+    pub fn of(to: SocketAddr, datagrams: &[&[u8]]) -> Self {
+        Self {
+            to,
+            peer: None,
+            segment: datagrams[0].len(),
+            contents: BytesMut::from(&datagrams.concat()[..]),
+            count: datagrams.len(),
+        }
+    }
+
     fn takes(&self, length: usize, max: usize) -> bool {
         let is_closed = self.contents.len() != self.segment * self.count;
         !is_closed

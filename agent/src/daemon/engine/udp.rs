@@ -179,20 +179,19 @@ impl UdpPort {
     /// Sends a burst to one address.
     ///
     /// # Errors
-    /// As the network says: unreachable, too big, not permitted, … The burst is lost.
+    /// As the network says: unreachable, too big, not permitted, … That datagram is lost, or several.
     pub async fn send(&self, burst: &Burst) -> io::Result<()> {
         let family = self.family(burst.to)?;
         let result = family.send(&burst.transmit()).await;
         match result {
-            // Some kernels and devices refuse segmentation offload (EIO, EINVAL): one by one, then.
-            Err(error)
-                if burst.count() > 1
-                    && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) =>
-            {
+            // One by one, then: some kernels and devices refuse segmentation offload (EIO, EINVAL), and
+            // where datagrams are too large for the path (EMSGSIZE), the last one may be shorter.
+            Err(error) if burst.count() > 1 && may_go_singly(&error) => {
+                let mut result = Ok(());
                 for datagram in burst.transmits() {
-                    family.send(&datagram).await?;
+                    result = result.and(family.send(&datagram).await);
                 }
-                Ok(())
+                result
             }
             result => result,
         }
@@ -241,6 +240,11 @@ impl UdpPort {
     }
 }
 
+fn may_go_singly(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    matches!(code, Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,6 +252,20 @@ mod tests {
 
     fn bytes(length: usize) -> BytesMut {
         BytesMut::from(&vec![5; length][..])
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_takes_nothing_else_with_it() {
+        let receiver = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let limit = std::time::Duration::from_secs(10);
+        receiver.set_read_timeout(Some(limit)).unwrap();
+        let port = UdpPort::bind(0).unwrap();
+        // One byte more than a datagram of UDP over IPv4 can have.
+        let to = receiver.local_addr().unwrap();
+        let burst = Burst::of(to, &[&bytes(MAX_BURST + 1), &bytes(10)]);
+        let error = port.send(&burst).await.unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+        assert_eq!(receiver.recv(&mut [0; 100]).unwrap(), 10);
     }
 
     #[tokio::test]
