@@ -87,13 +87,13 @@ bench_tunnel() {
         --gotatun "$target/bench/peers/bin/gotatun" "$@"
 }
 
-BENCHMARKS="relay, stun, filter, mesh, tunnel"
+BENCHMARKS="relay, stun, filter, handshake, mesh, tunnel"
 
 # Which program has a benchmark; nothing if none has.
 bench_program() {
     case $1 in
     relay | stun) echo services ;;
-    filter | mesh) echo micro ;;
+    filter | handshake | mesh) echo micro ;;
     tunnel) echo tunnel ;;
     esac
 }
