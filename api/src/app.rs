@@ -19,7 +19,7 @@ use crate::db::{Db, SetupError};
 use crate::http::{ApiError, Metrics};
 use crate::identity::Passwords;
 use crate::keys::ServerKeys;
-use crate::kv::{Kv, MemoryKv};
+use crate::kv::{FallbackKv, Kv, KvError, MemoryKv};
 use crate::netmap::Hub;
 use crate::relays::{RevocationFeed, Revocations};
 use crate::{auth_keys, http, identity, machines, netmap, orgs, policy, relays};
@@ -36,6 +36,9 @@ pub enum StartError {
     /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] SetupError),
+    /// The key-value store's address is malformed.
+    #[error("{0}; correct --kv-url")]
+    Kv(#[from] KvError),
     /// Something else.
     #[error("{0}")]
     Other(String),
@@ -122,6 +125,11 @@ impl App {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let db = Db::open(&config.database).await?;
         relays::upsert(&db, &config.relays).await?;
+        let stopping = CancellationToken::new();
+        let kv: Box<dyn Kv> = match &config.kv_url {
+            Some(url) => Box::new(FallbackKv::start(url, stopping.clone()).await?),
+            None => Box::new(MemoryKv::default()),
+        };
         let state = State(Arc::new(Inner {
             hub: Hub::new(
                 db.clone(),
@@ -129,14 +137,14 @@ impl App {
                 config.dns_suffix.clone(),
             ),
             db,
-            kv: Box::new(MemoryKv::default()),
+            kv,
             keys: config.keys,
             passwords: Passwords::new().await?,
             limits: config.limits,
             trusted_proxies: config.trusted_proxies,
             metrics: Metrics::install().map_err(StartError::Other)?,
             revocations: Arc::default(),
-            stopping: CancellationToken::new(),
+            stopping,
             probe_period: config.probe_period,
             allow_private_relays: config.allow_private_relays,
             dns_suffix: config.dns_suffix,

@@ -21,6 +21,9 @@ pub type OnCut = Arc<dyn Fn(WgPublicKey) + Send + Sync>;
 pub struct Config {
     /// The database.
     pub database: DatabaseConfig,
+    /// Where Valkey or Redis is, `redis://host:port/database`, for deployments of several nodes. `None`:
+    /// counters and one-time codes live in this process.
+    pub kv_url: Option<String>,
     /// Keys that sign access tokens and relay tickets.
     pub keys: ServerKeys,
     /// Regions to write into the relay map before anything is served; others stay.
@@ -47,6 +50,7 @@ impl Config {
     pub fn new(database: DatabaseConfig, keys: ServerKeys) -> Self {
         Self {
             database,
+            kv_url: None,
             keys,
             relays: Vec::new(),
             probe_period: Duration::from_secs(5),

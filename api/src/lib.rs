@@ -35,6 +35,6 @@ pub use app::{App, StartError};
 pub use config::{Config, Limits, OnCut, RelayFile};
 pub use db::{APP_ROLE, DatabaseConfig, SetupError};
 pub use keys::{KeysError, ServerKeys};
-pub use kv::Rate;
+pub use kv::{Kv, KvError, KvFuture, MemoryKv, Rate, ValkeyKv};
 pub use relays::{RevocationFeed, RevocationFeedError};
 pub use serve::{default_host, serve_plain, url, write_ready_file};

@@ -37,6 +37,10 @@ struct Flags {
     /// The database, as postgres://user@host/name. Its account makes the roles at the first start.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: String,
+    /// Valkey or Redis (7 or newer) that all nodes of the deployment share, as
+    /// redis://[user:password@]host[:port][/database] [default: this process's own memory]
+    #[arg(long, env = "ZTNA_KV_URL", hide_env_values = true)]
+    kv_url: Option<String>,
     /// Folder of the signing keys and the self-signed certificate.
     #[arg(long, env = "ZTNA_DATA_DIR", default_value = "/var/lib/ztna-api")]
     data_dir: PathBuf,
@@ -89,7 +93,7 @@ struct Ready {
 }
 
 /// Libraries speak up only when something is wrong.
-const DEFAULT_LOG: &str = "info,refinery_core=warn,tokio_postgres=warn";
+const DEFAULT_LOG: &str = "info,refinery_core=warn,tokio_postgres=warn,fred=error";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -207,6 +211,7 @@ fn config(flags: &Flags) -> Result<Config> {
             .with_context(|| format!("{} is not a relay map", path.display()))?;
         config.relays = file.regions.into_values().collect();
     }
+    config.kv_url.clone_from(&flags.kv_url);
     config.dns_suffix.clone_from(&flags.dns_suffix);
     config.allow_private_relays = flags.allow_private_relays;
     config.trusted_proxies = flags.trusted_proxies;

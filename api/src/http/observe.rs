@@ -54,7 +54,7 @@ pub(crate) fn routes() -> OpenApiRouter<State> {
         .routes(routes!(figures))
 }
 
-/// Whether the control plane can serve.
+/// Whether the control plane can serve. `status` is `ok`, or `degraded: …` if it serves with less.
 #[utoipa::path(get, path = "/health", tag = "operation", responses(
     (status = 200, description = "It can.", body = Health),
     (status = 503, description = "It cannot; `status` says why.", body = Health),
@@ -67,14 +67,17 @@ async fn health(extract::State(state): extract::State<State>) -> (StatusCode, ax
         Ok::<_, ApiError>(())
     };
     let (code, status) = match tokio::time::timeout(HEALTH_LIMIT, check).await {
-        Ok(Ok(())) => (StatusCode::OK, "ok"),
+        Ok(Ok(())) => match state.kv.degraded() {
+            Some(why) => (StatusCode::OK, format!("degraded: {why}")),
+            None => (StatusCode::OK, "ok".to_owned()),
+        },
         Ok(Err(_)) | Err(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "the database does not answer",
+            "the database does not answer".to_owned(),
         ),
     };
     let health = Health {
-        status: status.to_owned(),
+        status,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     (code, axum::Json(health))

@@ -98,7 +98,7 @@ pub(crate) async fn check_credentials(
             .kv
             .set(&lock, Vec::new(), state.limits.lockout)
             .await?;
-        state.kv.take(&tries).await?;
+        state.kv.remove(&tries).await?;
         return Err(locked(state));
     }
 
@@ -108,7 +108,7 @@ pub(crate) async fn check_credentials(
         by_address.count().await?;
         return Err(wrong());
     };
-    state.kv.take(&tries).await?;
+    state.kv.remove(&tries).await?;
     Ok(user)
 }
 

@@ -6,6 +6,7 @@
 mod common;
 mod health;
 mod identity;
+mod kv;
 mod machines;
 mod operation;
 mod pages;

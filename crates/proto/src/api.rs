@@ -359,7 +359,7 @@ pub struct UpdateMachineRequest {
 /// `GET /health`
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct Health {
-    /// `ok`, or what is wrong.
+    /// `ok`; `degraded: …` if it serves with less; else what is wrong.
     pub status: String,
     /// The build's version.
     pub version: String,

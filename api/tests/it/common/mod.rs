@@ -3,6 +3,7 @@
 //! One private cluster per test process, a fresh database per test.
 
 pub mod client;
+pub mod redis;
 pub mod stream;
 
 use std::net::SocketAddr;

@@ -1,0 +1,151 @@
+//! The store for what may be lost: both implementations keep the same promises, and one takes the
+//! other's place.
+
+use std::time::{Duration, Instant};
+
+use crate::common::client::{PASSWORD, code};
+use crate::common::redis::Redis;
+use crate::common::{Client, Server};
+use ztna_api::{Kv, MemoryKv, ValkeyKv};
+use ztna_proto::api::Health;
+use ztna_proto::error::ErrorCode;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(300);
+/// Longer than anything here takes; a test that waits so long has failed.
+const LIMIT: Duration = Duration::from_secs(30);
+
+async fn conforms(kv: &dyn Kv) {
+    // Values: stored over, taken once, gone when their time is over.
+    assert_eq!(kv.get("code").await.unwrap(), None);
+    kv.set("code", vec![1], MINUTE).await.unwrap();
+    kv.set("code", vec![0, 255, 10], MINUTE).await.unwrap();
+    assert_eq!(kv.get("code").await.unwrap(), Some(vec![0, 255, 10]));
+    assert_eq!(kv.take("code").await.unwrap(), Some(vec![0, 255, 10]));
+    assert_eq!(kv.take("code").await.unwrap(), None);
+    assert_eq!(kv.get("code").await.unwrap(), None);
+    kv.set("empty", Vec::new(), MINUTE).await.unwrap();
+    assert_eq!(kv.get("empty").await.unwrap(), Some(Vec::new()));
+    kv.remove("empty").await.unwrap();
+    kv.remove("empty").await.unwrap();
+    assert_eq!(kv.get("empty").await.unwrap(), None);
+    kv.set("short", vec![1], SHORT).await.unwrap();
+    kv.set("none", vec![1], Duration::ZERO).await.unwrap();
+    tokio::time::sleep(SHORT + Duration::from_millis(50)).await;
+    assert_eq!(kv.get("short").await.unwrap(), None);
+    assert_eq!(kv.take("none").await.unwrap(), None);
+
+    // Of many that take at once, one gets it.
+    kv.set("once", vec![7], MINUTE).await.unwrap();
+    let takes = futures_util::future::join_all((0..16).map(|_| kv.take("once"))).await;
+    let got = takes.iter().filter(|take| take.as_ref().unwrap().is_some());
+    assert_eq!(got.count(), 1);
+
+    // Counters: none is lost, and they end with their first window, whatever is added.
+    assert_eq!(kv.count("tries").await.unwrap(), 0);
+    let adds = (0..16).map(|_| kv.increment("tries", MINUTE));
+    let mut seen: Vec<u64> = futures_util::future::join_all(adds)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=16).collect::<Vec<u64>>());
+    assert_eq!(kv.count("tries").await.unwrap(), 16);
+    kv.remove("tries").await.unwrap();
+    assert_eq!(kv.increment("tries", MINUTE).await.unwrap(), 1);
+    assert_eq!(kv.increment("window", SHORT).await.unwrap(), 1);
+    assert_eq!(kv.increment("window", MINUTE).await.unwrap(), 2);
+    tokio::time::sleep(SHORT + Duration::from_millis(50)).await;
+    assert_eq!(kv.count("window").await.unwrap(), 0);
+    assert_eq!(kv.increment("window", MINUTE).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn memory_conforms() {
+    conforms(&MemoryKv::default()).await;
+}
+
+#[tokio::test]
+async fn a_real_server_conforms() {
+    let redis = Redis::start();
+    let kv = ValkeyKv::connect(&redis.url()).unwrap();
+    let begin = Instant::now();
+    while kv.ping().await.is_err() {
+        assert!(begin.elapsed() < LIMIT, "no connection");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    conforms(&kv).await;
+    kv.quit().await;
+}
+
+async fn status(client: &Client) -> String {
+    let response = client
+        .request(reqwest::Method::GET, "/health")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status().as_u16(), 200);
+    response.json::<Health>().await.unwrap().status
+}
+
+async fn wait_for_status(client: &Client, wanted: impl Fn(&str) -> bool) {
+    let begin = Instant::now();
+    while !wanted(&status(client).await) {
+        assert!(begin.elapsed() < LIMIT, "{}", status(client).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn fail(client: &Client) -> ErrorCode {
+    code(client.login("alice@example.com", "wrong password").await)
+}
+
+#[tokio::test]
+async fn nodes_share_a_limit_and_each_keeps_its_own_while_the_store_is_away() {
+    let mut redis = Redis::start();
+    let limit = |config: &mut ztna_api::Config, url: String| {
+        config.kv_url = Some(url);
+        config.limits.account.count = 2;
+    };
+    let one = Server::start_with(|config| limit(config, redis.url())).await;
+    let two = Server::start_with(|config| limit(config, redis.url())).await;
+    let (first, second) = (Client::anonymous(&one), Client::anonymous(&two));
+    assert_eq!(status(&first).await, "ok");
+
+    // Two tries, wherever they are made.
+    assert_eq!(fail(&first).await, ErrorCode::InvalidCredentials);
+    assert_eq!(fail(&second).await, ErrorCode::InvalidCredentials);
+    assert_eq!(fail(&first).await, ErrorCode::AccountLocked);
+    assert_eq!(fail(&second).await, ErrorCode::AccountLocked);
+
+    redis.stop();
+    // The call that finds the store gone is answered all the same, and the limits hold per node.
+    for client in [&first, &second] {
+        assert_eq!(fail(client).await, ErrorCode::InvalidCredentials);
+        assert_eq!(fail(client).await, ErrorCode::InvalidCredentials);
+        assert_eq!(fail(client).await, ErrorCode::AccountLocked);
+        assert!(status(client).await.starts_with("degraded: "));
+    }
+
+    redis.resume();
+    wait_for_status(&first, |status| status == "ok").await;
+    assert_eq!(fail(&first).await, ErrorCode::InvalidCredentials);
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_starts_without_the_store_and_finds_it_later() {
+    let mut redis = Redis::start();
+    redis.stop();
+    let server = Server::start_with(|config| config.kv_url = Some(redis.url())).await;
+    let client = Client::anonymous(&server);
+    assert!(status(&client).await.starts_with("degraded: "));
+    Client::new_user(&server, "alice@example.com").await;
+    client.login("alice@example.com", PASSWORD).await.unwrap();
+    redis.resume();
+    wait_for_status(&client, |status| status == "ok").await;
+    client.login("alice@example.com", PASSWORD).await.unwrap();
+    server.stop().await;
+}
