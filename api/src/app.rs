@@ -20,9 +20,10 @@ use crate::http::{ApiError, Metrics};
 use crate::identity::Passwords;
 use crate::keys::ServerKeys;
 use crate::kv::{FallbackKv, Kv, KvError, MemoryKv};
+use crate::mail::{MailError, Mailer};
 use crate::netmap::Hub;
 use crate::relays::{RevocationFeed, Revocations};
-use crate::{auth_keys, http, identity, machines, netmap, orgs, policy, relays};
+use crate::{api_keys, auth_keys, http, identity, machines, netmap, orgs, policy, relays};
 
 /// How often the hub looks after what time does: silence, expiry, writing down. What a machine has
 /// told in the last period, a crash forgets.
@@ -39,6 +40,9 @@ pub enum StartError {
     /// The key-value store's address is malformed.
     #[error("{0}; correct --kv-url")]
     Kv(#[from] KvError),
+    /// Letters cannot be sent as configured.
+    #[error(transparent)]
+    Mail(#[from] MailError),
     /// Something else.
     #[error("{0}")]
     Other(String),
@@ -57,6 +61,7 @@ pub(crate) struct State(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) db: Db,
     pub(crate) kv: Box<dyn Kv>,
+    pub(crate) mail: Option<Mailer>,
     pub(crate) hub: Hub,
     pub(crate) keys: ServerKeys,
     pub(crate) passwords: Passwords,
@@ -130,6 +135,10 @@ impl App {
             Some(url) => Box::new(FallbackKv::start(url, stopping.clone()).await?),
             None => Box::new(MemoryKv::default()),
         };
+        let mail = match &config.mail {
+            Some(mail) => Some(Mailer::start(mail, stopping.clone())?),
+            None => None,
+        };
         let state = State(Arc::new(Inner {
             hub: Hub::new(
                 db.clone(),
@@ -138,6 +147,7 @@ impl App {
             ),
             db,
             kv,
+            mail,
             keys: config.keys,
             passwords: Passwords::new().await?,
             limits: config.limits,
@@ -195,6 +205,7 @@ fn router(state: &State) -> Router {
         .merge(identity::routes())
         .merge(orgs::routes())
         .merge(auth_keys::routes())
+        .merge(api_keys::routes())
         .merge(machines::routes())
         .merge(policy::routes())
         .merge(netmap::routes())

@@ -12,6 +12,7 @@ use ztna_proto::relay::RegionDocument;
 use crate::db::DatabaseConfig;
 use crate::keys::ServerKeys;
 use crate::kv::Rate;
+use crate::mail::MailConfig;
 
 /// Called with the key of a machine that lost its place in its org, so that a relay in the same
 /// process cuts its connection.
@@ -24,6 +25,8 @@ pub struct Config {
     /// Where Valkey or Redis is, `redis://host:port/database`, for deployments of several nodes. `None`:
     /// counters and one-time codes live in this process.
     pub kv_url: Option<String>,
+    /// How letters to people are sent. `None`: not at all, and addresses need not be confirmed.
+    pub mail: Option<MailConfig>,
     /// Keys that sign access tokens and relay tickets.
     pub keys: ServerKeys,
     /// Regions to write into the relay map before anything is served; others stay.
@@ -51,6 +54,7 @@ impl Config {
         Self {
             database,
             kv_url: None,
+            mail: None,
             keys,
             relays: Vec::new(),
             probe_period: Duration::from_secs(5),
@@ -72,7 +76,7 @@ pub struct RelayFile {
     pub regions: BTreeMap<RegionId, RegionDocument>,
 }
 
-/// How often strangers may try, by the address that they come from.
+/// How often something may be tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Failed sign-ins per address.
@@ -83,6 +87,14 @@ pub struct Limits {
     pub lockout: Duration,
     /// Sign-ups per address.
     pub signup: Rate,
+    /// Password resets asked for or confirmed, per address.
+    pub reset: Rate,
+    /// Letters to one e-mail address.
+    pub letters: Rate,
+    /// Checks of the password, or of a first code, per person who is signed in.
+    pub credentials: Rate,
+    /// Calls per API key.
+    pub api_key: Rate,
     /// Failed registrations per address. Those that succeed do not count: a fleet may enrol
     /// through one NAT.
     pub registration: Rate,
@@ -100,6 +112,10 @@ impl Default for Limits {
             account: rate(10, minutes(5)),
             lockout: minutes(15),
             signup: rate(5, minutes(5)),
+            reset: rate(5, minutes(5)),
+            letters: rate(5, minutes(5)),
+            credentials: rate(5, minutes(5)),
+            api_key: rate(60, minutes(1)),
             registration: rate(10, minutes(10)),
             revocations: rate(1200, minutes(5)),
         }

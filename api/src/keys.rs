@@ -1,4 +1,5 @@
-//! The control plane's own keys, made at the first start and kept in one file (0600).
+//! The control plane's own keys, made at the first start and kept in files (0600): what signs in one,
+//! the master key of [`crate::seal`] in the other.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,9 +8,11 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::{Zeroize, Zeroizing};
-use ztna_proto::ids::UserId;
+use ztna_proto::ids::{SessionId, UserId};
 use ztna_proto::keys::{hex, parse_hex};
 use ztna_proto::ticket::{TicketSigner, TicketVerifier};
+
+use crate::seal::Sealer;
 
 /// File in the data directory.
 const FILE: &str = "api-keys.json";
@@ -39,6 +42,12 @@ pub enum KeysError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The master key's file is damaged. Without it no sealed secret opens.
+    #[error("{path} is damaged: it has to hold 64 hex digits; restore it from a backup")]
+    Master {
+        /// The file.
+        path: PathBuf,
+    },
     /// No key could be made.
     #[error("cannot make a signing key: {0}")]
     Make(#[from] rcgen::Error),
@@ -61,17 +70,20 @@ impl Drop for Stored {
     }
 }
 
-/// Keys that sign access tokens (ES256) and relay tickets (Ed25519). Has no `Debug`.
+/// Keys that sign access tokens (ES256) and relay tickets (Ed25519), and the master key. Has no `Debug`.
 pub struct ServerKeys {
     encoding: EncodingKey,
     decoding: DecodingKey,
     tickets: Arc<TicketSigner>,
+    sealer: Sealer,
 }
 
 /// What an access token says (RFC 7519 §4.1).
 #[derive(Deserialize, Serialize)]
 struct Claims {
     sub: Uuid,
+    /// The session that the token belongs to (OpenID Connect Front-Channel Logout §3).
+    sid: Uuid,
     iss: String,
     aud: String,
     iat: i64,
@@ -102,10 +114,10 @@ impl ServerKeys {
         // Read back even when just made: of two processes, one's file stays.
         let text = Zeroizing::new(std::fs::read(&path).map_err(io)?);
         let stored: Stored = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
-        Self::from_stored(&stored).map_err(damaged)
+        Self::from_stored(&stored, Sealer::load_or_create(dir)?).map_err(damaged)
     }
 
-    fn from_stored(stored: &Stored) -> Result<Self, String> {
+    fn from_stored(stored: &Stored, sealer: Sealer) -> Result<Self, String> {
         let pair = rcgen::KeyPair::from_pem(&stored.access_token_key).map_err(|e| e.to_string())?;
         let seed = parse_hex(&stored.ticket_seed).ok_or("the ticket seed is not 64 hex digits")?;
         let seed: Zeroizing<[u8; 32]> = Zeroizing::new(seed);
@@ -115,6 +127,7 @@ impl ServerKeys {
             decoding: DecodingKey::from_ec_pem(pair.public_key_pem().as_bytes())
                 .map_err(|e| e.to_string())?,
             tickets: Arc::new(TicketSigner::from_seed(&seed)),
+            sealer,
         })
     }
 
@@ -128,14 +141,21 @@ impl ServerKeys {
         &self.tickets
     }
 
+    /// What seals secrets at rest.
+    pub(crate) fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
     /// An access token for a person, good from `now` (seconds since 1970) on.
     pub(crate) fn sign_access(
         &self,
         user: UserId,
+        session: SessionId,
         now: i64,
     ) -> jsonwebtoken::errors::Result<String> {
         let claims = Claims {
             sub: user.0,
+            sid: session.0,
             iss: ISSUER.to_owned(),
             aud: AUDIENCE.to_owned(),
             iat: now,
@@ -144,8 +164,8 @@ impl ServerKeys {
         jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &self.encoding)
     }
 
-    /// Whose access token this is, if it is one and good.
-    pub(crate) fn verify_access(&self, token: &str) -> Option<UserId> {
+    /// Whose access token this is and of which session, if it is one and good.
+    pub(crate) fn verify_access(&self, token: &str) -> Option<(UserId, SessionId)> {
         let mut validation = Validation::new(Algorithm::ES256);
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[AUDIENCE]);
@@ -153,7 +173,7 @@ impl ServerKeys {
         // One clock signs and checks.
         validation.leeway = 0;
         let token = jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation).ok()?;
-        Some(UserId(token.claims.sub))
+        Some((UserId(token.claims.sub), SessionId(token.claims.sid)))
     }
 }
 
@@ -181,9 +201,9 @@ mod tests {
         let second = ServerKeys::load_or_create(dir.path()).unwrap();
         assert_eq!(first.ticket_verifier(), second.ticket_verifier());
         let now = jiff::Timestamp::now().as_second();
-        let user = UserId::generate();
-        let token = first.sign_access(user, now).unwrap();
-        assert_eq!(second.verify_access(&token), Some(user));
+        let (user, session) = (UserId::generate(), SessionId::generate());
+        let token = first.sign_access(user, session, now).unwrap();
+        assert_eq!(second.verify_access(&token), Some((user, session)));
         let mode = std::fs::metadata(dir.path().join(FILE))
             .unwrap()
             .permissions()
@@ -196,16 +216,16 @@ mod tests {
         let keys = |dir: &tempfile::TempDir| ServerKeys::load_or_create(dir.path()).unwrap();
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let now = jiff::Timestamp::now().as_second();
-        let user = UserId::generate();
+        let (user, session) = (UserId::generate(), SessionId::generate());
         let ours = keys(&here);
         let old = ours
-            .sign_access(user, now - ACCESS_TOKEN_SECONDS - 1)
+            .sign_access(user, session, now - ACCESS_TOKEN_SECONDS - 1)
             .unwrap();
         assert_eq!(ours.verify_access(&old), None);
-        let foreign = keys(&there).sign_access(user, now).unwrap();
+        let foreign = keys(&there).sign_access(user, session, now).unwrap();
         assert_eq!(ours.verify_access(&foreign), None);
         // {"alg":"none"}
-        let good = ours.sign_access(user, now).unwrap();
+        let good = ours.sign_access(user, session, now).unwrap();
         let body = good.split('.').nth(1).unwrap();
         let unsigned = format!("eyJhbGciOiJub25lIn0.{body}.");
         assert_eq!(ours.verify_access(&unsigned), None);

@@ -4,6 +4,7 @@
 //!
 //! * [`identity`]: accounts, sessions, the CLI's sign-in through a browser;
 //! * [`orgs`]: orgs and their members;
+//! * [`api_keys`]: keys for programs that act for a person;
 //! * [`auth_keys`]: keys that enrol machines without a person;
 //! * [`machines`]: registration, heartbeat, the machines of an org;
 //! * [`policy`]: an org's rules;
@@ -11,11 +12,13 @@
 //! * [`netmap`]: the machine stream, and the hub that feeds it.
 //!
 //! Below them: [`db`] (PostgreSQL, one transaction per request, row-level security), [`kv`] (what
-//! may be lost: counters and one-time codes) and [`http`] (the envelope, callers, limits, layers).
+//! may be lost: counters and one-time codes) [`mail`] (letters to people), [`seal`] (secrets at rest) and [`http`] (the envelope, callers, limits,
+//! layers).
 //!
 //! [`App::start`] makes all of it into an [`axum::Router`] that `ztna-api` serves by itself and
 //! `ztna-server` beside a relay.
 
+mod api_keys;
 mod app;
 mod auth_keys;
 mod config;
@@ -25,10 +28,12 @@ mod identity;
 mod keys;
 mod kv;
 mod machines;
+mod mail;
 mod netmap;
 mod orgs;
 mod policy;
 mod relays;
+mod seal;
 mod serve;
 
 pub use app::{App, StartError};
@@ -36,5 +41,6 @@ pub use config::{Config, Limits, OnCut, RelayFile};
 pub use db::{APP_ROLE, DatabaseConfig, SetupError};
 pub use keys::{KeysError, ServerKeys};
 pub use kv::{Kv, KvError, KvFuture, MemoryKv, Rate, ValkeyKv};
+pub use mail::{MailConfig, MailError};
 pub use relays::{RevocationFeed, RevocationFeedError};
 pub use serve::{default_host, serve_plain, url, write_ready_file};

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use ztna_api::{
-    App, Config, DatabaseConfig, RelayFile, ServerKeys, default_host, serve_plain, url,
+    App, Config, DatabaseConfig, MailConfig, RelayFile, ServerKeys, default_host, serve_plain, url,
     write_ready_file,
 };
 use ztna_tls::{AcceptLimits, ServerIdentity};
@@ -41,6 +41,21 @@ struct Flags {
     /// redis://[user:password@]host[:port][/database] [default: this process's own memory]
     #[arg(long, env = "ZTNA_KV_URL", hide_env_values = true)]
     kv_url: Option<String>,
+    /// Where letters to people go: smtp://[user:password@]host[:port][?tls=required], smtps://…, or
+    /// file:///folder to write them down. Addresses then have to be confirmed [default: no mail]
+    #[arg(
+        long,
+        env = "ZTNA_MAIL_URL",
+        hide_env_values = true,
+        requires = "mail_from"
+    )]
+    mail_url: Option<String>,
+    /// Sender of letters, as in `ztna <noreply@example.com>`.
+    #[arg(long, env = "ZTNA_MAIL_FROM", requires = "mail_url")]
+    mail_from: Option<String>,
+    /// What links in letters start with [default: the scheme, host and port that agents dial]
+    #[arg(long, env = "ZTNA_PUBLIC_URL")]
+    public_url: Option<String>,
     /// Folder of the signing keys and the self-signed certificate.
     #[arg(long, env = "ZTNA_DATA_DIR", default_value = "/var/lib/ztna-api")]
     data_dir: PathBuf,
@@ -127,14 +142,24 @@ async fn run(flags: Flags) -> Result<()> {
         .clone()
         .unwrap_or_else(|| default_host().to_string());
     let identity = identity(&flags, &host)?;
-    let app = App::start(config(&flags)?).await?;
-
     let (scheme, pin) = match &identity {
         Some(identity) => ("https", Some(identity.pin())),
         None => ("http", None),
     };
+    let url = url(scheme, &host, address);
+    let mut config = config(&flags)?;
+    config.mail = flags
+        .mail_url
+        .zip(flags.mail_from)
+        .map(|(mail_url, from)| MailConfig {
+            url: mail_url,
+            from,
+            public_url: flags.public_url.unwrap_or_else(|| url.clone()),
+        });
+    let app = App::start(config).await?;
+
     let ready = Ready {
-        url: url(scheme, &host, address),
+        url,
         pin,
         ticket_key: app.ticket_verifier().to_string(),
         pid: std::process::id(),

@@ -74,6 +74,30 @@ pub struct Args {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
 
+    /// Where letters to people go: smtp://[user:password@]host[:port][?tls=required], smtps://…, or
+    /// file:///folder to write them down. Addresses then have to be confirmed [default: no mail]
+    #[arg(
+        long,
+        env = "ZTNA_MAIL_URL",
+        hide_env_values = true,
+        requires = "mail_from",
+        value_name = "URL"
+    )]
+    pub mail_url: Option<String>,
+
+    /// Sender of letters, as in `ztna <noreply@example.com>`
+    #[arg(
+        long,
+        env = "ZTNA_MAIL_FROM",
+        requires = "mail_url",
+        value_name = "ADDRESS"
+    )]
+    pub mail_from: Option<String>,
+
+    /// What links in letters start with [default: the scheme, host and port that agents dial]
+    #[arg(long, env = "ZTNA_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+
     /// What machine names end in, after the org's label
     #[arg(
         long,

@@ -14,8 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use ztna_api::{
-    APP_ROLE, App, Config, DatabaseConfig, RevocationFeed, ServerKeys, default_host, url,
-    write_ready_file,
+    APP_ROLE, App, Config, DatabaseConfig, MailConfig, RevocationFeed, ServerKeys, default_host,
+    url, write_ready_file,
 };
 use ztna_derp::key::RelayPrivateKey;
 use ztna_derp::server::{
@@ -92,6 +92,7 @@ pub async fn run(args: Args) -> Result<()> {
     let cuts = Arc::clone(&relay);
     let mut config = Config::new(database.config.clone(), keys);
     config.dns_suffix.clone_from(&args.dns_suffix);
+    config.mail = mail(&args, || url("https", &host, address));
     config.allow_private_relays = args.allow_private_relays;
     let mut region = own_region(&args, &host, address, stun_port, &identity);
     for node in &mut region.region.nodes {
@@ -319,6 +320,15 @@ fn identity(args: &Args, data_dir: &Path, host: &str) -> Result<ServerIdentity> 
             }
             ServerIdentity::load_or_create(data_dir, &names)?
         }
+    })
+}
+
+fn mail(args: &Args, own_url: impl FnOnce() -> String) -> Option<MailConfig> {
+    let (url, from) = args.mail_url.clone().zip(args.mail_from.clone())?;
+    Some(MailConfig {
+        url,
+        from,
+        public_url: args.public_url.clone().unwrap_or_else(own_url),
     })
 }
 

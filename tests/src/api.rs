@@ -97,6 +97,7 @@ impl Api {
         let request = LoginRequest {
             email: email.to_owned(),
             password: password.to_owned(),
+            totp_code: None,
         };
         let session: Session = self.post("/api/auth/login", None, &request)?;
         Ok(session.access_token)

@@ -354,6 +354,7 @@ mod tests {
         let me = |orgs: &[&OrgMembership]| Me {
             id: UserId::generate(),
             email: "a@example.org".to_owned(),
+            mfa: false,
             orgs: orgs.iter().map(|org| (*org).clone()).collect(),
         };
         let (acme, beta) = (org("acme"), org("beta"));

@@ -7,13 +7,16 @@ use cookie::Cookie;
 use http::request::Parts;
 use http::{HeaderMap, header};
 use ztna_proto::error::ErrorCode;
-use ztna_proto::ids::{MachineId, OrgId, UserId};
+use ztna_proto::ids::{MachineId, OrgId, SessionId, UserId};
 use ztna_proto::tokens::MachineToken;
 use ztna_tls::ClientAddr;
 
 use super::answer::{ApiError, refuse};
 use crate::app::State;
-use crate::machines;
+use crate::{api_keys, machines};
+
+/// Longest name that a client gives itself (`User-Agent`), in characters; the rest is cut off.
+const MAX_CLIENT: usize = 256;
 
 /// The text of the `Authorization: Bearer` header.
 pub(crate) struct Bearer(pub(crate) String);
@@ -50,7 +53,30 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
         .filter(|credential| !credential.is_empty())
 }
 
-/// A person, by access token.
+/// A person's session, by access token. No API key gets here.
+#[derive(Clone, Copy)]
+pub(crate) struct SignedIn {
+    pub(crate) user: UserId,
+    pub(crate) session: SessionId,
+}
+
+impl FromRequestParts<State> for SignedIn {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, ApiError> {
+        let Bearer(token) =
+            <Bearer as FromRequestParts<State>>::from_request_parts(parts, state).await?;
+        let Some((user, session)) = state.keys.verify_access(&token) else {
+            return Err(refuse(
+                ErrorCode::Unauthorized,
+                "the access token is not valid or its 15 minutes are over; refresh the session or sign in again",
+            ));
+        };
+        Ok(Self { user, session })
+    }
+}
+
+/// A person, by access token, or by an API key as far as that reaches.
 #[derive(Clone, Copy)]
 pub(crate) struct User(pub(crate) UserId);
 
@@ -58,14 +84,11 @@ impl FromRequestParts<State> for User {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, ApiError> {
-        let Bearer(token) =
-            <Bearer as FromRequestParts<State>>::from_request_parts(parts, state).await?;
-        state.keys.verify_access(&token).map(Self).ok_or_else(|| {
-            refuse(
-                ErrorCode::Unauthorized,
-                "the access token is not valid or its 15 minutes are over; refresh the session or sign in again",
-            )
-        })
+        if let Some(key) = bearer(&parts.headers).and_then(|text| text.parse().ok()) {
+            return api_keys::authenticate(state, parts, &key).await.map(Self);
+        }
+        let signed_in = SignedIn::from_request_parts(parts, state).await?;
+        Ok(Self(signed_in.user))
     }
 }
 
@@ -119,6 +142,29 @@ impl FromRequestParts<State> for ClientIp {
     }
 }
 
+/// Where a session is asked for, as people recognise it.
+#[derive(Clone)]
+pub(crate) struct Device {
+    pub(crate) ip: IpAddr,
+    /// What the client calls itself.
+    pub(crate) client: String,
+}
+
+impl FromRequestParts<State> for Device {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, ApiError> {
+        let ClientIp(ip) = ClientIp::from_request_parts(parts, state).await?;
+        let client = parts.headers.get(header::USER_AGENT);
+        let client = client.and_then(|value| value.to_str().ok());
+        let client = client.unwrap_or_default().chars().take(MAX_CLIENT);
+        Ok(Self {
+            ip,
+            client: client.collect(),
+        })
+    }
+}
+
 /// The address that the outermost of our `proxies` saw. What stands before it in the header, the
 /// client may have written itself.
 fn forwarded_for(headers: &HeaderMap, proxies: usize) -> Option<IpAddr> {
@@ -149,7 +195,7 @@ pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site")
 }
 
-/// Checks that a call that a cookie authenticates comes from our own pages.
+/// Checks that a call of a browser comes from our own pages.
 ///
 /// # Errors
 /// `CSRF_REJECTED`.

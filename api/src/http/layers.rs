@@ -13,6 +13,7 @@ use uuid::Uuid;
 use ztna_proto::error::ErrorCode;
 
 use super::answer::{ApiError, refuse};
+use super::caller::{is_browser, same_origin};
 
 /// Largest body of a call, in bytes. A registration, the largest there is, has 2 KiB; a policy of
 /// a thousand rules some 200 KiB.
@@ -40,6 +41,7 @@ pub(crate) fn wrap(router: Router) -> Router {
             (StatusCode::METHOD_NOT_ALLOWED, refusal)
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn(own_pages_only))
         .layer(from_fn(bound))
         .layer(from_fn(harden))
         .layer(from_fn(observe))
@@ -58,6 +60,17 @@ async fn bound(request: Request, next: Next) -> Response {
         )
         .into_response(),
     }
+}
+
+/// Refuses what another site's page would have changed. Programs send no `Origin`.
+async fn own_pages_only(request: Request, next: Next) -> Response {
+    if !request.method().is_safe()
+        && is_browser(request.headers())
+        && let Err(error) = same_origin(request.headers())
+    {
+        return error.into_response();
+    }
+    next.run(request).await
 }
 
 /// Headers that keep browsers and caches from doing what nobody asked for. A page's own

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ztna_proto::error::ErrorCode;
+use ztna_proto::ids::UserId;
 
 use super::answer::{ApiError, refuse};
 use crate::kv::{Kv, Rate};
@@ -14,6 +15,7 @@ pub(crate) struct Counted<'a> {
     key: String,
     rate: Rate,
     what: &'static str,
+    whose: &'static str,
 }
 
 impl<'a> Counted<'a> {
@@ -24,6 +26,18 @@ impl<'a> Counted<'a> {
             key: format!("rate:{what}:{}", prefix(ip)),
             rate,
             what,
+            whose: "from this address",
+        }
+    }
+
+    /// `what` completes "too many … of your account".
+    pub(crate) fn by_user(kv: &'a dyn Kv, what: &'static str, rate: Rate, user: UserId) -> Self {
+        Self {
+            kv,
+            key: format!("rate:{what}:{user}"),
+            rate,
+            what,
+            whose: "of your account",
         }
     }
 
@@ -53,8 +67,9 @@ impl<'a> Counted<'a> {
         refuse(
             ErrorCode::RateLimited,
             format!(
-                "too many {} from this address; try again in {}",
+                "too many {} {}; try again in {}",
                 self.what,
+                self.whose,
                 minutes(self.rate.window)
             ),
         )

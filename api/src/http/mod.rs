@@ -7,7 +7,9 @@ mod limit;
 mod observe;
 
 pub(crate) use answer::{Answer, ApiError, Empty, Json, Path, created, ok, refuse};
-pub(crate) use caller::{Bearer, ClientIp, Machine, User, cookie_value, is_browser, same_origin};
+pub(crate) use caller::{
+    Bearer, ClientIp, Device, Machine, SignedIn, User, cookie_value, is_browser, same_origin,
+};
 pub(crate) use layers::wrap;
 pub(crate) use limit::{Counted, prefix};
 pub(crate) use observe::{Metrics, routes};

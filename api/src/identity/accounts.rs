@@ -7,9 +7,13 @@ use ztna_proto::api::{MAX_PASSWORD, MIN_PASSWORD, Me, OrgMembership};
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{OrgId, UserId};
 use ztna_proto::keys::hex;
+use ztna_proto::tokens::MailToken;
 
+use super::mfa;
+use super::recovery::{self, CONFIRM_SECONDS};
 use crate::app::State;
 use crate::http::{ApiError, Counted, refuse};
+use crate::mail::Letter;
 use crate::orgs;
 
 /// Longest e-mail address (RFC 5321 §4.5.3.1.3, less the brackets).
@@ -35,7 +39,7 @@ pub(crate) fn normalise_email(text: &str) -> Result<String, ApiError> {
     ))
 }
 
-fn check_password(password: &str) -> Result<(), ApiError> {
+pub(super) fn check_password(password: &str) -> Result<(), ApiError> {
     if password.chars().count() >= MIN_PASSWORD && password.len() <= MAX_PASSWORD {
         return Ok(());
     }
@@ -47,7 +51,13 @@ fn check_password(password: &str) -> Result<(), ApiError> {
     ))
 }
 
-/// Makes an account. If the address has one already, nothing happens, and the caller cannot tell.
+/// An address as the store's keys name it.
+pub(super) fn name_of(email: &str) -> String {
+    hex(&Sha256::digest(email.as_bytes()))
+}
+
+/// Makes an account. If the address has one already, only its owner is told, by mail: the caller
+/// cannot tell. Where mail is sent, the account waits for its address to be confirmed.
 pub(crate) async fn sign_up(
     state: &State,
     ip: IpAddr,
@@ -60,23 +70,71 @@ pub(crate) async fn sign_up(
         .spend()
         .await?;
     let hash = state.passwords.hash(password).await?;
-    let user = UserId::generate();
-    let mut connection = state.db.connect().await?;
-    let tx = connection.person(user).await?;
-    tx.execute(
-        "INSERT INTO users (id, email, password_hash) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        &[&user.0, &email, &hash],
-    )
-    .await?;
-    tx.commit().await
+    let token = MailToken::generate(&mut rand::rng());
+    let to_confirm = state.mail.as_ref().map(|_| &token);
+    let waiting = store(state, &email, &hash, to_confirm).await?;
+    if let Some(mail) = &state.mail
+        && recovery::may_write(state, &email).await?
+    {
+        let letter = match waiting {
+            true => Letter::Confirm(token),
+            false => Letter::Exists,
+        };
+        mail.send(&email, &letter);
+    }
+    Ok(())
 }
 
-/// Whose address and password these are. Ten failures lock the account for a while, known or not.
+/// Makes an account whose address is known to be the person's. One that is there stays as it is.
+pub(super) async fn sign_up_confirmed(
+    state: &State,
+    ip: IpAddr,
+    email: &str,
+    password: String,
+) -> Result<(), ApiError> {
+    check_password(&password)?;
+    Counted::by_address(&*state.kv, "sign-ups", state.limits.signup, ip)
+        .spend()
+        .await?;
+    let hash = state.passwords.hash(password).await?;
+    store(state, email, &hash, None).await?;
+    Ok(())
+}
+
+/// Whether the account waits for its address to be confirmed by the token.
+async fn store(
+    state: &State,
+    email: &str,
+    hash: &str,
+    token: Option<&MailToken>,
+) -> Result<bool, ApiError> {
+    let token_hash = token.map(|token| token.hash().to_vec());
+    let mut connection = state.db.connect().await?;
+    let tx = connection.bare().await?;
+    let row = tx
+        .query_one(
+            "SELECT waiting FROM sign_up($1, $2, $3, $4, $5)",
+            &[
+                &UserId::generate().0,
+                &email,
+                &hash,
+                &token_hash,
+                &CONFIRM_SECONDS,
+            ],
+        )
+        .await?;
+    tx.commit().await?;
+    Ok(row.get(0))
+}
+
+/// Whose address, password and (if the account asks for one) code these are. Ten failures lock the
+/// account for a while, known or not.
 pub(crate) async fn check_credentials(
     state: &State,
     ip: IpAddr,
     email: &str,
     password: String,
+    code: Option<&str>,
 ) -> Result<UserId, ApiError> {
     let by_address = Counted::by_address(&*state.kv, "failed sign-ins", state.limits.login, ip);
     by_address.check().await?;
@@ -84,7 +142,7 @@ pub(crate) async fn check_credentials(
     if password.len() > MAX_PASSWORD {
         return Err(wrong());
     }
-    let name = hex(&Sha256::digest(email.as_bytes()));
+    let name = name_of(&email);
     let (tries, lock) = (format!("login-tries:{name}"), format!("login-lock:{name}"));
     if state.kv.get(&lock).await?.is_some() {
         return Err(locked(state));
@@ -102,14 +160,58 @@ pub(crate) async fn check_credentials(
         return Err(locked(state));
     }
 
-    let stored = account.as_ref().map(|(_, hash)| hash.clone());
+    let stored = account.as_ref().map(|account| account.hash.clone());
     let right = state.passwords.verify(password, stored).await?;
-    let Some((user, _)) = account.filter(|_| right) else {
+    let Some(account) = account.filter(|_| right) else {
         by_address.count().await?;
         return Err(wrong());
     };
+    if !account.confirmed {
+        recovery::send_again(state, account.user, &email).await?;
+        return Err(refuse(
+            ErrorCode::EmailUnconfirmed,
+            "the account's address is not confirmed yet; open the link of the mail that was sent there",
+        ));
+    }
+    // A wrong code is a failed sign-in like a wrong password: who knows the one may not try the other
+    // any faster.
+    let passed = mfa::check(state, account.user, code).await;
+    if let Err(ApiError::Refused(body)) = &passed
+        && body.code == ErrorCode::InvalidCredentials
+    {
+        by_address.count().await?;
+    }
+    passed?;
     state.kv.remove(&tries).await?;
-    Ok(user)
+    Ok(account.user)
+}
+
+/// Checks the password of a person who is signed in, before something that a stolen session must not do.
+/// The account's address.
+pub(super) async fn check_own_password(
+    state: &State,
+    user: UserId,
+    password: String,
+) -> Result<String, ApiError> {
+    spend_try(state, user).await?;
+    let email = me(state, user).await?.email;
+    let account = account_by_email(state, &email).await?;
+    let stored = account.map(|account| account.hash);
+    if state.passwords.verify(password, stored).await? {
+        return Ok(email);
+    }
+    Err(refuse(
+        ErrorCode::InvalidCredentials,
+        "this is not the account's password; correct it, or have it reset by mail",
+    ))
+}
+
+/// Tries at the password, or a first code, of somebody who is signed in.
+pub(super) async fn spend_try(state: &State, user: UserId) -> Result<(), ApiError> {
+    let limit = state.limits.credentials;
+    Counted::by_user(&*state.kv, "checks of password or code", limit, user)
+        .spend()
+        .await
 }
 
 fn wrong() -> ApiError {
@@ -129,17 +231,33 @@ fn locked(state: &State) -> ApiError {
     )
 }
 
-/// An account's id and stored password.
+/// An account as sign-in needs it.
+pub(crate) struct Account {
+    pub(crate) user: UserId,
+    /// The stored password.
+    pub(crate) hash: String,
+    /// Whether it may be used.
+    pub(crate) confirmed: bool,
+}
+
+/// The account of an address.
 pub(crate) async fn account_by_email(
     state: &State,
     email: &str,
-) -> Result<Option<(UserId, String)>, ApiError> {
+) -> Result<Option<Account>, ApiError> {
     let mut connection = state.db.connect().await?;
     let tx = connection.bare().await?;
     let row = tx
-        .query_opt("SELECT user_id, hash FROM lookup_account($1)", &[&email])
+        .query_opt(
+            "SELECT user_id, hash, confirmed FROM lookup_account($1)",
+            &[&email],
+        )
         .await?;
-    Ok(row.map(|row| (UserId(row.get(0)), row.get(1))))
+    Ok(row.map(|row| Account {
+        user: UserId(row.get(0)),
+        hash: row.get(1),
+        confirmed: row.get(2),
+    }))
 }
 
 /// The account and its orgs.
@@ -155,6 +273,7 @@ pub(crate) async fn me(state: &State, user: UserId) -> Result<Me, ApiError> {
             "the account is there no longer; sign up again",
         ));
     };
+    let mfa = mfa::is_on(&tx, user).await?;
     let orgs = tx
         .query(
             "SELECT o.id, o.name, o.slug, m.role FROM orgs o
@@ -173,6 +292,7 @@ pub(crate) async fn me(state: &State, user: UserId) -> Result<Me, ApiError> {
     Ok(Me {
         id: user,
         email: row.get(0),
+        mfa,
         orgs: orgs.iter().map(membership).collect::<Result<_, _>>()?,
     })
 }

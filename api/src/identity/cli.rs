@@ -15,7 +15,7 @@ use ztna_proto::keys::hex;
 
 use super::sessions;
 use crate::app::State;
-use crate::http::{ApiError, refuse};
+use crate::http::{ApiError, Device, refuse};
 
 /// How long a code holds.
 const LIFETIME: Duration = Duration::from_secs(120);
@@ -59,6 +59,7 @@ pub(super) async fn exchange(
     state: &State,
     code: &str,
     verifier: &str,
+    device: &Device,
 ) -> Result<Session, ApiError> {
     let pending = state.kv.take(&key(code)).await?;
     let pending: Option<Pending> = pending.and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -73,7 +74,7 @@ pub(super) async fn exchange(
             "the sign-in code is not valid, was used, or its 2 minutes are over; run `ztna login` again",
         ));
     };
-    sessions::begin(state, user).await
+    sessions::begin(state, user, device).await
 }
 
 /// Where a code is kept: by its hash, so that the store holds nothing that can be used.

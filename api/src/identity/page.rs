@@ -16,10 +16,10 @@ use utoipa_axum::routes;
 use ztna_proto::api::{CLI_LOGIN_PATH, Me};
 use ztna_proto::error::{ErrorBody, ErrorCode};
 
-use super::view::{self, Page};
+use super::view::{self, Page, SignIn};
 use super::{accounts, cli, sessions};
 use crate::app::State;
-use crate::http::{ApiError, ClientIp, cookie_value, refuse, same_origin};
+use crate::http::{ApiError, Device, cookie_value, refuse, same_origin};
 use crate::orgs;
 
 /// Longest `state`, in characters.
@@ -101,6 +101,9 @@ struct Submission {
     email: String,
     #[serde(default)]
     password: String,
+    /// Of the authenticator, for a person with a second factor.
+    #[serde(default)]
+    code: String,
     /// Name of the org to make, for a person without one.
     #[serde(default)]
     org: String,
@@ -133,7 +136,11 @@ async fn show(
             view::connect(p, &request, &me, None)
         }),
         Ok(None) => page(StatusCode::OK, Some(&request), |p| {
-            view::sign_in(p, &request, "", None)
+            let form = SignIn {
+                recovery: state.mail.is_some(),
+                ..SignIn::default()
+            };
+            view::sign_in(p, &request, &form)
         }),
         Err(error) => error_page(error),
     }
@@ -145,7 +152,7 @@ async fn show(
     (status = 400, description = "A page that says what is wrong.")))]
 async fn submit(
     extract::State(state): extract::State<State>,
-    ClientIp(ip): ClientIp,
+    device: Device,
     headers: HeaderMap,
     form: Result<Form<Submission>, FormRejection>,
 ) -> Response {
@@ -161,8 +168,11 @@ async fn submit(
     };
     let email = form.email.clone();
     let result = match form.step {
-        Step::SignIn => sign_in(&state, ip, &request, &email, form.password).await,
-        Step::SignUp => sign_up(&state, ip, &request, &email, form.password).await,
+        Step::SignIn => {
+            let code = Some(form.code.as_str());
+            sign_in(&state, &device, &request, &email, form.password, code).await
+        }
+        Step::SignUp => sign_up(&state, &device, &request, &email, form.password).await,
         Step::Connect => connect(&state, &headers, &request, &form.org).await,
         Step::SignOut => sign_out(&state, &headers, &request).await,
     };
@@ -171,7 +181,13 @@ async fn submit(
         (Err(error), Step::SignIn | Step::SignUp) => {
             let (status, body) = told(error);
             page(status, Some(&request), |p| {
-                view::sign_in(p, &request, &email, Some(&body.message))
+                let form = SignIn {
+                    email: &email,
+                    fault: Some(&body.message),
+                    recovery: state.mail.is_some(),
+                    ..SignIn::default()
+                };
+                view::sign_in(p, &request, &form)
             })
         }
         (Err(error), Step::Connect) => match signed_in(&state, &headers).await {
@@ -189,25 +205,37 @@ async fn submit(
 
 async fn sign_in(
     state: &State,
-    ip: std::net::IpAddr,
+    device: &Device,
     request: &Checked,
     email: &str,
     password: String,
+    code: Option<&str>,
 ) -> Result<Response, ApiError> {
-    let user = accounts::check_credentials(state, ip, email, password).await?;
-    let session = sessions::begin(state, user).await?;
+    let user = accounts::check_credentials(state, device.ip, email, password, code).await?;
+    let session = sessions::begin(state, user, device).await?;
     Ok(on(request, sessions::session_cookie(&session)))
 }
 
 async fn sign_up(
     state: &State,
-    ip: std::net::IpAddr,
+    device: &Device,
     request: &Checked,
     email: &str,
     password: String,
 ) -> Result<Response, ApiError> {
-    accounts::sign_up(state, ip, email, password.clone()).await?;
-    sign_in(state, ip, request, email, password).await
+    accounts::sign_up(state, device.ip, email, password.clone()).await?;
+    if state.mail.is_none() {
+        return sign_in(state, device, request, email, password, None).await;
+    }
+    Ok(page(StatusCode::OK, Some(request), |p| {
+        let form = SignIn {
+            email,
+            notice: Some("Open the link of the mail that was sent to you, then sign in here."),
+            recovery: true,
+            ..SignIn::default()
+        };
+        view::sign_in(p, request, &form)
+    }))
 }
 
 async fn connect(
@@ -263,19 +291,19 @@ async fn front() -> Response {
     page(StatusCode::OK, None, view::front)
 }
 
-fn error_page(error: ApiError) -> Response {
+pub(super) fn error_page(error: ApiError) -> Response {
     let (status, body) = told(error);
     page(status, None, |p| view::error(p, &body.message))
 }
 
-fn told(error: ApiError) -> (StatusCode, ErrorBody) {
+pub(super) fn told(error: ApiError) -> (StatusCode, ErrorBody) {
     let body = error.into_body();
     let status = StatusCode::from_u16(body.code.status());
     (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body)
 }
 
 /// A page with its headers. Forms may go to us, and by redirection to the CLI that waits.
-fn page(
+pub(super) fn page(
     status: StatusCode,
     request: Option<&Checked>,
     content: impl FnOnce(&Page) -> Markup,

@@ -10,10 +10,12 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 use ztna_proto::api::Session;
 use ztna_proto::error::ErrorCode;
-use ztna_proto::ids::UserId;
+use ztna_proto::ids::{SessionId, UserId};
+use ztna_proto::people::SessionInfo;
 
 use crate::app::State;
-use crate::http::{ApiError, cookie_value, is_browser, refuse, same_origin};
+use crate::db::Tx;
+use crate::http::{ApiError, Device, cookie_value, is_browser, refuse, same_origin};
 use crate::keys::ACCESS_TOKEN_SECONDS;
 
 /// How long a refresh token holds, in seconds: 30 days.
@@ -36,29 +38,51 @@ fn hash(token: &str) -> Vec<u8> {
 }
 
 /// Begins a session.
-pub(super) async fn begin(state: &State, user: UserId) -> Result<Session, ApiError> {
+pub(super) async fn begin(
+    state: &State,
+    user: UserId,
+    device: &Device,
+) -> Result<Session, ApiError> {
+    let id = SessionId::generate();
     let (token, hash) = make_refresh_token();
     let mut connection = state.db.connect().await?;
     let tx = connection.person(user).await?;
     tx.execute(
-        "INSERT INTO refresh_tokens (hash, family, user_id, expires_at)
-         VALUES ($1, $2, $3, now() + $4::bigint * interval '1 second')",
-        &[&hash, &Uuid::now_v7(), &user.0, &REFRESH_SECONDS],
+        "INSERT INTO refresh_tokens (hash, family, user_id, expires_at, ip, client)
+         VALUES ($1, $2, $3, now() + $4::bigint * interval '1 second', $5, $6)",
+        &[
+            &hash,
+            &id.0,
+            &user.0,
+            &REFRESH_SECONDS,
+            &device.ip,
+            &device.client,
+        ],
     )
     .await?;
     tx.commit().await?;
-    session(state, user, &token)
+    session(state, user, id, &token)
 }
 
 /// Turns a refresh token into the next session.
-pub(super) async fn refresh(state: &State, token: &str) -> Result<Session, ApiError> {
+pub(super) async fn refresh(
+    state: &State,
+    token: &str,
+    device: &Device,
+) -> Result<Session, ApiError> {
     let (next, next_hash) = make_refresh_token();
     let mut connection = state.db.connect().await?;
     let tx = connection.bare().await?;
     let row = tx
         .query_opt(
-            "SELECT user_id FROM rotate_refresh_token($1, $2, $3)",
-            &[&hash(token), &next_hash, &REFRESH_SECONDS],
+            "SELECT user_id, family FROM rotate_refresh_token($1, $2, $3, $4, $5)",
+            &[
+                &hash(token),
+                &next_hash,
+                &REFRESH_SECONDS,
+                &device.ip,
+                &device.client,
+            ],
         )
         .await?;
     // Also when there is no row: it may have ended a family.
@@ -66,7 +90,7 @@ pub(super) async fn refresh(state: &State, token: &str) -> Result<Session, ApiEr
     let Some(row) = row else {
         return Err(ended());
     };
-    session(state, UserId(row.get(0)), &next)
+    session(state, UserId(row.get(0)), SessionId(row.get(1)), &next)
 }
 
 /// Whose refresh token this is, without using it up.
@@ -99,6 +123,69 @@ pub(super) async fn end(state: &State, token: &str) -> Result<(), ApiError> {
     tx.execute("DELETE FROM refresh_tokens WHERE family = $1", &[&family])
         .await?;
     tx.commit().await
+}
+
+/// A person's sessions, the one used last first.
+pub(super) async fn list(
+    state: &State,
+    user: UserId,
+    current: SessionId,
+) -> Result<Vec<SessionInfo>, ApiError> {
+    let mut connection = state.db.connect().await?;
+    let tx = connection.person(user).await?;
+    let rows = tx
+        .query(
+            "SELECT family, began_at, created_at, ip, client FROM refresh_tokens
+             WHERE user_id = $1 AND used_at IS NULL AND expires_at > now()
+             ORDER BY created_at DESC, family",
+            &[&user.0],
+        )
+        .await?;
+    let info = |row: &tokio_postgres::Row| SessionInfo {
+        id: SessionId(row.get(0)),
+        began_at: row.get(1),
+        refreshed_at: row.get(2),
+        ip: row.get(3),
+        client: row.get(4),
+        current: SessionId(row.get(0)) == current,
+    };
+    Ok(rows.iter().map(info).collect())
+}
+
+/// Ends one session of a person.
+///
+/// # Errors
+/// `NOT_FOUND` if it is none of theirs.
+pub(super) async fn end_one(state: &State, user: UserId, id: SessionId) -> Result<(), ApiError> {
+    let mut connection = state.db.connect().await?;
+    let tx = connection.person(user).await?;
+    let ended = tx
+        .execute(
+            "DELETE FROM refresh_tokens WHERE user_id = $1 AND family = $2",
+            &[&user.0, &id.0],
+        )
+        .await?;
+    if ended == 0 {
+        return Err(refuse(
+            ErrorCode::NotFound,
+            "you have no session with that id; `GET /api/auth/sessions` lists yours",
+        ));
+    }
+    tx.commit().await
+}
+
+/// Ends a person's sessions, all or all but one, within their transaction.
+pub(super) async fn end_all(
+    tx: &Tx<'_>,
+    user: UserId,
+    keep: Option<SessionId>,
+) -> Result<(), ApiError> {
+    tx.execute(
+        "DELETE FROM refresh_tokens WHERE user_id = $1 AND family IS DISTINCT FROM $2",
+        &[&user.0, &keep.map(|id| id.0)],
+    )
+    .await?;
+    Ok(())
 }
 
 /// The refresh token of a call: the body's, else the cookie's, and that only from our own pages.
@@ -150,11 +237,11 @@ pub(super) fn session_cookie(session: &Session) -> Option<HeaderValue> {
     cookie_header(&session.refresh_token, REFRESH_SECONDS)
 }
 
-fn session(state: &State, user: UserId, refresh: &str) -> Result<Session, ApiError> {
+fn session(state: &State, user: UserId, id: SessionId, refresh: &str) -> Result<Session, ApiError> {
     let now = Timestamp::now().as_second();
     let access_token = state
         .keys
-        .sign_access(user, now)
+        .sign_access(user, id, now)
         .map_err(|error| ApiError::Internal(format!("signing an access token: {error}")))?;
     Ok(Session {
         access_token,

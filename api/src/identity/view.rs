@@ -3,9 +3,14 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use ztna_proto::api::{CLI_LOGIN_PATH, MAX_ORG_NAME, MAX_PASSWORD, MIN_PASSWORD, Me};
+use ztna_proto::api::{
+    ACCEPT_INVITATION_PATH, CLI_LOGIN_PATH, MAX_ORG_NAME, MAX_PASSWORD, MIN_PASSWORD, Me,
+};
+use ztna_proto::people::{RESET_PASSWORD_PATH, VERIFY_EMAIL_PATH};
+use ztna_proto::tokens::{InvitationToken, MailToken};
 
 use super::page::Checked;
+use crate::orgs::{Offer, role_text};
 
 const STYLE: &str = "
 :root{color-scheme:light dark;--ink:#1a1c20;--dim:#5a606b;--paper:#f4f5f7;--card:#fff;--line:#cfd3da;--accent:#1f5fbf;--on:#fff;--bad:#a3161d;--bad-bg:#fdecec}
@@ -56,24 +61,116 @@ impl Page {
     }
 }
 
+/// What the sign-in page shows besides its form.
+#[derive(Default)]
+pub(super) struct SignIn<'a> {
+    pub(super) email: &'a str,
+    pub(super) fault: Option<&'a str>,
+    pub(super) notice: Option<&'a str>,
+    /// Whether a forgotten password can be replaced by mail.
+    pub(super) recovery: bool,
+}
+
 /// Sign in, or sign up with the same fields.
-pub(super) fn sign_in(page: &Page, request: &Checked, email: &str, fault: Option<&str>) -> Markup {
+pub(super) fn sign_in(page: &Page, request: &Checked, form: &SignIn<'_>) -> Markup {
     let content = html! {
         p.dim { "A computer asks to be connected by " code { "ztna login" } "." }
-        (fault_of(fault))
+        (fault_of(form.fault))
+        @if let Some(notice) = form.notice { p role="status" { (notice) } }
         form method="post" action=(CLI_LOGIN_PATH) {
             (hidden(request))
             label for="email" { "E-mail" }
-            input id="email" name="email" type="email" autocomplete="username" required autofocus value=(email);
+            input id="email" name="email" type="email" autocomplete="username" required autofocus value=(form.email);
             label for="password" { "Password" }
             input id="password" name="password" type="password" autocomplete="current-password"
                 required minlength=(MIN_PASSWORD) maxlength=(MAX_PASSWORD) aria-describedby="rule";
+            label for="code" { "Code, if you have set up an authenticator" }
+            input id="code" name="code" autocomplete="one-time-code" autocapitalize="none" spellcheck="false";
             button name="step" value="sign-in" { "Sign in" }
             button.plain name="step" value="sign-up" { "Create an account" }
             p.dim #rule { "A password has at least " (MIN_PASSWORD) " characters." }
         }
+        @if form.recovery { p.dim { a href=(RESET_PASSWORD_PATH) { "Forgotten your password?" } } }
     };
     page.frame("Sign in", &content)
+}
+
+/// The question before an address is confirmed.
+pub(super) fn verify(page: &Page, token: &MailToken, fault: Option<&str>) -> Markup {
+    let content = html! {
+        p { "Confirm it with the password that you have chosen here." }
+        (fault_of(fault))
+        form method="post" action=(VERIFY_EMAIL_PATH) {
+            input type="hidden" name="token" value=(token.expose());
+            label for="password" { "Password" }
+            input id="password" name="password" type="password" autocomplete="current-password"
+                required autofocus maxlength=(MAX_PASSWORD);
+            button { "Confirm" }
+        }
+    };
+    page.frame("Is this your address?", &content)
+}
+
+/// Asks for the address whose password is forgotten.
+pub(super) fn ask_for_reset(page: &Page, fault: Option<&str>) -> Markup {
+    let content = html! {
+        p { "A link to choose a new password is sent to your address." }
+        (fault_of(fault))
+        form method="post" action=(RESET_PASSWORD_PATH) {
+            label for="email" { "E-mail" }
+            input id="email" name="email" type="email" autocomplete="username" required autofocus;
+            button { "Send the link" }
+        }
+    };
+    page.frame("Forgotten your password?", &content)
+}
+
+/// Asks for a new password.
+pub(super) fn reset(page: &Page, token: &MailToken, fault: Option<&str>) -> Markup {
+    let content = html! {
+        p { "Every session of the account ends with the old password." }
+        (fault_of(fault))
+        form method="post" action=(RESET_PASSWORD_PATH) {
+            input type="hidden" name="token" value=(token.expose());
+            label for="password" { "New password" }
+            input id="password" name="password" type="password" autocomplete="new-password"
+                required autofocus minlength=(MIN_PASSWORD) maxlength=(MAX_PASSWORD) aria-describedby="rule";
+            button { "Change the password" }
+            p.dim #rule { "A password has at least " (MIN_PASSWORD) " characters." }
+        }
+    };
+    page.frame("Choose a new password", &content)
+}
+
+/// An invitation, and the form to accept it.
+pub(super) fn join(
+    page: &Page,
+    token: &InvitationToken,
+    offer: &Offer,
+    fault: Option<&str>,
+) -> Markup {
+    let content = html! {
+        p { "You are invited as " strong { (role_text(offer.role)) } ", with the address " strong { (offer.email) } "." }
+        (fault_of(fault))
+        form method="post" action=(ACCEPT_INVITATION_PATH) {
+            input type="hidden" name="token" value=(token.expose());
+            input type="hidden" name="username" autocomplete="username" value=(offer.email);
+            label for="password" { "Password" }
+            input id="password" name="password" type="password" autocomplete="current-password"
+                required autofocus minlength=(MIN_PASSWORD) maxlength=(MAX_PASSWORD) aria-describedby="rule";
+            label for="code" { "Code, if you have set up an authenticator" }
+            input id="code" name="code" autocomplete="one-time-code" autocapitalize="none" spellcheck="false";
+            button name="step" value="sign-in" { "Sign in and join" }
+            button.plain name="step" value="sign-up" { "Create an account and join" }
+            p.dim #rule { "A password has at least " (MIN_PASSWORD) " characters." }
+        }
+    };
+    page.frame(&format!("Join {}?", offer.org_name), &content)
+}
+
+/// Something is done.
+pub(super) fn done(page: &Page, title: &str, text: &str) -> Markup {
+    page.frame(title, &html! { p { (text) } })
 }
 
 /// The last question before the CLI gets its code.

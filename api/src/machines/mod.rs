@@ -8,7 +8,7 @@ mod upkeep;
 
 pub(crate) use authenticate::{authenticate, unknown_token};
 pub(crate) use routes::routes;
-pub(crate) use upkeep::{expire_due, set_agent_version};
+pub(crate) use upkeep::{Removed, expire_due, remove_all, set_agent_version};
 
 use ztna_proto::api::MAX_MACHINE_NAME;
 use ztna_proto::error::ErrorCode;

@@ -32,7 +32,7 @@ enum Sponsor {
 impl Sponsor {
     fn read(state: &State, bearer: &str) -> Result<Self, ApiError> {
         // A JWT has two dots and no prefix of ours; anything else was meant as an auth key.
-        if let Some(user) = state.keys.verify_access(bearer) {
+        if let Some((user, _)) = state.keys.verify_access(bearer) {
             return Ok(Self::User(user));
         }
         if bearer.matches('.').count() == 2 && !bearer.starts_with(AuthKey::PREFIX) {

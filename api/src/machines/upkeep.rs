@@ -54,6 +54,48 @@ pub(super) async fn delete(
     wg_key(row.get(0)).map(Some)
 }
 
+/// Machines that a transaction has deleted, to be told of once it is committed.
+#[must_use = "peers and relays have to be told"]
+pub(crate) struct Removed(Vec<WgPublicKey>);
+
+impl Removed {
+    /// Cuts the machines off and tells their peers.
+    pub(crate) async fn tell(self, state: &State, org: OrgId) {
+        if self.0.is_empty() {
+            return;
+        }
+        for key in self.0 {
+            state.cut(key).await;
+        }
+        state.hub.notify(org).await;
+    }
+}
+
+/// Deletes the org's machines, those that one person has enrolled or all. The transaction holds the
+/// org's row.
+pub(crate) async fn remove_all(
+    tx: &Tx<'_>,
+    org: OrgId,
+    of: Option<UserId>,
+) -> Result<Removed, ApiError> {
+    let rows = tx
+        .query(
+            "SELECT id FROM machines WHERE org_id = $1 AND ($2::uuid IS NULL OR user_id = $2) ORDER BY id",
+            &[&org.0, &of.map(|user| user.0)],
+        )
+        .await?;
+    let mut keys = Vec::new();
+    for row in &rows {
+        let id = MachineId(row.get(0));
+        netmap::append_change(tx, org, Changed::Machine(id)).await?;
+        if let Some(key) = delete(tx, org, id, of).await? {
+            relays::append(tx, &key).await?;
+            keys.push(key);
+        }
+    }
+    Ok(Removed(keys))
+}
+
 /// Ends machines whose time is over, in every org.
 pub(crate) async fn expire_due(state: &State) -> Result<(), ApiError> {
     for org in orgs_to_expire(state).await? {

@@ -1,6 +1,8 @@
 //! Orgs and their members.
 
 mod create;
+mod invitations;
+mod members;
 mod routes;
 
 use ztna_proto::api::Role;
@@ -8,6 +10,8 @@ use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{OrgId, UserId};
 
 pub(crate) use create::create;
+pub(crate) use invitations::{Offer, find as find_invitation, join};
+pub(crate) use members::{dissolve, take_out};
 pub(crate) use routes::routes;
 
 use crate::db::Tx;
@@ -24,7 +28,7 @@ pub(crate) fn parse_role(text: &str) -> Result<Role, ApiError> {
     }
 }
 
-fn role_text(role: Role) -> &'static str {
+pub(crate) fn role_text(role: Role) -> &'static str {
     match role {
         Role::Owner => "owner",
         Role::Admin => "admin",

@@ -3,14 +3,19 @@
 // Clippy allows these in test functions, not in their helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod api_keys;
 mod common;
 mod health;
 mod identity;
 mod kv;
 mod machines;
+mod mail;
+mod mfa;
 mod operation;
+mod orgs;
 mod pages;
 mod relays;
 mod revocations;
+mod sessions;
 mod stream;
 mod tenancy;

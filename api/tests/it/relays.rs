@@ -40,17 +40,6 @@ async fn put(owner: &Owner, client: &Client, id: u32, region: Value) -> Result<V
     client.call(Method::PUT, &path, region).await
 }
 
-async fn add(owner: &Owner, server: &Server, name: &str, role: Role) -> Client {
-    let client = Client::new_user(server, &format!("{name}@example.com")).await;
-    let body = json!({"email": format!("{name}@example.com"), "role": role});
-    let _: Value = owner
-        .client
-        .post(&owner.path("/members"), body)
-        .await
-        .unwrap();
-    client
-}
-
 /// `(id, code, own)` of every region.
 async fn listed(owner: &Owner, client: &Client) -> Vec<(u64, String, bool)> {
     let answer: Value = client.get(&owner.path("/relays")).await.unwrap();
@@ -176,7 +165,7 @@ async fn owners_and_admins_change_the_map_and_members_see_it() {
         (Role::Member, false),
     ] {
         let name = format!("{role:?}").to_lowercase();
-        let client = add(&acme, &server, &name, role).await;
+        let client = acme.add(&server, &name, role).await;
         let written = put(&acme, &client, 900, region(900, "hq")).await;
         assert_eq!(written.is_ok(), may, "{role:?}");
         if !may {

@@ -5,7 +5,9 @@ use crate::common::client::{Owner, code};
 use crate::common::{Server, connect};
 use reqwest::Method;
 use serde_json::{Value, json};
+use ztna_proto::api::{CreatedApiKey, Invited};
 use ztna_proto::error::ErrorCode;
+use ztna_proto::ids::{ApiKeyId, InvitationId};
 
 /// Tables that row-level security does not guard, and why that is right.
 const UNGUARDED: [(&str, &str); 5] = [
@@ -17,16 +19,20 @@ const UNGUARDED: [(&str, &str); 5] = [
 ];
 
 /// Functions that look across orgs. Another one needs a reason and a line here.
-const ACROSS_ORGS: [&str; 9] = [
+const ACROSS_ORGS: [&str; 13] = [
     "lookup_account",
+    "lookup_api_key",
     "lookup_auth_key",
+    "lookup_invitation",
     "lookup_machine_token",
     "lookup_org_relay_nodes",
     "lookup_orgs_to_expire",
     "lookup_refresh_token",
     "rotate_refresh_token",
+    "sign_up",
     "store_org_relay_health",
     "sweep_leftovers",
+    "take_mail_token",
 ];
 
 #[tokio::test]
@@ -94,6 +100,8 @@ async fn a_query_that_forgets_the_org_sees_nothing() {
     rival.enrol("b").await;
     own_region(&acme).await;
     own_region(&rival).await;
+    fill(&acme).await;
+    fill(&rival).await;
     let admin = connect(&server.database.setup).await;
     let app = connect(server.database.app.as_ref().unwrap()).await;
     let tables = admin
@@ -105,7 +113,7 @@ async fn a_query_that_forgets_the_org_sees_nothing() {
         )
         .await
         .unwrap();
-    assert_eq!(tables.len(), 13);
+    assert_eq!(tables.len(), 18);
     let org = acme.org.id.to_string();
     for table in &tables {
         let table: &str = table.get(0);
@@ -125,7 +133,12 @@ async fn a_query_that_forgets_the_org_sees_nothing() {
         assert_eq!(seen, 0, "{table} after a commit");
         let has_rows = !matches!(
             table,
-            "machine_presence" | "deleted_machines" | "org_relay_health"
+            "machine_presence"
+                | "deleted_machines"
+                | "org_relay_health"
+                | "mail_tokens"
+                | "totp_secrets"
+                | "backup_codes"
         );
         assert_eq!(all > 0, has_rows, "{table}");
     }
@@ -140,6 +153,8 @@ async fn a_query_that_forgets_the_org_sees_nothing() {
         "machines",
         "auth_keys",
         "members",
+        "invitations",
+        "api_keys",
         "rules",
         "orgs",
         "org_relay_regions",
@@ -186,6 +201,9 @@ async fn another_orgs_ids_are_not_found() {
     own_region(&acme).await;
     let (own, key, id) = (rival.org.id, acme.key.info.id, machine.machine_id);
     let theirs = acme.org.id;
+    let (invitation, api_key) = fill(&acme).await;
+    let me: ztna_proto::api::Me = acme.client.get("/api/auth/me").await.unwrap();
+    let person = me.id;
     let rule = json!({"rules": []});
     let calls: Vec<(Method, String, Value)> = vec![
         (
@@ -194,9 +212,64 @@ async fn another_orgs_ids_are_not_found() {
             json!(null),
         ),
         (
+            Method::PATCH,
+            format!("/api/orgs/{theirs}/members/{person}"),
+            json!({"role": "member"}),
+        ),
+        (
+            Method::PATCH,
+            format!("/api/orgs/{own}/members/{person}"),
+            json!({"role": "member"}),
+        ),
+        (
+            Method::DELETE,
+            format!("/api/orgs/{theirs}/members/{person}"),
+            json!(null),
+        ),
+        (
+            Method::DELETE,
+            format!("/api/orgs/{own}/members/{person}"),
+            json!(null),
+        ),
+        (
+            Method::GET,
+            format!("/api/orgs/{theirs}/invitations"),
+            json!(null),
+        ),
+        (
             Method::POST,
-            format!("/api/orgs/{theirs}/members"),
+            format!("/api/orgs/{theirs}/invitations"),
             json!({"email": "rival@example.com", "role": "admin"}),
+        ),
+        (
+            Method::DELETE,
+            format!("/api/orgs/{theirs}/invitations/{invitation}"),
+            json!(null),
+        ),
+        (
+            Method::DELETE,
+            format!("/api/orgs/{own}/invitations/{invitation}"),
+            json!(null),
+        ),
+        (
+            Method::GET,
+            format!("/api/orgs/{theirs}/api-keys"),
+            json!(null),
+        ),
+        (
+            Method::POST,
+            format!("/api/orgs/{theirs}/api-keys"),
+            json!({"scopes": ["read"], "expires_in_days": 1}),
+        ),
+        (
+            Method::DELETE,
+            format!("/api/orgs/{theirs}/api-keys/{api_key}"),
+            json!(null),
+        ),
+        (
+            Method::DELETE,
+            format!("/api/orgs/{own}/api-keys/{api_key}"),
+            json!(null),
         ),
         (
             Method::GET,
@@ -309,6 +382,17 @@ async fn another_orgs_ids_are_not_found() {
     let list: Vec<ztna_proto::api::Machine> =
         acme.client.get(&acme.path("/machines")).await.unwrap();
     assert_eq!(list[0].name, "a");
+}
+
+/// An invitation and an API key of the org's own.
+async fn fill(owner: &Owner) -> (InvitationId, ApiKeyId) {
+    let body = json!({"email": "new@example.com", "role": "member"});
+    let path = owner.path("/invitations");
+    let invited: Invited = owner.client.post(&path, body).await.unwrap();
+    let body = json!({"scopes": ["read"], "expires_in_days": 1});
+    let path = owner.path("/api-keys");
+    let made: CreatedApiKey = owner.client.post(&path, body).await.unwrap();
+    (invited.invitation.id, made.info.id)
 }
 
 /// A relay region of the org's own.

@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::ids::{AuthKeyId, MachineId, OrgId, UserId};
+use crate::ids::{ApiKeyId, AuthKeyId, InvitationId, MachineId, OrgId, UserId};
 use crate::keys::{KemPublicKey, WgPublicKey};
 use crate::netmap::VolatileReport;
-use crate::tokens::{AuthKey, MachineToken};
+use crate::tokens::{ApiKey, AuthKey, InvitationToken, MachineToken};
 
 /// Shortest password, in characters (NIST SP 800-63B §5.1.1.2 asks for 8; we ask for more).
 pub const MIN_PASSWORD: usize = 12;
@@ -29,6 +29,10 @@ pub const MIN_AUTH_KEY_SECONDS: u64 = 5 * 60;
 pub const MAX_AUTH_KEY_SECONDS: u64 = 90 * 24 * 60 * 60;
 /// … and an hour if nothing is said.
 pub const DEFAULT_AUTH_KEY_SECONDS: u64 = 60 * 60;
+/// API keys live a year at most.
+pub const MAX_API_KEY_DAYS: u16 = 365;
+/// Most scopes of an API key.
+pub const MAX_SCOPES: usize = 32;
 /// Seconds between two heartbeats of a machine.
 pub const HEARTBEAT_SECONDS: u64 = 60;
 /// Seconds of silence after which a machine counts as offline.
@@ -54,6 +58,9 @@ pub struct LoginRequest {
     pub email: String,
     /// Password.
     pub password: String,
+    /// Code of the authenticator, or a backup code, for an account with a second factor.
+    #[serde(default)]
+    pub totp_code: Option<String>,
 }
 
 /// `POST /api/auth/refresh` and `/logout`, for clients without cookies.
@@ -114,6 +121,9 @@ pub struct Me {
     pub id: UserId,
     /// Its e-mail address.
     pub email: String,
+    /// Whether sign-in asks for a second factor.
+    #[serde(default)]
+    pub mfa: bool,
     /// The orgs that it is a member of.
     pub orgs: Vec<OrgMembership>,
 }
@@ -169,14 +179,111 @@ pub struct Member {
     pub joined_at: Timestamp,
 }
 
-/// `POST /api/orgs/{org}/members`: adds an existing account. Answer: [`Member`].
+/// `PATCH /api/orgs/{org}/members/{user}`. Answer: [`Member`]. `DELETE` of the same path removes the
+/// member.
 #[derive(Clone, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct AddMemberRequest {
-    /// E-mail address of the account.
-    pub email: String,
-    /// Its role.
+pub struct UpdateMemberRequest {
+    /// The new role.
     pub role: Role,
+}
+
+/// `GET`, in a browser: where an invitation leads. Query: `token`.
+pub const ACCEPT_INVITATION_PATH: &str = "/accept-invitation";
+
+/// `POST /api/orgs/{org}/invitations`. Answer: [`Invited`].
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InviteRequest {
+    /// E-mail address of who is to come.
+    pub email: String,
+    /// The role that they get.
+    pub role: Role,
+}
+
+/// An invitation that was made.
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+pub struct Invited {
+    /// What is kept of it.
+    pub invitation: InvitationInfo,
+    /// Its token, where no mail is sent: to be handed on to whom it is for.
+    #[schema(value_type = Option<String>)]
+    pub token: Option<InvitationToken>,
+}
+
+/// An entry of `GET /api/orgs/{org}/invitations`. `DELETE …/invitations/{id}` withdraws it.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct InvitationInfo {
+    /// The invitation.
+    pub id: InvitationId,
+    /// Whom it is for.
+    pub email: String,
+    /// The role that they get.
+    pub role: Role,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it ends.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+}
+
+/// `POST /api/accept-invitation`, as a person with the invited address. Answer: [`OrgMembership`].
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptInvitationRequest {
+    /// The invitation's token.
+    pub token: InvitationToken,
+}
+
+// ── API keys ─────────────────────────────────────────────────────────────────────────────────
+
+/// `POST /api/orgs/{org}/api-keys`. Answer: [`CreatedApiKey`].
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateApiKeyRequest {
+    /// `read`, `write` (which includes reading), or one of them for an area of the API, as in
+    /// `machines:read`. Areas: `auth-keys`, `machines`, `members`, `policy`, `relays`.
+    pub scopes: Vec<String>,
+    /// Lifetime, 1 to [`MAX_API_KEY_DAYS`].
+    pub expires_in_days: u16,
+    /// For people, at most [`MAX_DESCRIPTION`] characters.
+    #[serde(default)]
+    pub description: String,
+}
+
+/// A new API key, shown this once.
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+pub struct CreatedApiKey {
+    /// The key itself.
+    pub key: ApiKey,
+    /// What is kept of it.
+    pub info: ApiKeyInfo,
+}
+
+/// An entry of `GET /api/orgs/{org}/api-keys`. `DELETE …/api-keys/{id}` revokes it.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct ApiKeyInfo {
+    /// The key's id.
+    pub id: ApiKeyId,
+    /// For people.
+    pub description: String,
+    /// What it may be used for.
+    pub scopes: Vec<String>,
+    /// For whom it acts.
+    pub created_by: UserId,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it ends.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// When it was revoked.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub revoked_at: Option<Timestamp>,
+    /// When it was used last, to a minute.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_used_at: Option<Timestamp>,
 }
 
 // ── Auth keys ────────────────────────────────────────────────────────────────────────────────

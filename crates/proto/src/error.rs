@@ -41,6 +41,10 @@ codes! {
     Unauthorized => 401,
     /// E-mail and password do not match an account.
     InvalidCredentials => 401,
+    /// The password is right, and the account's address is not confirmed yet.
+    EmailUnconfirmed => 403,
+    /// The password is right, and the account has a second factor: its code is missing.
+    MfaRequired => 403,
     /// Too many failed sign-ins; wait.
     AccountLocked => 423,
     /// The credential is valid and does not allow this.
@@ -51,9 +55,15 @@ codes! {
     NotFound => 404,
     /// What you change was changed, or exists already.
     Conflict => 409,
+    /// The address has an open invitation into the org.
+    DuplicateInvitation => 409,
+    /// Already a member of the org.
+    AlreadyMember => 409,
+    /// The invitation is for another address.
+    EmailMismatch => 403,
     /// Too many calls; the message says when to come back.
     RateLimited => 429,
-    /// The auth key is unknown or revoked.
+    /// The auth key, the invitation, or the token of a mail is unknown, used up or revoked.
     InvalidKey => 401,
     /// A one-shot auth key that has enrolled its machine.
     KeyUsed => 403,

@@ -61,12 +61,24 @@ uuid_id!(
     UserId
 );
 uuid_id!(
+    /// A person's session: everything that came of one sign-in.
+    SessionId
+);
+uuid_id!(
     /// A machine enrolled in an org.
     MachineId
 );
 uuid_id!(
     /// An auth key that enrols machines.
     AuthKeyId
+);
+uuid_id!(
+    /// An API key.
+    ApiKeyId
+);
+uuid_id!(
+    /// An invitation into an org.
+    InvitationId
 );
 uuid_id!(
     /// A rule of an org's policy.

@@ -10,13 +10,16 @@ pub mod filter;
 pub mod ids;
 pub mod keys;
 pub mod netmap;
+pub mod people;
 pub mod relay;
 pub mod revocation;
 pub mod ticket;
 pub mod tokens;
 
 pub use error::{ErrorBody, ErrorCode};
-pub use ids::{AuthKeyId, MachineId, OrgId, RegionId, RuleId, UserId};
+pub use ids::{
+    ApiKeyId, AuthKeyId, InvitationId, MachineId, OrgId, RegionId, RuleId, SessionId, UserId,
+};
 pub use keys::{DiscoPrivateKey, DiscoPublicKey, KemKeyHash, WgPrivateKey, WgPublicKey};
 
 /// Capability number of this build, sent in the stream's `hello`.

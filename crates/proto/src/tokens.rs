@@ -1,6 +1,6 @@
-//! Bearer secrets: auth keys and machine tokens.
+//! Bearer secrets: auth keys, API keys, machine tokens, tokens that are sent by mail.
 //!
-//! Both are 256 random bits. The control plane stores only their SHA-256 (random secrets need no
+//! All are 256 random bits. The control plane stores only their SHA-256 (random secrets need no
 //! slow hash) and shows an auth key once. They have no `Debug` and zeroize on drop.
 
 use std::str::FromStr;
@@ -96,6 +96,28 @@ token!(
     "ztna-node-",
     "machine token",
     "ztna-node- and 43 characters"
+);
+token!(
+    /// An API key: a program's bearer, acts for a person within one org. `ztna-api-` + 43 characters.
+    ApiKey,
+    "ztna-api-",
+    "API key",
+    "ztna-api- and 43 characters; copy the whole key"
+);
+token!(
+    /// The token of an invitation into an org. `ztna-invite-` + 43 characters.
+    InvitationToken,
+    "ztna-invite-",
+    "invitation",
+    "ztna-invite- and 43 characters; copy the invitation's whole link"
+);
+token!(
+    /// A token that is sent by mail, and proves that its reader has the address. `ztna-mail-` + 43
+    /// characters.
+    MailToken,
+    "ztna-mail-",
+    "token of a mail",
+    "ztna-mail- and 43 characters; copy the mail's whole link"
 );
 
 #[cfg(test)]

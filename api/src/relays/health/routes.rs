@@ -57,7 +57,7 @@ async fn derp_health(
         (Some(machine), _, Some(org)) if machine.org == org => Some(org),
         (Some(_), ..) => return Err(refuse(ErrorCode::NotFound, "the machine is in another org")),
         (None, Some(Bearer(token)), Some(org)) => {
-            let user = state.keys.verify_access(&token).ok_or_else(expired)?;
+            let (user, _) = state.keys.verify_access(&token).ok_or_else(expired)?;
             tx.enter_org(org).await?;
             authorise(&tx, org, user, Right::Belong).await?;
             Some(org)

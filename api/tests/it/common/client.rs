@@ -4,14 +4,15 @@ use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ztna_proto::api::{
-    CreateAuthKeyRequest, CreateOrgRequest, CreatedAuthKey, LoginRequest, OrgMembership,
-    RegisterRequest, Registered, Session, SignupRequest,
+    AcceptInvitationRequest, CreateAuthKeyRequest, CreateOrgRequest, CreatedAuthKey, InviteRequest,
+    Invited, LoginRequest, OrgMembership, RegisterRequest, Registered, Role, Session,
+    SignupRequest,
 };
 use ztna_proto::error::{Envelope, ErrorBody, ErrorCode};
 use ztna_proto::ids::OrgId;
 use ztna_proto::keys::{KEM_PUBLIC_KEY_LEN, KemPublicKey, WgPrivateKey};
 use ztna_proto::relay::CertificatePin;
-use ztna_proto::tokens::MachineToken;
+use ztna_proto::tokens::{InvitationToken, MachineToken};
 
 use super::Server;
 
@@ -109,6 +110,7 @@ impl Client {
             LoginRequest {
                 email: email.to_owned(),
                 password: password.to_owned(),
+                totp_code: None,
             },
         )
         .await
@@ -196,6 +198,30 @@ impl Owner {
         let org = client.new_org(name).await;
         let key = client.new_auth_key(org.id, true).await;
         Self { client, org, key }
+    }
+
+    /// Invites an address; the token, as there is no mail.
+    pub async fn invite(
+        &self,
+        who: &Client,
+        email: &str,
+        role: Role,
+    ) -> Result<InvitationToken, ErrorBody> {
+        let email = email.to_owned();
+        let body = InviteRequest { email, role };
+        let invited: Invited = who.post(&self.path("/invitations"), body).await?;
+        Ok(invited.token.unwrap())
+    }
+
+    /// A new person, `name@example.com`, with a role in the org.
+    pub async fn add(&self, server: &Server, name: &str, role: Role) -> Client {
+        let email = format!("{name}@example.com");
+        let client = Client::new_user(server, &email).await;
+        let token = self.invite(&self.client, &email, role).await.unwrap();
+        let body = AcceptInvitationRequest { token };
+        let joined: OrgMembership = client.post("/api/accept-invitation", body).await.unwrap();
+        assert_eq!((joined.id, joined.role), (self.org.id, role));
+        client
     }
 
     /// Enrols a machine with the reusable key.

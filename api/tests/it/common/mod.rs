@@ -108,6 +108,7 @@ impl Server {
         let mut config = Config::new(database.clone(), server_keys);
         config.limits.signup.count = 10_000;
         config.limits.login.count = 10_000;
+        config.limits.reset.count = 10_000;
         config.limits.registration.count = 10_000;
         let cut = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&cut);

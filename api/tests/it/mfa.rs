@@ -1,0 +1,168 @@
+//! The second factor: an authenticator that computes as the RFC says, and backup codes.
+
+use crate::common::client::{PASSWORD, code};
+use crate::common::{Client, Server, connect};
+use serde_json::{Value, json};
+use totp_rs::{Secret, Totp};
+use ztna_proto::api::{Me, Session};
+use ztna_proto::error::{ErrorBody, ErrorCode};
+use ztna_proto::people::{BackupCodes, TotpSetup};
+
+const EMAIL: &str = "alice@example.com";
+
+/// The person's authenticator.
+struct Phone(Totp);
+
+impl Phone {
+    fn scan(setup: &TotpSetup) -> Self {
+        let scanned = Totp::from_url(&setup.url).unwrap();
+        assert_eq!(scanned.secret().to_base32(), setup.secret);
+        assert_eq!((scanned.digits(), scanned.step()), (6, 30));
+        assert_eq!(scanned.issuer(), Some("ztna"));
+        assert_eq!(scanned.account_name(), EMAIL);
+        Self(scanned)
+    }
+
+    /// The code of the time step that is `steps` away from now.
+    fn code(&self, steps: i64) -> String {
+        let now = jiff::Timestamp::now().as_second() + 30 * steps;
+        self.0.generate(now.unsigned_abs()).to_string()
+    }
+}
+
+async fn login(client: &Client, totp_code: Option<&str>) -> Result<Session, ErrorBody> {
+    let body = json!({"email": EMAIL, "password": PASSWORD, "totp_code": totp_code});
+    client.post("/api/auth/login", body).await
+}
+
+/// The authenticator, the code that switched it on, and the backup codes.
+async fn set_up(client: &Client) -> (Phone, String, Vec<String>) {
+    let body = json!({"password": PASSWORD});
+    let setup: TotpSetup = client.post("/api/auth/mfa/setup", body).await.unwrap();
+    let phone = Phone::scan(&setup);
+    let used = phone.code(0);
+    let body = json!({"code": used});
+    let codes: BackupCodes = client.post("/api/auth/mfa/verify", body).await.unwrap();
+    (phone, used, codes.backup_codes)
+}
+
+#[tokio::test]
+async fn sign_in_asks_for_a_code_and_takes_each_once() {
+    let server = Server::start_with(|config| config.limits.credentials.count = 100).await;
+    let client = Client::new_user(&server, EMAIL).await;
+    let anonymous = Client::anonymous(&server);
+
+    // Begun and not finished: sign-in goes on without.
+    let body = json!({"password": "wrong password"});
+    let refused = client.post::<TotpSetup>("/api/auth/mfa/setup", body).await;
+    assert_eq!(code(refused), ErrorCode::InvalidCredentials);
+    let early = json!({"code": "000000"});
+    let refused = client
+        .post::<BackupCodes>("/api/auth/mfa/verify", &early)
+        .await;
+    assert_eq!(code(refused), ErrorCode::Conflict);
+    let body = json!({"password": PASSWORD});
+    let first: TotpSetup = client.post("/api/auth/mfa/setup", body).await.unwrap();
+    let stale = Phone::scan(&first).code(0);
+    login(&anonymous, None).await.unwrap();
+
+    let (phone, first_code, backup) = set_up(&client).await;
+    let me: Me = client.get("/api/auth/me").await.unwrap();
+    assert!(me.mfa);
+    assert_eq!(backup.len(), 10);
+    assert_eq!(code(login(&anonymous, None).await), ErrorCode::MfaRequired);
+    let wrong = json!({"email": EMAIL, "password": "wrong password"});
+    let refused = anonymous.post::<Session>("/api/auth/login", wrong).await;
+    assert_eq!(
+        code(refused),
+        ErrorCode::InvalidCredentials,
+        "only the right password learns of the second factor"
+    );
+    // The secret of before, and the code that switched it on.
+    for used in [stale, first_code] {
+        let refused = login(&anonymous, Some(&used)).await;
+        assert_eq!(code(refused), ErrorCode::InvalidCredentials);
+    }
+    // A clock that is half a minute ahead is taken too.
+    let next = phone.code(1);
+    login(&anonymous, Some(&next)).await.unwrap();
+    assert_eq!(
+        code(login(&anonymous, Some(&next)).await),
+        ErrorCode::InvalidCredentials
+    );
+
+    // Backup codes: each once, however it is written.
+    login(&anonymous, Some(&backup[0])).await.unwrap();
+    assert_eq!(
+        code(login(&anonymous, Some(&backup[0])).await),
+        ErrorCode::InvalidCredentials
+    );
+    let typed = backup[1].replace('-', "").to_uppercase();
+    login(&anonymous, Some(&typed)).await.unwrap();
+
+    let again = client
+        .post::<TotpSetup>("/api/auth/mfa/setup", json!({"password": PASSWORD}))
+        .await;
+    assert_eq!(code(again), ErrorCode::Conflict);
+    let disable = async |password: &str, code: &str| {
+        let body = json!({"password": password, "code": code});
+        client.post::<Value>("/api/auth/mfa/disable", body).await
+    };
+    let refused = disable(PASSWORD, &backup[0]).await;
+    assert_eq!(code(refused), ErrorCode::InvalidCredentials);
+    let refused = disable("wrong password", &backup[2]).await;
+    assert_eq!(code(refused), ErrorCode::InvalidCredentials);
+    disable(PASSWORD, &backup[2]).await.unwrap();
+    login(&anonymous, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn guessing_codes_locks_the_account() {
+    let server = Server::start_with(|config| config.limits.account.count = 4).await;
+    let client = Client::new_user(&server, EMAIL).await;
+    let anonymous = Client::anonymous(&server);
+    let (phone, ..) = set_up(&client).await;
+    for guess in ["000000", "1", "aaaaa-aaaaa", "999999"] {
+        let refused = login(&anonymous, Some(guess)).await;
+        assert_eq!(code(refused), ErrorCode::InvalidCredentials);
+    }
+    let right = login(&anonymous, Some(&phone.code(1))).await;
+    assert_eq!(code(right), ErrorCode::AccountLocked);
+}
+
+#[tokio::test]
+async fn of_many_sign_ins_with_one_code_one_succeeds() {
+    let server = Server::start_with(|config| config.limits.account.count = 100).await;
+    let client = Client::new_user(&server, EMAIL).await;
+    let anonymous = Client::anonymous(&server);
+    let (phone, _, backup) = set_up(&client).await;
+    for one in [phone.code(1), backup[0].clone()] {
+        let tries = (0..6).map(|_| login(&anonymous, Some(&one)));
+        let results = futures_util::future::join_all(tries).await;
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_database_holds_neither_secret_nor_codes() {
+    let server = Server::start().await;
+    let client = Client::new_user(&server, EMAIL).await;
+    let (phone, _, backup) = set_up(&client).await;
+    let admin = connect(&server.database.setup).await;
+    let row = admin
+        .query_one("SELECT secret FROM totp_secrets", &[])
+        .await
+        .unwrap();
+    let sealed: Vec<u8> = row.get(0);
+    let secret: &Secret = phone.0.secret();
+    assert!(!sealed.windows(20).any(|window| window == secret.as_bytes()));
+    let rows = admin
+        .query("SELECT hash FROM backup_codes", &[])
+        .await
+        .unwrap();
+    assert_eq!(rows.len(), 10);
+    for code in &backup {
+        let plain = <sha2::Sha256 as sha2::Digest>::digest(code.replace('-', ""));
+        assert!(rows.iter().all(|row| row.get::<_, &[u8]>(0) != &plain[..]));
+    }
+}
