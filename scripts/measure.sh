@@ -5,11 +5,12 @@
 
 # ── ./dev bench ──────────────────────────────────────────────────────────────────────────────
 
-install_stun_peers() {
+# install_tools PROGRAM:PACKAGE…
+install_tools() {
     missing=
-    have turnserver || missing="$missing coturn"
-    have stund || missing="$missing stun-server"
-    have ip || missing="$missing iproute2"
+    for tool; do
+        have "${tool%:*}" || missing="$missing ${tool#*:}"
+    done
     [ -n "$missing" ] || return 0
     have apt-get || die "install these first (no apt-get here):$missing"
     # shellcheck disable=SC2086 # a list of packages
@@ -35,11 +36,14 @@ build_services() {
 
 # One function for each program that measures; its arguments are names of benchmarks, and options.
 
+STUN_PEERS="turnserver:coturn stund:stun-server ip:iproute2"
+
+# shellcheck disable=SC2086 # a list of tools
 bench_services() {
     case " $* " in
-    *" stun "*) install_stun_peers ;;
+    *" stun "*) install_tools $STUN_PEERS ;;
     *" relay "*) ;;
-    *) install_stun_peers ;;
+    *) install_tools $STUN_PEERS ;;
     esac
     build_services
     build_bench ztna-bench
@@ -53,48 +57,45 @@ bench_micro() {
 }
 
 install_tunnel_peers() {
-    missing=
-    have ip || missing="$missing iproute2"
-    have ping || missing="$missing iputils-ping"
-    have curl || missing="$missing curl"
-    have iperf3 || missing="$missing iperf3"
-    have wg || missing="$missing wireguard-tools"
-    have wireguard-go || missing="$missing wireguard-go"
-    have nebula || missing="$missing nebula"
-    if [ -n "$missing" ]; then
-        have apt-get || die "install these first (no apt-get here):$missing"
-        # shellcheck disable=SC2086 # a list of packages
-        can_be_root || die "run this first: sudo apt-get update && sudo apt-get install$missing"
-        # shellcheck disable=SC2086
-        install_without_starting $missing || die "apt-get could not install:$missing"
-    fi
+    install_tools ip:iproute2 ping:iputils-ping curl:curl iperf3:iperf3 wg:wireguard-tools \
+        wireguard-go:wireguard-go nebula:nebula
     for peer in boringtun-cli@0.7.1 gotatun-cli@0.10.2; do
         build "building $peer" install --quiet --locked --root "$target/bench/peers" \
             --target-dir "$target/bench/peers/build" "$peer" || die "cargo could not install $peer"
     done
 }
 
-bench_tunnel() {
-    install_tunnel_peers
+build_platform() {
     step "Building ztna (release)"
     build "building ztna" build --release --locked --package ztna-agent --package ztna-server ||
         die "the build failed"
-    build_bench ztna-bench-null
     build_bench ztna-bench-tunnel
+}
+
+bench_memory() {
+    install_tools ip:iproute2 curl:curl
+    build_platform
+    "$target/bench/release/ztna-bench-tunnel" memory --ztna "$target/release" "$@"
+}
+
+bench_tunnel() {
+    install_tunnel_peers
+    build_platform
+    build_bench ztna-bench-null
     "$target/bench/release/ztna-bench-tunnel" --ztna "$target/release" \
         --null "$target/bench/release/ztna-bench-null" \
         --boringtun "$target/bench/peers/bin/boringtun-cli" \
         --gotatun "$target/bench/peers/bin/gotatun" "$@"
 }
 
-BENCHMARKS="relay, stun, filter, handshake, mesh, tunnel"
+BENCHMARKS="relay, stun, filter, handshake, mesh, memory, tunnel"
 
 # Which program has a benchmark; nothing if none has.
 bench_program() {
     case $1 in
     relay | stun) echo services ;;
     filter | handshake | mesh) echo micro ;;
-    tunnel) echo tunnel ;;
+    tunnel | memory) echo "$1" ;;
     esac
 }
 
@@ -129,7 +130,7 @@ cmd_bench() {
     install build
     status=0
     results=$(mktemp)
-    for each in ${chosen:-services micro tunnel}; do
+    for each in ${chosen:-services micro memory tunnel}; do
         if [ -n "$json" ]; then
             bench_one "$each" "$@" >>"$results" || status=1
         else

@@ -2,6 +2,7 @@
 //! namespaces of this machine. Results go to standard output, progress to standard error.
 
 mod load;
+mod memory;
 mod net;
 mod tunnels;
 
@@ -19,7 +20,7 @@ use ztna_bench_record::{Bar, Better, Record, Run, Sample};
 #[derive(Parser)]
 #[command(name = "ztna-bench-tunnel", version)]
 struct Options {
-    /// Which; there is one
+    /// Which; the first if none is named
     benchmarks: Vec<Benchmark>,
     /// Print one JSON array
     #[arg(long)]
@@ -44,6 +45,8 @@ struct Options {
 enum Benchmark {
     /// Our tunnel beside other WireGuard programs and nebula
     Tunnel,
+    /// The daemon's memory with 1,000 peers
+    Memory,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -120,6 +123,17 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<bool> {
+    let mut records = Vec::new();
+    if options.benchmarks.is_empty() || options.benchmarks.contains(&Benchmark::Tunnel) {
+        records.extend(measure_tunnels(options)?);
+    }
+    if options.benchmarks.contains(&Benchmark::Memory) {
+        records.extend(memory::run(&options.programs.ztna, options.runs)?);
+    }
+    ztna_bench_record::report(&records, options.json)
+}
+
+fn measure_tunnels(options: &Options) -> Result<Vec<Record>> {
     // Two tailnets in one pair of namespaces would have the same addresses.
     let (mut net, mut other) = (Net::make("")?, Net::make("null-")?);
     let mut notes = Vec::new();
@@ -165,7 +179,7 @@ fn run(options: &Options) -> Result<bool> {
                 .to_owned(),
         );
     }
-    ztna_bench_record::report(&records, options.json)
+    Ok(records)
 }
 
 fn measure(options: &Options, net: &Net, tunnel: &Tunnel, seen: &mut Seen) -> Result<()> {

@@ -110,6 +110,16 @@ impl Net {
         Ok(pid)
     }
 
+    /// Has a program that was started end in its own way.
+    pub fn stop(&mut self, pid: u32) -> Result<()> {
+        let at = self.children.iter().position(|child| child.id() == pid);
+        let at = at.with_context(|| format!("process {pid} is none of ours"))?;
+        // SAFETY: no pointers.
+        unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
+        self.children.remove(at).wait()?;
+        Ok(())
+    }
+
     /// A path in [`Net::dir`].
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

@@ -239,8 +239,15 @@ fn nebula(net: &mut Net, program: &Path) -> Result<Tunnel> {
     })
 }
 
-/// `ztna-server` at the far end, and a daemon at each: `program`.
-fn ztna(kind: Kind, net: &mut Net, programs: &Path, program: &Path) -> Result<Tunnel> {
+/// `ztna-server` at the far end, and what enrols machines there.
+pub struct Server {
+    pub url: String,
+    pub auth_key: String,
+    pin: String,
+}
+
+/// Starts a server with an org.
+pub fn server(net: &mut Net, programs: &Path) -> Result<Server> {
     let data = net.path("server");
     let mut command = net.command(End::B, programs.join("ztna-server"));
     command.arg("--data-dir").arg(&data).args([
@@ -280,33 +287,57 @@ fn ztna(kind: Kind, net: &mut Net, programs: &Path, program: &Path) -> Result<Tu
     let org = text(&post("/api/orgs", Some(&token), json!({ "name": "bench" }))?["id"]);
     let key = json!({ "reusable": true, "description": "bench" });
     let key = post(&format!("/api/orgs/{org}/auth-keys"), Some(&token), key)?;
-    let key = text(&key["key"]);
+    Ok(Server {
+        auth_key: text(&key["key"]),
+        url,
+        pin,
+    })
+}
 
-    let mut daemons = Vec::new();
-    let mut inner = Vec::new();
-    for end in ENDS {
-        let mut daemon = ztna_command(net, end, program);
-        daemon
-            .arg("daemon")
-            .arg("--state-dir")
-            .arg(net.path(&format!("ztna-{end:?}")))
-            .args(["--tun", "ztna0"]);
-        daemons.push(net.start(&format!("ztna-{end:?}"), daemon)?);
-        let socket = socket(net, end);
-        wait_for("the daemon opens its socket", || {
-            std::os::unix::net::UnixStream::connect(&socket).ok()
-        })?;
+impl Server {
+    /// Enrols the machine at this end, whose daemon runs. Gives its address.
+    pub fn enrol(&self, net: &Net, end: End, program: &Path) -> Result<Ipv4Addr> {
         let mut up = ztna_command(net, end, program);
-        up.args(["up", "--server", &url, "--server-pin", &pin])
+        up.args(["up", "--server", &self.url, "--server-pin", &self.pin])
             .args([
                 "--auth-key",
-                &key,
+                &self.auth_key,
                 "--hostname",
                 &format!("bench-{end:?}").to_lowercase(),
             ]);
         output(&mut up)?;
         let status = status(net, end, program)?;
-        inner.push(text(&status["this"]["ipv4"]).parse()?);
+        Ok(status["this"]["ipv4"]
+            .as_str()
+            .unwrap_or_default()
+            .parse()?)
+    }
+}
+
+/// Starts our daemon at this end and waits until it answers.
+pub fn start_daemon(net: &mut Net, end: End, program: &Path) -> Result<u32> {
+    let mut daemon = ztna_command(net, end, program);
+    daemon
+        .arg("daemon")
+        .arg("--state-dir")
+        .arg(net.path(&format!("ztna-{end:?}")))
+        .args(["--tun", "ztna0"]);
+    let pid = net.start(&format!("ztna-{end:?}"), daemon)?;
+    let socket = socket(net, end);
+    wait_for("the daemon opens its socket", || {
+        std::os::unix::net::UnixStream::connect(&socket).ok()
+    })?;
+    Ok(pid)
+}
+
+/// A server at the far end, and a daemon at each: `program`.
+fn ztna(kind: Kind, net: &mut Net, programs: &Path, program: &Path) -> Result<Tunnel> {
+    let server = server(net, programs)?;
+    let mut daemons = Vec::new();
+    let mut inner = Vec::new();
+    for end in ENDS {
+        daemons.push(start_daemon(net, end, program)?);
+        inner.push(server.enrol(net, end, program)?);
     }
     let inner: [Ipv4Addr; 2] = [inner[0], inner[1]];
     wait_for("the path is direct", || {
@@ -347,6 +378,7 @@ fn socket(net: &Net, end: End) -> PathBuf {
     net.path(&format!("ztna-{end:?}.sock"))
 }
 
+/// Our program, speaking with the daemon at this end.
 fn ztna_command(net: &Net, end: End, program: &Path) -> Command {
     let mut command = net.command(end, program);
     command
@@ -356,7 +388,8 @@ fn ztna_command(net: &Net, end: End, program: &Path) -> Command {
     command
 }
 
-fn status(net: &Net, end: End, program: &Path) -> Result<Value> {
+/// What the daemon at this end says.
+pub fn status(net: &Net, end: End, program: &Path) -> Result<Value> {
     let said = output(ztna_command(net, end, program).args(["status", "--json"]))?;
     Ok(serde_json::from_str(&said)?)
 }
