@@ -25,6 +25,15 @@ pub struct Program {
     log: PathBuf,
 }
 
+/// What a program cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Time on a processor.
+    pub cpu: Duration,
+    /// How often one of its threads was given a processor.
+    pub wake_ups: u64,
+}
+
 impl Program {
     /// Starts a program. What it prints is appended to `log`.
     ///
@@ -53,20 +62,21 @@ impl Program {
         self.child.id()
     }
 
-    /// Processor time that it has used so far, all threads together.
+    /// What it has cost so far, all threads together.
     ///
     /// # Errors
     /// It has ended.
-    pub fn cpu_time(&self) -> Result<Duration> {
+    pub fn usage(&self) -> Result<Usage> {
         let tasks = format!("/proc/{}/task", self.pid());
-        let mut nanos = 0;
+        let mut usage = Usage::default();
         for task in std::fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
             // Time on the processor in ns, waiting for it, times run (scheduler/sched-stats.rst).
             let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
-            let ran: u64 = stat.split_whitespace().next().unwrap_or("0").parse()?;
-            nanos += ran;
+            let mut figures = stat.split_whitespace().map(str::parse::<u64>);
+            usage.cpu += Duration::from_nanos(figures.next().unwrap_or(Ok(0))?);
+            usage.wake_ups += figures.nth(1).unwrap_or(Ok(0))?;
         }
-        Ok(Duration::from_nanos(nanos))
+        Ok(usage)
     }
 
     /// Fails if the program has ended, with the last lines of its log.

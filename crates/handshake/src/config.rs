@@ -5,8 +5,12 @@ use std::time::Duration;
 /// Timers and bounds of [`crate::Handshakes`]. [`Config::default`] is what the product ships with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Age at which an epoch is replaced while the pair carries traffic. Default 120 s.
+    /// Age at which an epoch is replaced if the pair carries traffic. Default 120 s.
     pub rotation: Duration,
+    /// Traffic counts as a reason to replace an epoch if it is no older than this at that age. An
+    /// epoch whose pair fell silent before is left to end, or to be replaced by the next packet.
+    /// Default 30 s.
+    pub lately: Duration,
     /// Age at which an epoch that was not replaced is erased. Default 180 s.
     pub expiry: Duration,
     /// How much later than [`Self::rotation`] the epoch's responder starts, so that the two ends
@@ -50,6 +54,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             rotation: Duration::from_secs(120),
+            lately: Duration::from_secs(30),
             expiry: Duration::from_secs(180),
             responder_lag: Duration::from_secs(5),
             chain_lifetime: Duration::from_secs(24 * 60 * 60),
@@ -71,11 +76,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults with another rotation interval; expiry and lag keep their proportion to it.
+    /// The defaults with another rotation interval; what belongs to it keeps its proportion.
     #[must_use]
     pub fn with_rotation(rotation: Duration) -> Self {
         Self {
             rotation,
+            lately: rotation / 4,
             expiry: rotation * 3 / 2,
             responder_lag: rotation / 24,
             ..Self::default()

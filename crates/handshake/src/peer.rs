@@ -131,8 +131,8 @@ pub(crate) struct Peer {
     pub epoch: Option<Epoch>,
     /// The highest epoch number ever installed with this peer.
     pub counter: u64,
-    /// Traffic since the last install.
-    pub wanted: bool,
+    /// When traffic came last since the last install.
+    pub used_at: Option<Instant>,
     pub attempt: Option<Attempt>,
     /// The smallest number that a biscuit must have to be accepted.
     pub floor: u64,
@@ -155,7 +155,7 @@ impl Peer {
             previous: None,
             epoch: None,
             counter: 0,
-            wanted: false,
+            used_at: None,
             attempt: None,
             floor,
             accepted: None,
@@ -186,6 +186,14 @@ impl Peer {
             .find(|chain| chain.peer_handle == *handle && now < chain.ends(config))
     }
 
+    /// Whether there was traffic shortly before the epoch is to be replaced, or since.
+    pub(crate) fn wants_rotation(&self, config: &Config) -> bool {
+        match (&self.epoch, self.used_at) {
+            (Some(epoch), Some(used_at)) => used_at + config.lately >= epoch.rotates(config),
+            _ => false,
+        }
+    }
+
     /// When something is to be done about this peer.
     pub(crate) fn due(&self, config: &Config) -> Option<Instant> {
         let attempt = self
@@ -195,7 +203,7 @@ impl Peer {
         let epoch = self.epoch.as_ref();
         let expiry = epoch.map(|epoch| epoch.expires(config));
         let rotation = epoch
-            .filter(|_| self.wanted && self.attempt.is_none())
+            .filter(|_| self.wants_rotation(config) && self.attempt.is_none())
             .map(|epoch| epoch.rotates(config));
         let current = self.current.as_ref().map(|chain| chain.ends(config));
         let previous = self.previous.as_ref().map(|chain| chain.ends(config));

@@ -9,25 +9,25 @@ pub const MAX_QUEUED_PACKETS: usize = 256;
 /// relay takes, shorter than a TCP user's patience.
 pub const MAX_QUEUE_TIME: Duration = Duration::from_secs(5);
 
-/// How often a tunnel with a handshake on its way wants its timers looked at.
-pub const TICK_HANDSHAKING: Duration = Duration::from_millis(250);
+/// WireGuard sends an unanswered initiation again after Rekey-Timeout and jitter, 5.334 s at most
+/// (whitepaper §6.4): then its timers are looked at.
+pub const HANDSHAKE_RETRY: Duration = Duration::from_millis(5_350);
 
-/// WireGuard sends an unanswered initiation again after Rekey-Timeout and jitter, 5.3 s at most
-/// (whitepaper §6.4); until then its timers are looked at often.
-pub const HANDSHAKE_RETRY: Duration = Duration::from_secs(6);
+/// An unanswered initiation that was not sent again by now will not be.
+pub const HANDSHAKE_OVER: Duration = Duration::from_secs(10);
 
-/// How often a tunnel that carries traffic wants its timers looked at.
-pub const TICK_ACTIVE: Duration = Duration::from_secs(1);
+/// How often a tunnel in use wants its timers looked at. All tunnels do at the same instants, so that
+/// a machine wakes up once for all of them.
+pub const BEAT: Duration = Duration::from_secs(1);
 
-/// How often a tunnel that holds keys and carries nothing wants its timers looked at.
-pub const TICK_IDLE: Duration = Duration::from_secs(10);
-
-/// Silence after which a tunnel counts as carrying nothing.
+/// Silence after which a tunnel rests: by then its last keepalive has left (10 s), and so has the
+/// handshake that follows if nothing comes back (15.4 s, whitepaper §6.5). A session that grows old at
+/// rest is made anew when somebody uses it, not before.
 pub const ACTIVE_FOR: Duration = Duration::from_secs(30);
 
-/// After this long without traffic a tunnel holds no keys (WireGuard erases them after
-/// 3 × Reject-After-Time, 540 s) and needs no timer.
-pub const IDLE_FOR: Duration = Duration::from_secs(560);
+/// After this long without use no session of a tunnel is valid (Reject-After-Time, whitepaper §6.1):
+/// they are erased, and the tunnel needs no timer.
+pub const REST_FOR: Duration = Duration::from_secs(180);
 
 /// Shortest time between two searches for the peer whose direct datagrams are of no session.
 pub const LOST_SPACING: Duration = Duration::from_millis(250);

@@ -22,7 +22,7 @@ use ztna_proto::{DiscoPrivateKey, DiscoPublicKey, MachineId, WgPublicKey};
 use crate::addresses::Addresses;
 use crate::config::{MeshConfig, SourceFilter};
 use crate::output::Output;
-use crate::peer::Peer;
+use crate::peer::{Peer, Tick};
 use crate::routing::RoutingTable;
 use crate::status::{DropCounts, PeerStatus};
 use crate::tunnel::WireGuard;
@@ -54,6 +54,8 @@ pub struct Mesh {
     looked_for_lost: Option<Instant>,
     /// How often senders may be told that their packets are too large. Made at the first one.
     tellings: Option<Budget>,
+    /// When the first peer came, from which all tunnels' beats are counted.
+    origin: Option<Instant>,
     outputs: VecDeque<Output>,
     drops: DropCounts,
 }
@@ -88,6 +90,7 @@ impl Mesh {
             deadlines: BTreeSet::new(),
             looked_for_lost: None,
             tellings: None,
+            origin: None,
             outputs: VecDeque::new(),
             drops: DropCounts::default(),
         }
@@ -125,8 +128,9 @@ impl Mesh {
         if is_new {
             let tunnel = self.wireguard.tunnel(&record.wg_key, now);
             let path = PathAgent::new(self.rng.next_u64(), now);
+            let origin = *self.origin.get_or_insert(now);
             self.peers
-                .insert(id, Peer::new(record.clone(), tunnel, path));
+                .insert(id, Peer::new(record.clone(), tunnel, path, origin));
             self.by_key.insert(record.wg_key, id);
         }
         let Some(peer) = self.peers.get_mut(&id) else {
@@ -318,12 +322,17 @@ impl Mesh {
         peer.drop_stale_queue(now);
         peer.psk.expire_previous(now);
         peer.path.handle_timeout(now);
-        let due = peer.tick_due(now);
-        // A handshake that is tried without a key of the hybrid handshake can only fail.
-        let datagram = if due && peer.psk.installed().is_some() {
-            peer.tunnel.tick(now)
-        } else {
-            None
+        let datagram = match (peer.tick(now), peer.psk.installed()) {
+            // A handshake that is tried without a key of the hybrid handshake can only fail.
+            (Tick::NotDue, _) | (Tick::Look, None) => None,
+            (Tick::Look, Some(_)) => peer.tunnel.tick(now),
+            (Tick::Erase, installed) => {
+                peer.tunnel.reset();
+                if let Some(installed) = installed {
+                    peer.tunnel.set_psk(installed.psk.expose());
+                }
+                None
+            }
         };
         if let Some(datagram) = datagram {
             self.transmit(id, datagram, now);

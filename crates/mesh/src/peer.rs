@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use ipnet::IpNet;
@@ -11,8 +11,7 @@ use ztna_proto::DiscoPublicKey;
 use ztna_proto::netmap::PeerRecord;
 
 use crate::config::{
-    ACTIVE_FOR, HANDSHAKE_RETRY, IDLE_FOR, MAX_QUEUE_TIME, MAX_QUEUED_PACKETS, TICK_ACTIVE,
-    TICK_HANDSHAKING, TICK_IDLE,
+    ACTIVE_FOR, BEAT, HANDSHAKE_OVER, HANDSHAKE_RETRY, MAX_QUEUE_TIME, MAX_QUEUED_PACKETS, REST_FOR,
 };
 use crate::psk::PskSlots;
 use crate::status::{DropCounts, PeerStatus, PskStatus};
@@ -41,14 +40,33 @@ pub struct Peer {
     pub deadline: Option<Instant>,
     queue: VecDeque<(Instant, BytesMut)>,
     indices: VecDeque<u32>,
-    /// Until when a handshake of ours may be answered before it is sent again.
-    handshaking_until: Option<Instant>,
+    /// When a handshake of ours was sent that is not answered.
+    handshake_sent: Option<Instant>,
     last_used: Option<Instant>,
     next_tick: Option<Instant>,
+    /// Where all tunnels' beats are counted from.
+    origin: Instant,
+}
+
+/// What a tunnel's timers want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tick {
+    /// Nothing yet.
+    NotDue,
+    /// Look at what is due.
+    Look,
+    /// Its sessions are void.
+    Erase,
 }
 
 impl Peer {
-    pub fn new(record: PeerRecord, tunnel: Box<dyn Tunnel>, path: PathAgent) -> Self {
+    /// A peer whose tunnel's beats are counted from `origin`.
+    pub fn new(
+        record: PeerRecord,
+        tunnel: Box<dyn Tunnel>,
+        path: PathAgent,
+        origin: Instant,
+    ) -> Self {
         Self {
             record,
             disco_key: None,
@@ -63,9 +81,10 @@ impl Peer {
             deadline: None,
             queue: VecDeque::new(),
             indices: VecDeque::new(),
-            handshaking_until: None,
+            handshake_sent: None,
             last_used: None,
             next_tick: None,
+            origin,
         }
     }
 
@@ -111,46 +130,68 @@ impl Peer {
 
     /// Notes that a WireGuard handshake of ours waits for its response.
     pub fn handshake_sent(&mut self, now: Instant) {
-        self.handshaking_until = Some(now + HANDSHAKE_RETRY);
+        self.handshake_sent = Some(now);
         self.arm_tick(now);
     }
 
     /// Notes that no WireGuard handshake of ours waits any more.
     pub fn handshake_over(&mut self) {
-        self.handshaking_until = None;
+        self.handshake_sent = None;
     }
 
-    fn is_handshaking(&self, now: Instant) -> bool {
-        self.handshaking_until.is_some_and(|until| now < until)
+    /// The tunnel holds nothing that its timers would be for.
+    pub fn erased(&mut self) {
+        self.handshake_sent = None;
+        self.last_used = None;
+        self.next_tick = None;
     }
 
     fn arm_tick(&mut self, now: Instant) {
-        let next = now + self.tick_interval(now);
-        self.next_tick = Some(self.next_tick.map_or(next, |armed| armed.min(next)));
-    }
-
-    fn tick_interval(&self, now: Instant) -> std::time::Duration {
-        let quiet = self.last_used.map(|at| now.duration_since(at));
-        if self.is_handshaking(now) {
-            TICK_HANDSHAKING
-        } else if quiet.is_some_and(|quiet| quiet < ACTIVE_FOR) {
-            TICK_ACTIVE
-        } else {
-            TICK_IDLE
+        // For nearly every packet: the next beat is armed already.
+        if self.next_tick.is_some_and(|armed| armed <= now + BEAT) {
+            return;
         }
+        self.next_tick = self.next_tick.into_iter().chain(self.tick_after(now)).min();
     }
 
-    /// Whether the tunnel's timers are due; arms them anew while the tunnel may hold keys.
-    pub fn tick_due(&mut self, now: Instant) -> bool {
+    /// When the tunnel's timers are to be looked at, if not now. `None`: it holds nothing.
+    fn tick_after(&self, now: Instant) -> Option<Instant> {
+        let is_active = self.last_used.is_some_and(|at| now < at + ACTIVE_FOR);
+        let beat = is_active.then(|| self.beat_after(now));
+        let waits = self.handshake_sent.filter(|at| now < *at + HANDSHAKE_OVER);
+        let retry = waits.map(|at| match at + HANDSHAKE_RETRY {
+            due if due > now => due,
+            _ => self.beat_after(now),
+        });
+        let erase = self.erase_at().filter(|at| *at > now);
+        [beat, retry, erase].into_iter().flatten().min()
+    }
+
+    /// When its sessions are void, unless they are used. A handshake under way is waited for.
+    fn erase_at(&self) -> Option<Instant> {
+        let unused = self.last_used.map(|at| at + REST_FOR);
+        let unanswered = self.handshake_sent.map(|at| at + HANDSHAKE_OVER);
+        Some(self.beat_after(unused.into_iter().chain(unanswered).max()?))
+    }
+
+    fn beat_after(&self, at: Instant) -> Instant {
+        let beat = BEAT.as_nanos();
+        let since = at.saturating_duration_since(self.origin).as_nanos() % beat;
+        let missing = u64::try_from(beat - since).unwrap_or(0);
+        at + Duration::from_nanos(missing)
+    }
+
+    /// What the tunnel's timers want now. Arms them anew while the tunnel holds something.
+    pub fn tick(&mut self, now: Instant) -> Tick {
         if self.next_tick.is_none_or(|at| at > now) {
-            return false;
+            return Tick::NotDue;
         }
-        let holds_keys = self
-            .last_used
-            .is_some_and(|at| now.duration_since(at) < IDLE_FOR);
-        self.next_tick =
-            (holds_keys || self.is_handshaking(now)).then(|| now + self.tick_interval(now));
-        true
+        if self.erase_at().is_some_and(|at| at <= now) {
+            self.erased();
+            return Tick::Erase;
+        }
+        self.next_tick = self.tick_after(now);
+        Tick::Look
     }
 
     /// The earliest time at which this peer has something to do.

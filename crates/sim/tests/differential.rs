@@ -3,10 +3,11 @@
 //! gotatun reads the system's clock by itself. In this program the clocks that it reads stand still
 //! unless a script moves them, so that minutes pass in no time and at known instants.
 #![cfg(target_os = "linux")]
-#![allow(unsafe_code)] // A function of the C library is replaced.
 #![allow(clippy::unwrap_used)] // The lints' leave for tests ends at test functions.
 
-use std::cell::Cell;
+#[path = "../../mesh/tests/harness/clock.rs"]
+mod clock;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -29,36 +30,6 @@ const STEP: Duration = Duration::from_micros(100);
 /// Time passes in multiples of this. No multiple comes near a timer of WireGuard, nor into the third
 /// of a second by which some of them vary at random.
 const SPAN: Duration = Duration::from_millis(700);
-
-thread_local! {
-    static CLOCK: Cell<u64> = const { Cell::new(0) };
-}
-
-/// Stands for the C library's: this thread's clocks of the day and of the time since boot tell what
-/// [`CLOCK`] holds, the others what the system says.
-///
-/// # Safety
-/// As clock_gettime(2): `out` can be written to.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn clock_gettime(
-    clock: libc::clockid_t,
-    out: *mut libc::timespec,
-) -> libc::c_int {
-    if clock != libc::CLOCK_BOOTTIME && clock != libc::CLOCK_REALTIME {
-        // SAFETY: the arguments are the caller's, who promises what the system call asks for.
-        let result = unsafe { libc::syscall(libc::SYS_clock_gettime, clock, out) };
-        return libc::c_int::try_from(result).unwrap_or(-1);
-    }
-    let nanos = CLOCK.get() + 1;
-    CLOCK.set(nanos);
-    let time = libc::timespec {
-        tv_sec: libc::time_t::try_from(nanos / 1_000_000_000).unwrap_or(0),
-        tv_nsec: libc::c_long::try_from(nanos % 1_000_000_000).unwrap_or(0),
-    };
-    // SAFETY: the caller promises that `out` can be written to.
-    unsafe { out.write(time) };
-    0
-}
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
@@ -133,7 +104,7 @@ struct Pair<F> {
 
 impl<F: FnMut(&WgPrivateKey, Instant) -> Box<dyn WireGuard>> Pair<F> {
     fn new(mut make: F) -> Self {
-        CLOCK.set(1_000_000_000_000);
+        clock::start();
         let origin = Instant::now();
         let keys = [[1; 32], [2; 32]].map(WgPrivateKey::from_bytes);
         let ends = [0, 1].map(|end| start(&mut make, &keys, end, origin));
@@ -154,7 +125,7 @@ impl<F: FnMut(&WgPrivateKey, Instant) -> Box<dyn WireGuard>> Pair<F> {
 
     fn pass(&mut self, span: Duration) {
         self.now += span;
-        CLOCK.set(CLOCK.get() + u64::try_from(span.as_nanos()).unwrap());
+        clock::pass(span);
     }
 
     fn send(&mut self, from: usize, datagram: BytesMut) -> String {

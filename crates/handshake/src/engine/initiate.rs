@@ -40,13 +40,13 @@ impl Handshakes {
                 .epoch
                 .as_ref()
                 .is_some_and(|epoch| now >= epoch.rotates(&self.config));
-            if peer.wanted && due {
+            if peer.wants_rotation(&self.config) && due {
                 self.start(name, now);
             }
             return;
         };
         if now >= attempt.ends {
-            peer.wanted = false;
+            peer.used_at = None;
             self.end_attempt(name);
             return;
         }

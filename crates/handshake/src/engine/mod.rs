@@ -169,14 +169,14 @@ impl Handshakes {
             .epoch
             .as_ref()
             .is_some_and(|epoch| now < epoch.rotates(&self.config));
+        let was_wanted = known.wants_rotation(&self.config);
+        known.used_at = Some(now);
         if known.attempt.is_some() || fresh {
-            if !known.wanted {
-                known.wanted = true;
+            if !was_wanted && known.wants_rotation(&self.config) {
                 self.set_timer(peer);
             }
             return;
         }
-        known.wanted = true;
         self.start(peer, now);
         self.set_timer(peer);
     }
@@ -282,7 +282,7 @@ impl Handshakes {
             return;
         };
         peer.counter = epoch;
-        peer.wanted = false;
+        peer.used_at = None;
         peer.deferred = None;
         peer.epoch = Some(Epoch {
             info: EpochInfo {

@@ -59,6 +59,28 @@ fn epochs_rotate_under_traffic_and_light_ones_follow_a_full_one() {
     assert!(world.machines[A].expired.is_empty() && world.machines[B].expired.is_empty());
 }
 
+/// Else each pair that exchanged a packet would have one more handshake two minutes later.
+#[test]
+fn traffic_that_ended_long_before_renews_no_key_and_the_next_packet_does() {
+    let mut world = World::connected(9);
+    let made = world.machines[A].installs[0].at;
+    let lately = world.config.lately;
+    world.run(Duration::from_secs(10));
+    let early = world.config.rotation - lately - Duration::from_secs(20);
+    world.run(early);
+    world.run_busy(5);
+    let sent = world.sent.len();
+    while world.now < made + world.config.expiry - Duration::from_secs(1) {
+        world.run(Duration::from_millis(100));
+    }
+    assert_eq!(world.sent.len(), sent, "the pair was silent");
+    // The old key still holds, so nothing is lost meanwhile.
+    world.run_busy(2);
+    assert_eq!(world.installs(A), 2);
+    world.assert_agreed();
+    assert!(world.machines[A].expired.is_empty() && world.machines[B].expired.is_empty());
+}
+
 #[test]
 fn a_pair_without_traffic_falls_silent_and_its_key_expires() {
     let mut world = World::connected(3);

@@ -309,7 +309,7 @@ impl Mesh {
         }
         peer.psk.erase();
         peer.tunnel.reset();
-        peer.handshake_over();
+        peer.erased();
         self.outputs
             .push_back(Output::Event(Event::PskExpired { peer: id }));
     }

@@ -1,7 +1,7 @@
 //! A few machines, a relay and a UDP network, in memory, with a clock of their own.
 //!
-//! gotatun reads the system's clock, so its own rekey timers do not run here; the epochs of the
-//! hybrid handshake, which force WireGuard handshakes, do.
+//! gotatun reads the system's clock, so its own rekey timers do not run here, unless [`Net::clock`]
+//! moves that too; the epochs of the hybrid handshake, which force WireGuard handshakes, do.
 
 use std::cell::RefCell;
 use std::collections::{BinaryHeap, VecDeque};
@@ -97,6 +97,12 @@ pub struct Net {
     pub path_mtu: u16,
     /// Datagrams that were sent in fragments of IP.
     pub fragmented: u64,
+    /// Datagrams that all machines sent, by any way.
+    pub sent: u64,
+    /// How often each machine's timer was due.
+    pub wakes: Vec<u64>,
+    /// Is told how much time passes.
+    pub clock: fn(Duration),
 }
 
 impl Net {
@@ -124,6 +130,9 @@ impl Net {
             relayed: 0,
             path_mtu: 1500,
             fragmented: 0,
+            sent: 0,
+            wakes: vec![0; usize::from(machines)],
+            clock: |_| {},
         };
         for number in 1..=machines {
             let wg_key = WgPrivateKey::generate(&mut net.rng);
@@ -427,7 +436,7 @@ impl Net {
             if next > end {
                 break;
             }
-            self.now = self.now.max(next);
+            self.pass_until(next);
             while self
                 .flying
                 .peek()
@@ -444,12 +453,25 @@ impl Net {
                     .poll_timeout()
                     .is_some_and(|at| at <= self.now)
                 {
+                    self.wakes[of] += 1;
                     self.machines[of].mesh.handle_timeout(self.now);
                     self.carry_out(of);
                 }
             }
         }
-        self.now = end;
+        self.pass_until(end);
+    }
+
+    fn pass_until(&mut self, at: Instant) {
+        let at = self.now.max(at);
+        (self.clock)(at - self.now);
+        self.now = at;
+    }
+
+    /// How long until the machine's timer is due.
+    pub fn timer(&self, of: usize) -> Option<Duration> {
+        let at = self.machines[of].mesh.poll_timeout()?;
+        Some(at.saturating_duration_since(self.now))
     }
 
     fn arrive(&mut self, flying: Flying) {
@@ -472,6 +494,11 @@ impl Net {
 
     fn carry_out(&mut self, of: usize) {
         while let Some(output) = self.machines[of].mesh.poll_output() {
+            let is_sent = matches!(
+                output,
+                Output::Udp { .. } | Output::Oversize { .. } | Output::Relay { .. }
+            );
+            self.sent += u64::from(is_sent);
             match output {
                 Output::Oversize {
                     relay: Some((_, peer)),
