@@ -130,6 +130,13 @@ impl Incoming {
         }
     }
 
+    fn received(&self) -> u64 {
+        match self {
+            Self::Stream(_) => 0,
+            Self::Quic(source) => source.received(),
+        }
+    }
+
     async fn fill(&mut self) -> io::Result<usize> {
         match self {
             Self::Stream(reader) => reader.fill().await,
@@ -255,6 +262,13 @@ impl Receiver {
                 () = self.shared.written.cancelled() => return Err(RelayError::Stalled),
             }
         }
+    }
+
+    /// Datagrams that have come from the relay's host, acknowledgements included: what shows that it is
+    /// there though it has nothing to tell. By TCP always 0.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.incoming.received()
     }
 
     fn handle(&self, frame: Frame) -> Option<Event> {

@@ -42,6 +42,12 @@ impl QuicSource {
         }
     }
 
+    /// UDP datagrams that the connection has got.
+    #[cfg(feature = "client")]
+    pub(crate) fn received(&self) -> u64 {
+        self.connection.stats().udp_rx.datagrams
+    }
+
     /// Keeps the datagram, and all that are there with it. Returns their bytes.
     fn take(&mut self, first: Bytes) -> usize {
         let mut count = 0;

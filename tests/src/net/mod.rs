@@ -14,6 +14,7 @@
 
 mod change;
 pub mod cmd;
+pub mod echo;
 pub mod link;
 pub mod nat;
 pub mod netns;

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::pair::{EMAIL, PASSWORD};
 use super::{Scenario, demand_eq};
@@ -13,7 +13,7 @@ use crate::agent::Agent;
 use crate::deploy::Standalone;
 use crate::lab::Lab;
 use crate::measure::let_run;
-use crate::net::{Nat, nat};
+use crate::net::{Nat, echo, nat};
 use crate::program::Usage;
 use crate::record::Figures;
 
@@ -180,11 +180,11 @@ fn all_pairs(machines: &[Agent], addresses: &[Ipv4Addr], figures: &mut Figures) 
     let slowest = Mutex::new(Duration::ZERO);
     each(machines, |machine| {
         let own = machine.ipv4()?;
-        for address in addresses.iter().filter(|address| **address != own) {
-            let took = machine.ping_until(*address, PING_LIMIT)?;
-            if let Ok(mut slowest) = slowest.lock() {
-                *slowest = took.max(*slowest);
-            }
+        let others: Vec<_> = addresses.iter().copied().filter(|to| *to != own).collect();
+        let took = echo::reach_all(machine.netns(), &others, PING_LIMIT)
+            .with_context(|| format!("from {}", machine.name()))?;
+        if let Ok(mut slowest) = slowest.lock() {
+            *slowest = took.max(*slowest);
         }
         Ok(())
     })?;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use rand::RngExt;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -259,6 +260,7 @@ impl Runner {
             let is_home = *self.home.borrow();
             let idle_at = self.last_packet + IDLE;
             let check_at = liveness.next();
+            let mut came = None;
             tokio::select! {
                 message = self.inbox.recv() => {
                     let Some((to, packet)) = message else { return End::Idle };
@@ -266,17 +268,7 @@ impl Runner {
                     liveness.sent(packet.len(), self.last_packet);
                     sent = forward(sender, to, packet);
                 }
-                event = receiver.next() => match event {
-                    Ok(event) => match self.handle(event, &mut liveness).await {
-                        Some(end) => return end,
-                        None if liveness.heard_at() >= noted + NOTED_EVERY => {
-                            noted = liveness.heard_at();
-                            self.was_heard(noted);
-                        }
-                        None => {}
-                    },
-                    Err(error) => return End::Lost(error.to_string()),
-                },
+                event = receiver.next() => came = Some(event),
                 Ok(()) = self.home.changed() => {
                     sent = sender.note_preferred(*self.home.borrow_and_update());
                 }
@@ -286,24 +278,40 @@ impl Runner {
                 }
                 () = self.shared.network_changed.notified() => {
                     // The connection may hang on an address that is gone: the relay has to answer.
-                    liveness.ping_sent(Instant::now());
+                    liveness.ping_sent(receiver.received(), Instant::now());
                     sent = sender.ping();
                 }
                 () = self.shared.answers_due.notified() => liveness.sent(0, Instant::now()),
                 () = sleep_until(check_at.unwrap_or(now)), if check_at.is_some() => {
-                    match liveness.check(Instant::now()) {
-                        Verdict::Fine => {}
-                        Verdict::Ping => sent = sender.ping(),
-                        Verdict::Doubtful => {
-                            self.shared.change(|state| state.doubted = true);
-                            self.tell_change();
-                        }
-                        Verdict::Dead => {
-                            return End::Lost("the relay does not answer".to_owned());
+                    came = receiver.next().now_or_never();
+                    if came.is_none() {
+                        match liveness.check(receiver.received(), Instant::now()) {
+                            Verdict::Fine => {}
+                            Verdict::Ping => sent = sender.ping(),
+                            Verdict::Doubtful => {
+                                self.shared.change(|state| state.doubted = true);
+                                self.tell_change();
+                            }
+                            Verdict::Dead => {
+                                return End::Lost("the relay does not answer".to_owned());
+                            }
                         }
                     }
                 }
                 () = sleep_until(idle_at), if !is_home => return End::Idle,
+            }
+            match came.transpose() {
+                Ok(None) => {}
+                Ok(Some(event)) => {
+                    if let Some(end) = self.handle(event, &mut liveness).await {
+                        return end;
+                    }
+                    if liveness.heard_at() >= noted + NOTED_EVERY {
+                        noted = liveness.heard_at();
+                        self.was_heard(noted);
+                    }
+                }
+                Err(error) => return End::Lost(error.to_string()),
             }
         }
     }

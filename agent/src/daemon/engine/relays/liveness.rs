@@ -2,6 +2,10 @@
 //!
 //! A relay host that vanishes sends no farewell, and TCP takes its time to notice. So a relay that is
 //! silent while traffic should bring something back is pinged. Without traffic nothing is sent.
+//!
+//! What looks like a dead relay may be a busy machine, this one or the relay's. So no verdict is spoken by
+//! a check that comes late (what has come may wait unread), nor while the relay's QUIC still sends
+//! acknowledgements; and slow answers of late give the next one more time.
 
 use std::time::Duration;
 
@@ -18,8 +22,12 @@ const ROUND_TRIPS: u32 = 4;
 /// … and longer if a queue may stand before the ping: the time that what was sent since the relay was
 /// heard last takes at this rate, in bytes per second.
 const SLOW_LINK: u64 = 512 * 1024;
-/// Never longer than this.
+/// Never longer than this, whatever speaks for the relay.
 const LONGEST_ANSWER: Duration = Duration::from_secs(5);
+/// A check that comes so late shows that this process does not get to run when it should.
+const LATE: Duration = Duration::from_millis(50);
+/// Of the longest round trip so much is left after each shorter one, in eighths.
+const FADES: u32 = 7;
 /// With half of the time gone, another region's connection may be made ready.
 const DOUBT: u32 = 2;
 
@@ -45,6 +53,7 @@ pub struct Liveness {
     pinged: Option<Ping>,
     /// Bytes sent since the relay was heard.
     unheard: u64,
+    /// The longest round trip of late.
     rtt: Duration,
 }
 
@@ -58,8 +67,19 @@ struct Traffic {
 struct Ping {
     at: Instant,
     doubted: bool,
-    /// How long an answer may take.
-    allowance: Duration,
+    /// How long an answer may take until the relay is doubted, and then until it is given up.
+    patience: Duration,
+    /// When that is over.
+    due: Instant,
+    /// Datagrams that had come when this was set.
+    received: u64,
+}
+
+impl Ping {
+    /// Waits for the answer from now on, anew.
+    fn wait(&mut self, time: Duration, now: Instant) {
+        self.due = (now + time).min(self.at + LONGEST_ANSWER);
+    }
 }
 
 impl Liveness {
@@ -109,46 +129,59 @@ impl Liveness {
 
     /// The answer to a ping came.
     pub fn pong(&mut self, rtt: Duration, now: Instant) {
-        self.rtt = rtt;
+        self.rtt = rtt.max(self.rtt * FADES / 8);
         self.heard(now);
     }
 
-    /// A ping left, whatever for.
-    pub fn ping_sent(&mut self, now: Instant) {
+    /// A ping left, whatever for. `received`: datagrams that have come from the relay's host.
+    pub fn ping_sent(&mut self, received: u64, now: Instant) {
+        let patience = self.allowance() / DOUBT;
         self.pinged = Some(Ping {
             at: now,
             doubted: false,
-            allowance: self.allowance(),
+            patience,
+            due: now + patience,
+            received,
         });
     }
 
     /// When [`Liveness::check`] wants to be called.
     pub fn next(&self) -> Option<Instant> {
         match self.pinged {
-            Some(ping) if ping.doubted => Some(ping.at + ping.allowance),
-            Some(ping) => Some(ping.at + ping.allowance / DOUBT),
+            Some(ping) => Some(ping.due),
             None => self
                 .traffic
                 .map(|traffic| (self.heard + QUIET).max(traffic.first + ANSWER_TO_TRAFFIC)),
         }
     }
 
-    /// What is due.
-    pub fn check(&mut self, now: Instant) -> Verdict {
-        if self.next().is_none_or(|at| at > now) {
+    /// What is due. Whatever has come is to be read before. `received`: datagrams that have come from the
+    /// relay's host, whether they held anything for us or not.
+    pub fn check(&mut self, received: u64, now: Instant) -> Verdict {
+        let Some(due) = self.next().filter(|due| *due <= now) else {
+            return Verdict::Fine;
+        };
+        let Some(ping) = &mut self.pinged else {
+            self.ping_sent(received, now);
+            return Verdict::Ping;
+        };
+        let late = now.duration_since(due);
+        let has_time = now < ping.at + LONGEST_ANSWER;
+        if has_time && late >= LATE {
+            ping.wait(late.min(ping.patience), now);
             return Verdict::Fine;
         }
-        match &mut self.pinged {
-            None => {
-                self.ping_sent(now);
-                Verdict::Ping
-            }
-            Some(ping) if now.duration_since(ping.at) >= ping.allowance => Verdict::Dead,
-            Some(ping) => {
-                ping.doubted = true;
-                Verdict::Doubtful
-            }
+        if has_time && received != ping.received {
+            ping.received = received;
+            ping.wait(ping.patience, now);
+            return Verdict::Fine;
         }
+        if ping.doubted {
+            return Verdict::Dead;
+        }
+        ping.doubted = true;
+        ping.wait(ping.patience, now);
+        Verdict::Doubtful
     }
 
     /// How long the answer to a ping may take that leaves now.
@@ -171,7 +204,10 @@ mod tests {
         let begin = *now;
         let next = liveness.next()?;
         *now = next.max(*now);
-        Some((liveness.check(*now), now.duration_since(begin).as_millis()))
+        Some((
+            liveness.check(0, *now),
+            now.duration_since(begin).as_millis(),
+        ))
     }
 
     #[test]
@@ -181,7 +217,7 @@ mod tests {
         assert_eq!(liveness.next(), None);
         liveness.heard(now + ms(60_000));
         assert_eq!(liveness.next(), None);
-        assert_eq!(liveness.check(now + ms(600_000)), Verdict::Fine);
+        assert_eq!(liveness.check(0, now + ms(600_000)), Verdict::Fine);
     }
 
     #[test]
@@ -221,7 +257,7 @@ mod tests {
             now += ms(50);
             liveness.sent(1000, now);
             liveness.packet(now);
-            assert_eq!(liveness.check(now), Verdict::Fine);
+            assert_eq!(liveness.check(0, now), Verdict::Fine);
         }
         assert_eq!(run(&mut liveness, &mut now), Some((Verdict::Ping, 400)));
         liveness.pong(ms(10), now + ms(10));
@@ -236,7 +272,7 @@ mod tests {
         for tick in 0..10_000 {
             let now = start + ms(tick);
             liveness.sent(100, now);
-            match liveness.check(now) {
+            match liveness.check(0, now) {
                 Verdict::Ping => pings += 1,
                 Verdict::Fine => {}
                 other => panic!("{other:?} at {tick} ms"),
@@ -276,5 +312,77 @@ mod tests {
         assert_eq!(bulk.allowance(), LONGEST_ANSWER);
         bulk.heard(now);
         assert_eq!(bulk.allowance(), ANSWER);
+    }
+    #[test]
+    fn a_process_that_does_not_get_to_run_takes_no_relay_for_dead() {
+        let mut now = Instant::now();
+        let mut liveness = Liveness::new(now);
+        liveness.sent(100, now);
+        assert_eq!(run(&mut liveness, &mut now), Some((Verdict::Ping, 400)));
+        let pinged = now;
+        // Each check comes 80 ms too late.
+        while now < pinged + LONGEST_ANSWER - ms(200) {
+            now = liveness.next().unwrap() + ms(80);
+            assert_eq!(liveness.check(0, now), Verdict::Fine);
+        }
+        liveness.pong(now.duration_since(pinged), now);
+        assert_eq!(liveness.next(), None);
+    }
+
+    #[test]
+    fn one_late_check_costs_no_more_than_it_was_late() {
+        let mut now = Instant::now();
+        let mut liveness = Liveness::new(now);
+        liveness.sent(100, now);
+        assert_eq!(run(&mut liveness, &mut now), Some((Verdict::Ping, 400)));
+        now = liveness.next().unwrap() + ms(200);
+        assert_eq!(liveness.check(0, now), Verdict::Fine);
+        assert_eq!(run(&mut liveness, &mut now), Some((Verdict::Doubtful, 200)));
+        assert_eq!(run(&mut liveness, &mut now), Some((Verdict::Dead, 350)));
+    }
+
+    #[test]
+    fn a_relay_that_acknowledges_is_there_though_its_answer_takes_long() {
+        let mut now = Instant::now();
+        let mut liveness = Liveness::new(now);
+        liveness.sent(100, now);
+        assert_eq!(run(&mut liveness, &mut now), Some((Verdict::Ping, 400)));
+        let pinged = now;
+        let mut received = 0;
+        let verdict = loop {
+            received += 1;
+            now = liveness.next().unwrap();
+            match liveness.check(received, now) {
+                Verdict::Fine => {}
+                verdict => break verdict,
+            }
+        };
+        // One that does nothing else is given up all the same.
+        assert_eq!((verdict, now), (Verdict::Doubtful, pinged + LONGEST_ANSWER));
+        assert_eq!(liveness.check(received, now), Verdict::Dead);
+
+        // Acknowledgements end with it.
+        liveness.pong(ms(20), now);
+        liveness.sent(100, now);
+        assert_eq!(run(&mut liveness, &mut now), Some((Verdict::Ping, 400)));
+        now = liveness.next().unwrap();
+        assert_eq!(liveness.check(1, now), Verdict::Fine);
+        now = liveness.next().unwrap();
+        assert_eq!(liveness.check(1, now), Verdict::Doubtful);
+        now = liveness.next().unwrap();
+        assert_eq!(liveness.check(1, now), Verdict::Dead);
+    }
+
+    #[test]
+    fn a_quick_answer_does_not_make_up_for_slow_ones() {
+        let now = Instant::now();
+        let mut liveness = Liveness::new(now);
+        liveness.pong(ms(800), now);
+        liveness.pong(ms(10), now);
+        assert_eq!(liveness.allowance(), ms(2800));
+        for _ in 0..20 {
+            liveness.pong(ms(10), now);
+        }
+        assert_eq!(liveness.allowance(), ANSWER);
     }
 }
