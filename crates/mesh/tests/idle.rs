@@ -98,6 +98,28 @@ fn an_idle_pair_whose_keys_are_old_loses_nothing_when_it_speaks_again() {
 }
 
 #[test]
+fn a_peer_that_is_gone_is_given_up_and_found_again() {
+    clock::start();
+    let mut net = Net::pair();
+    net.clock = clock::pass;
+    net.send(0, 1, b"there");
+    net.run(Duration::from_secs(3));
+    net.passes = Box::new(|_, _| false);
+    net.run(Duration::from_secs(150));
+    net.send(0, 1, b"into silence");
+    net.run(Duration::from_secs(250));
+    (net.sent, net.wakes[0]) = (0, 0);
+    net.run(Duration::from_secs(600));
+    assert_eq!((net.sent, net.wakes[0]), (0, 0), "datagrams, wake-ups");
+
+    net.passes = Box::new(|_, _| true);
+    net.delivered(1);
+    net.send(0, 1, b"back");
+    net.run(Duration::from_secs(3));
+    assert_eq!(net.delivered(1), [b"back".to_vec()]);
+}
+
+#[test]
 fn peers_that_nobody_speaks_with_have_no_timer_at_all() {
     let net = Net::of(101, SourceFilter::On);
     for machine in 0..=PEERS {

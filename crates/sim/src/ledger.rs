@@ -9,20 +9,40 @@ use crate::control::ipv4;
 
 /// Port that packets come from; their destination's is one more.
 const SOURCE_PORT: u16 = 1000;
-/// Bytes of the IPv4 and UDP headers (RFC 791, RFC 768).
+/// Bytes of the IPv4 and UDP headers (RFC 791, RFC 768); as many as of IPv4 and ICMP (RFC 792).
 const HEADERS: usize = 28;
+/// The protocol number of ICMP, and the type and code of "fragmentation needed" (RFC 1191 §4).
+const ICMP: u8 = 1;
+const FRAGMENTATION_NEEDED: [u8; 2] = [3, 4];
 
 struct Sent {
     from: usize,
     to: usize,
     at: Duration,
     delivered: Option<Duration>,
+    /// Its sender was told that it is too large.
+    is_refused: bool,
 }
 
 /// Every packet, by its number.
 #[derive(Default)]
 pub struct Ledger {
     packets: BTreeMap<u64, Sent>,
+}
+
+/// A sender is told that a packet is too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooBig {
+    /// Where it should have gone.
+    pub to: usize,
+    /// The largest IP packet that passes, in bytes.
+    pub limit: usize,
+}
+
+/// The payload of an IP packet of so many bytes.
+#[must_use]
+pub fn payload(limit: usize) -> usize {
+    limit.saturating_sub(HEADERS)
 }
 
 /// A packet that arrived as it should.
@@ -42,6 +62,7 @@ impl Ledger {
             to,
             at,
             delivered: None,
+            is_refused: false,
         };
         self.packets.insert(number, sent);
         packet(from, to, number, length)
@@ -53,6 +74,12 @@ impl Ledger {
         self.packets.len()
     }
 
+    /// Packets whose senders were told that they are too large.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.packets.values().filter(|sent| sent.is_refused).count()
+    }
+
     /// Packets that arrived.
     #[must_use]
     pub fn delivered(&self) -> usize {
@@ -60,6 +87,36 @@ impl Ledger {
             .values()
             .filter(|sent| sent.delivered.is_some())
             .count()
+    }
+
+    /// What the mesh itself tells a machine: that one of its packets is too large. `None`: it is no such
+    /// message.
+    ///
+    /// # Errors
+    /// It is about a packet that this machine never sent, or that is no larger than what it is told.
+    pub fn too_big(&mut self, at: usize, bytes: &[u8]) -> Result<Option<TooBig>, String> {
+        let is_told =
+            bytes.get(9) == Some(&ICMP) && bytes.get(20..22) == Some(&FRAGMENTATION_NEEDED);
+        if !is_told {
+            return Ok(None);
+        }
+        let limit = usize::from(u16::from_be_bytes([bytes[26], bytes[27]]));
+        let quote = &bytes[HEADERS..];
+        let number = quote
+            .get(HEADERS..HEADERS + 8)
+            .and_then(|bytes| bytes.try_into().ok());
+        let sent = number.and_then(|number| self.packets.get_mut(&u64::from_be_bytes(number)));
+        let Some(sent) = sent.filter(|sent| sent.from == at) else {
+            return Err(format!("m{at} is told of a packet that it never sent"));
+        };
+        let length = usize::from(u16::from_be_bytes([quote[2], quote[3]]));
+        if length <= limit {
+            return Err(format!(
+                "m{at} is told that {length} B are more than {limit}"
+            ));
+        }
+        sent.is_refused = true;
+        Ok(Some(TooBig { to: sent.to, limit }))
     }
 
     /// A packet came out of a machine's tunnel.
@@ -89,13 +146,15 @@ impl Ledger {
         })
     }
 
-    /// The packets of a span that did not arrive: number, sender, receiver, when they were sent.
+    /// The packets of a span that did not arrive though nobody was told that they are too large: number, sender, receiver, when they were sent.
     pub fn lost(
         &self,
         from: Duration,
         to: Duration,
     ) -> impl Iterator<Item = (u64, usize, usize, Duration)> {
-        self.of_span(from, to, |sent| sent.delivered.is_none())
+        self.of_span(from, to, |sent| {
+            sent.delivered.is_none() && !sent.is_refused
+        })
     }
 
     /// The packets of a span that arrived, in the same form.
@@ -127,7 +186,8 @@ fn packet(from: usize, to: usize, number: u64, length: usize) -> BytesMut {
     let mut packet = BytesMut::with_capacity(HEADERS + length);
     packet.put_slice(&[0x45, 0]);
     packet.put_u16(total);
-    packet.put_slice(&[0, 0, 0, 0, 64, 17, 0, 0]);
+    // Not to be cut: fragments that overtake each other would be dropped.
+    packet.put_slice(&[0, 0, 0x40, 0, 64, 17, 0, 0]);
     packet.put_slice(&ipv4(from).octets());
     packet.put_slice(&ipv4(to).octets());
     packet.put_u16(SOURCE_PORT);

@@ -2,7 +2,8 @@
 //!
 //! Real [`Mesh`](ztna_mesh::Mesh)es, each with a real netmap client, talk over a network that exists
 //! only in memory: NATs of every kind ([`nat`]), carriers' NATs around them, private addresses that
-//! several sites have, relays, STUN services and a control plane ([`control`]). Time is virtual, and
+//! several sites have, IPv6 beside or instead of IPv4, with firewalls ([`firewall`]), links that drop
+//! what is too large for them and say nothing, relays, STUN services and a control plane ([`control`]). Time is virtual, and
 //! everything follows from one seed: who is where, who may talk to whom, what goes wrong and when
 //! ([`scenario`]). The same seed gives the same timeline, byte for byte.
 //!
@@ -17,6 +18,7 @@
 //! deterministic model stands for it ([`wireguard`]), which a test holds against gotatun.
 
 pub mod control;
+pub mod firewall;
 mod ledger;
 mod machine;
 pub mod model;

@@ -1,7 +1,7 @@
 //! One machine: the mesh and the netmap client, and what the agent does around them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -70,7 +70,7 @@ pub struct Machine {
     pub id: MachineId,
     /// Its site.
     pub site: usize,
-    /// Its network, and its address there.
+    /// Its network, and its addresses there.
     pub place: Place,
     /// What runs on it.
     pub mesh: Mesh,
@@ -105,7 +105,8 @@ pub struct Machine {
     /// Datagrams that somebody could send again, with where they came from.
     pub overheard: VecDeque<(SocketAddr, BytesMut)>,
     rebound: Option<Duration>,
-    seen: BTreeMap<usize, (SocketAddr, Duration)>,
+    /// By which region's service it was seen where, by each family, and when.
+    seen: BTreeMap<(usize, bool), (SocketAddr, Duration)>,
     origin: Instant,
     slept: Duration,
     clock: Clock,
@@ -233,10 +234,9 @@ impl Machine {
     }
 
     /// It is somewhere else now.
-    pub fn moved(&mut self, site: usize, network: usize, addr: IpAddr, now: Duration) {
+    pub fn moved(&mut self, site: usize, place: Place, now: Duration) {
         self.site = site;
-        self.place.network = network;
-        self.place.addr = SocketAddr::new(addr, PORT);
+        self.place = place;
         self.network_changed(now);
     }
 
@@ -249,7 +249,7 @@ impl Machine {
 
     /// A STUN service saw this machine.
     pub fn seen_by(&mut self, region: usize, addr: SocketAddr, now: Duration) {
-        if let Some((before, at)) = self.seen.insert(region, (addr, now))
+        if let Some((before, at)) = self.seen.insert((region, addr.is_ipv6()), (addr, now))
             && before != addr
             && now < at + SAME_MAPPING
         {
@@ -269,19 +269,19 @@ impl Machine {
 
     /// Where the machine may be reached. `None`: as it was told already.
     pub fn report(&mut self, now: Duration) -> Option<VolatileReport> {
-        let local = Endpoint {
-            addr: self.place.addr,
+        let local = self.place.addrs().map(|addr| Endpoint {
+            addr,
             kind: EndpointKind::Local,
-        };
+        });
         let fresh = self.seen.values().filter(|(_, at)| now < *at + STUN_MEMORY);
         let seen: BTreeSet<SocketAddr> = fresh.map(|(addr, _)| *addr).collect();
-        let seen = seen.into_iter().filter(|addr| *addr != local.addr);
+        let seen = seen.into_iter().filter(|addr| !self.place.has(*addr));
         let stun = seen.map(|addr| Endpoint {
             addr,
             kind: EndpointKind::Stun,
         });
         let report = VolatileReport {
-            endpoints: std::iter::once(local).chain(stun).collect(),
+            endpoints: local.chain(stun).collect(),
             home_region: self.home.map(region_id),
             disco_key: Some(self.mesh.disco_key()),
         };
@@ -290,7 +290,10 @@ impl Machine {
         }
         let addrs = report.endpoints.iter().map(|endpoint| endpoint.addr);
         self.mesh.set_endpoints(addrs.collect());
-        self.reported = Some(report.clone());
+        let had = self.reported.replace(report.clone());
+        if had.is_some_and(|had| had.endpoints != report.endpoints) {
+            self.mesh.endpoints_changed(self.instant(now));
+        }
         Some(report)
     }
 

@@ -38,6 +38,9 @@ struct Total {
     failed: Vec<u64>,
     packets: (u64, u64),
     paths: (u64, u64),
+    paths_v6: u64,
+    too_large: u64,
+    refused: u64,
     virtual_seconds: u64,
     settled: Vec<Duration>,
     recovered: Vec<Duration>,
@@ -50,6 +53,9 @@ impl Total {
         self.packets.1 += outcome.packets.1 as u64;
         self.paths.0 += outcome.paths.0 as u64;
         self.paths.1 += outcome.paths.1 as u64;
+        self.paths_v6 += outcome.paths_v6 as u64;
+        self.too_large += outcome.too_large as u64;
+        self.refused += outcome.refused as u64;
         self.virtual_seconds += outcome.span.as_secs();
         self.settled.push(outcome.settled);
         self.recovered.push(outcome.recovered);
@@ -124,6 +130,9 @@ fn show(total: &Total, began: Instant, json: bool) {
             "packets_delivered": total.packets.1,
             "pairs_direct": total.paths.0,
             "pairs_relayed": total.paths.1,
+            "pairs_direct_by_ipv6": total.paths_v6,
+            "datagrams_too_large_for_a_link": total.too_large,
+            "packets_whose_senders_were_told": total.refused,
             "seconds_until_paths_are_right_p50_p99_max": settled,
             "seconds_until_nothing_is_lost_p50_p99_max": recovered,
             "virtual_seconds": total.virtual_seconds,
@@ -133,13 +142,18 @@ fn show(total: &Total, began: Instant, json: bool) {
         return;
     }
     println!(
-        "{} seeds, {} failed: {} virtual hours in {seconds:.0} s, {} packets, {} pairs direct, {} relayed",
+        "{} seeds, {} failed: {} virtual hours in {seconds:.0} s, {} packets, {} pairs direct ({} by IPv6), {} relayed",
         total.run,
         total.failed.len(),
         total.virtual_seconds / 3600,
         total.packets.0,
         total.paths.0,
+        total.paths_v6,
         total.paths.1
+    );
+    println!(
+        "{} datagrams were too large for a link, {} packets' senders were told",
+        total.too_large, total.refused
     );
     for (what, [median, most, all]) in [
         ("every path is as it should be", settled),

@@ -1,7 +1,7 @@
 //! What has to be possible, worked out from the topology alone.
 //!
 //! Whether two machines can reach each other directly follows from what they can learn: each knows
-//! its own address and what the STUN services see of it, and tells the other through the relay. Each
+//! its own addresses and what the STUN services see of it, and tells the other through the relay. Each
 //! pings whatever it knows of the other; the source of a ping, and of a pong that comes from
 //! elsewhere, is one more address to ping. A path is good if the very address that was pinged answers.
 //! Here two machines without clocks, doubts and losses do just that, over NATs that have seen nothing
@@ -27,8 +27,29 @@ pub struct Place {
     pub machine: usize,
     /// Its network.
     pub network: usize,
-    /// Its own address there.
-    pub addr: SocketAddr,
+    /// Its own address there, of IPv4.
+    pub v4: Option<SocketAddr>,
+    /// Its own address of IPv6.
+    pub v6: Option<SocketAddr>,
+}
+
+impl Place {
+    /// All its addresses.
+    pub fn addrs(self) -> impl Iterator<Item = SocketAddr> {
+        self.v4.into_iter().chain(self.v6)
+    }
+
+    /// Whether one of them is this.
+    #[must_use]
+    pub fn has(self, addr: SocketAddr) -> bool {
+        self.addrs().any(|own| own == addr)
+    }
+
+    /// From which it would send there. `None`: it has no way there.
+    #[must_use]
+    pub fn source_to(self, to: SocketAddr) -> Option<SocketAddr> {
+        if to.is_ipv6() { self.v6 } else { self.v4 }
+    }
 }
 
 struct Ideal {
@@ -61,7 +82,7 @@ pub fn can_be_direct(topology: &Topology, places: [Place; 2], stun: &[SocketAddr
 
 /// Where a machine may be reached, as it can find out.
 fn endpoints(topology: &mut Topology, place: Place, stun: &[SocketAddr]) -> BTreeSet<SocketAddr> {
-    let mut found = BTreeSet::from([place.addr]);
+    let mut found: BTreeSet<SocketAddr> = place.addrs().collect();
     for service in stun {
         if let Some((Occupant::Stun(_), hop)) = send(topology, place, *service) {
             found.insert(hop.from);
@@ -73,7 +94,7 @@ fn endpoints(topology: &mut Topology, place: Place, stun: &[SocketAddr]) -> BTre
 fn send(topology: &mut Topology, from: Place, to: SocketAddr) -> Option<(Occupant, Hop)> {
     let hop = Hop {
         network: from.network,
-        from: from.addr,
+        from: from.source_to(to)?,
         to,
     };
     let hop = topology.leave(hop, Duration::ZERO)?;
@@ -89,7 +110,7 @@ fn reaches(
 ) -> Option<SocketAddr> {
     let other = pair[1 - from].place;
     let (occupant, hop) = send(topology, pair[from].place, to)?;
-    let is_other = occupant == Occupant::Machine(other.machine) && hop.to == other.addr;
+    let is_other = occupant == Occupant::Machine(other.machine) && other.has(hop.to);
     is_other.then_some(hop.from)
 }
 
@@ -117,6 +138,7 @@ fn learn(ideal: &mut Ideal, addr: SocketAddr) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::firewall::FirewallConfig;
     use crate::nat::{Dependence, NatConfig};
     use crate::topology::INTERNET;
 
@@ -153,8 +175,20 @@ mod tests {
         Place {
             machine,
             network,
-            addr: SocketAddr::new(addr, PORT),
+            v4: Some(SocketAddr::new(addr, PORT)),
+            v6: None,
         }
+    }
+
+    /// Gives a machine an address of IPv6, behind a firewall unless its network is the internet.
+    fn join_v6(topology: &mut Topology, place: &mut Place, filtering: Option<Dependence>) {
+        if place.network != INTERNET {
+            let expiry = Duration::from_secs(30);
+            topology.add_firewall(place.network, FirewallConfig { filtering, expiry });
+        }
+        let addr = topology.public_v6();
+        topology.place_v6(place.network, addr, Occupant::Machine(place.machine));
+        place.v6 = Some(SocketAddr::new(addr, PORT));
     }
 
     fn behind(topology: &mut Topology, machine: usize, nat: Option<NatConfig>) -> Place {
@@ -219,6 +253,33 @@ mod tests {
                 behind(&mut topology, 1, Some(config(mapping, filtering))),
             ];
             assert_eq!(can_be_direct(&topology, places, &stun), [true, true]);
+        }
+    }
+
+    #[test]
+    fn where_nats_keep_two_apart_ipv6_joins_them_past_any_firewall() {
+        let hard = config(Dependence::AddressAndPort, Dependence::AddressAndPort);
+        let walls = [
+            None,
+            Some(Dependence::Endpoint),
+            Some(Dependence::AddressAndPort),
+        ];
+        for (ours, theirs) in walls
+            .iter()
+            .flat_map(|a| walls.iter().map(move |b| (*a, *b)))
+        {
+            let (mut topology, stun) = internet();
+            let mut places = [0, 1].map(|machine| behind(&mut topology, machine, Some(hard)));
+            assert_eq!(can_be_direct(&topology, places, &stun), [false; 2]);
+            join_v6(&mut topology, &mut places[0], ours);
+            assert_eq!(can_be_direct(&topology, places, &stun), [false; 2]);
+            join_v6(&mut topology, &mut places[1], theirs);
+            assert_eq!(can_be_direct(&topology, places, &stun), [true; 2]);
+            // Without IPv4 as well; but not if only one of them has both.
+            places[0].v4 = None;
+            assert_eq!(can_be_direct(&topology, places, &stun), [true; 2]);
+            places[1].v6 = None;
+            assert_eq!(can_be_direct(&topology, places, &stun), [false; 2]);
         }
     }
 

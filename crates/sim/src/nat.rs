@@ -23,7 +23,7 @@ impl Dependence {
     pub const ALL: [Self; 3] = [Self::Endpoint, Self::Address, Self::AddressAndPort];
 
     /// What of an address it looks at.
-    fn key(self, addr: SocketAddr) -> (Option<IpAddr>, Option<u16>) {
+    pub(crate) fn key(self, addr: SocketAddr) -> (Option<IpAddr>, Option<u16>) {
         match self {
             Self::Endpoint => (None, None),
             Self::Address => (Some(addr.ip()), None),

@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
+use crate::firewall::FirewallConfig;
 use crate::nat::{Dependence, NatConfig};
 
 /// After the last fault the network is left in peace for this long before anything is demanded:
@@ -28,6 +29,13 @@ pub struct Site {
     pub behind: Option<usize>,
     /// The third byte of its private addresses. Sites may have the same.
     pub subnet: u8,
+    /// Whether machines here have an address of IPv4.
+    pub has_v4: bool,
+    /// The firewall before IPv6; `None`: there is no IPv6. Where there is no NAT, there is no firewall
+    /// either.
+    pub v6: Option<FirewallConfig>,
+    /// Largest IP packet that its link to others carries, in bytes. Larger ones are lost without a word.
+    pub mtu: u16,
     /// One-way delay to the middle of the internet.
     pub distance: Duration,
     /// Its weather while things go wrong.
@@ -143,6 +151,22 @@ fn nat(rng: &mut StdRng) -> NatConfig {
         expiry: Duration::from_secs(rng.random_range(30..=180)),
         hairpin: rng.random_bool(0.4),
         keeps_port: mapping == Dependence::Endpoint && rng.random_bool(0.6),
+    }
+}
+
+fn firewall(rng: &mut StdRng) -> FirewallConfig {
+    let strict = [
+        None,
+        Some(Dependence::AddressAndPort),
+        Some(Dependence::AddressAndPort),
+    ];
+    let filtering = match strict.choose(rng) {
+        Some(filtering) if rng.random_bool(0.7) => *filtering,
+        _ => Dependence::ALL.choose(rng).copied(),
+    };
+    FirewallConfig {
+        filtering,
+        expiry: Duration::from_secs(rng.random_range(30..=180)),
     }
 }
 
@@ -304,10 +328,22 @@ fn site(rng: &mut StdRng, has_nat: bool, behind: Option<usize>) -> Site {
         duplication: *[0.0, 0.0, 0.05].choose(rng).unwrap_or(&0.0),
         jitter: millis(rng, 0, 30),
     };
+    let v6 = rng.random_bool(0.4).then(|| firewall(rng));
+    let mtu = *[1500, 1500, 1500, 1492, 1420, 1380, 1280]
+        .choose(rng)
+        .unwrap_or(&1500);
     Site {
         nat: has_nat.then(|| nat(rng)),
         behind,
         subnet: rng.random_range(0..3),
+        has_v4: v6.is_none() || rng.random_bool(0.7),
+        v6,
+        // And what no table lists.
+        mtu: if rng.random_bool(0.2) {
+            rng.random_range(1280..=1500)
+        } else {
+            mtu
+        },
         distance: millis(rng, 1, 80),
         weather,
     }

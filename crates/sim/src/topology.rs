@@ -1,9 +1,10 @@
-//! Who is where, and how a datagram gets from one to the other.
+//! Who is where, and how a datagram gets from one to the other: IPv4 through NATs, IPv6 past firewalls.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::firewall::{Firewall, FirewallConfig};
 use crate::nat::{Nat, NatConfig};
 
 /// Number of the internet in [`Topology::networks`].
@@ -21,13 +22,17 @@ pub enum Occupant {
     Stun(usize),
     /// The outer side of this NAT.
     Nat(usize),
+    /// Somebody behind this firewall.
+    Firewall(usize),
 }
 
 /// A network in which everybody reaches everybody.
 #[derive(Default)]
 struct Network {
-    /// The NAT that leads out of it.
+    /// The NAT that leads out of it, for IPv4.
     gateway: Option<usize>,
+    /// The firewall that leads out of it, for IPv6.
+    firewall: Option<usize>,
     occupants: BTreeMap<IpAddr, Occupant>,
 }
 
@@ -35,6 +40,11 @@ struct NatBox {
     nat: Nat,
     inside: usize,
     outside: usize,
+}
+
+struct FirewallBox {
+    firewall: Firewall,
+    inside: usize,
 }
 
 /// A datagram's addresses, in the network where it is.
@@ -52,6 +62,7 @@ pub struct Hop {
 pub struct Topology {
     networks: Vec<Network>,
     nats: Vec<NatBox>,
+    firewalls: Vec<FirewallBox>,
     next_public: u32,
 }
 
@@ -60,6 +71,7 @@ impl Default for Topology {
         Self {
             networks: vec![Network::default()],
             nats: Vec::new(),
+            firewalls: Vec::new(),
             next_public: 1,
         }
     }
@@ -75,6 +87,16 @@ impl Topology {
         IpAddr::from([198, 18 | a, b, c])
     }
 
+    /// An address of IPv6 that nobody has.
+    pub fn public_v6(&mut self) -> IpAddr {
+        let host = self.next_public;
+        self.next_public += 1;
+        // The documentation's network (RFC 3849).
+        let [a, b, c, d] = host.to_be_bytes();
+        let [high, low] = [[a, b], [c, d]].map(u16::from_be_bytes);
+        IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, high, low])
+    }
+
     /// A NAT whose outer side is in this network; returns its number and that of its inner network.
     pub fn add_nat(
         &mut self,
@@ -86,6 +108,7 @@ impl Topology {
         let (number, inside) = (self.nats.len(), self.networks.len());
         self.networks.push(Network {
             gateway: Some(number),
+            firewall: None,
             occupants: BTreeMap::new(),
         });
         self.nats.push(NatBox {
@@ -97,6 +120,23 @@ impl Topology {
         (number, inside)
     }
 
+    /// Lets a network have IPv6, behind a firewall.
+    pub fn add_firewall(&mut self, inside: usize, config: FirewallConfig) {
+        self.networks[inside].firewall = Some(self.firewalls.len());
+        self.firewalls.push(FirewallBox {
+            firewall: Firewall::new(config),
+            inside,
+        });
+    }
+
+    /// Gives an address of IPv6 to somebody; the internet knows behind which firewall it is.
+    pub fn place_v6(&mut self, network: usize, addr: IpAddr, occupant: Occupant) {
+        self.place(network, addr, occupant);
+        if let Some(number) = self.networks[network].firewall {
+            self.place(INTERNET, addr, Occupant::Firewall(number));
+        }
+    }
+
     /// Gives an address to somebody.
     pub fn place(&mut self, network: usize, addr: IpAddr, occupant: Occupant) {
         self.networks[network].occupants.insert(addr, occupant);
@@ -105,6 +145,9 @@ impl Topology {
     /// Takes an address back.
     pub fn vacate(&mut self, network: usize, addr: IpAddr) {
         self.networks[network].occupants.remove(&addr);
+        if addr.is_ipv6() {
+            self.networks[INTERNET].occupants.remove(&addr);
+        }
     }
 
     /// Whether this is the outer address of a NAT, in the network where its outer side is.
@@ -133,6 +176,7 @@ impl Topology {
     pub fn fresh(&self) -> Self {
         let networks = self.networks.iter().map(|network| Network {
             gateway: network.gateway,
+            firewall: network.firewall,
             occupants: network.occupants.clone(),
         });
         let nats = self.nats.iter().map(|nat| NatBox {
@@ -140,9 +184,14 @@ impl Topology {
             inside: nat.inside,
             outside: nat.outside,
         });
+        let firewalls = self.firewalls.iter().map(|known| FirewallBox {
+            firewall: Firewall::new(known.firewall.config),
+            inside: known.inside,
+        });
         Self {
             networks: networks.collect(),
             nats: nats.collect(),
+            firewalls: firewalls.collect(),
             next_public: self.next_public,
         }
     }
@@ -154,6 +203,12 @@ impl Topology {
             let network = &self.networks[hop.network];
             if network.occupants.contains_key(&hop.to.ip()) {
                 return Some(hop);
+            }
+            if hop.to.is_ipv6() {
+                let wall = &mut self.firewalls[network.firewall?];
+                wall.firewall.outbound(hop.from, hop.to, now);
+                hop.network = INTERNET;
+                continue;
             }
             let gateway = &mut self.nats[network.gateway?];
             let is_hairpin = gateway.nat.outer() == hop.to.ip();
@@ -178,6 +233,13 @@ impl Topology {
                     let gateway = &mut self.nats[*number];
                     hop.to = gateway.nat.inbound(hop.from, hop.to.port(), now)?;
                     hop.network = gateway.inside;
+                }
+                Occupant::Firewall(number) => {
+                    let wall = &self.firewalls[*number];
+                    if !wall.firewall.admits(hop.from, hop.to, now) {
+                        return None;
+                    }
+                    hop.network = wall.inside;
                 }
                 occupant => return Some((*occupant, hop)),
             }

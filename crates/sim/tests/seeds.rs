@@ -1,6 +1,6 @@
 //! Seeds that have to run clean, and what makes them worth running.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ztna_sim::run_seed;
 
@@ -10,6 +10,7 @@ const SEEDS: u64 = 500;
 #[test]
 fn every_seed_runs_clean() {
     let next = AtomicU64::new(0);
+    let [by_ipv6, too_large, refused] = [const { AtomicUsize::new(0) }; 3];
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let failed = std::thread::scope(|scope| {
         let runners: Vec<_> = (0..threads)
@@ -22,6 +23,9 @@ fn every_seed_runs_clean() {
                             return failed;
                         }
                         let outcome = run_seed(seed, false);
+                        by_ipv6.fetch_add(outcome.paths_v6, Ordering::Relaxed);
+                        too_large.fetch_add(outcome.too_large, Ordering::Relaxed);
+                        refused.fetch_add(outcome.refused, Ordering::Relaxed);
                         if !outcome.violations.is_empty() {
                             failed.push(outcome);
                         }
@@ -39,6 +43,9 @@ fn every_seed_runs_clean() {
         seeds.sort_unstable();
         panic!("{} seeds failed: {seeds:?}\n{first}", seeds.len());
     }
+    // Seeds in which nothing of this happens would show nothing about it.
+    let met = [by_ipv6, too_large, refused].map(AtomicUsize::into_inner);
+    assert!(met.iter().all(|count| *count > 300), "{met:?}");
 }
 
 #[test]

@@ -86,6 +86,19 @@ impl QuicSink {
     }
 }
 
+impl Drop for QuicSink {
+    fn drop(&mut self) {
+        let path = self.connection.stats().path;
+        tracing::debug!(
+            mtu = path.current_mtu,
+            shrank = path.black_holes_detected,
+            lost = path.lost_packets,
+            sent = path.sent_packets,
+            "QUIC connection ends"
+        );
+    }
+}
+
 impl Sink for QuicSink {
     async fn drain(
         mut self,

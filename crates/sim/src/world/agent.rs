@@ -36,8 +36,9 @@ impl World {
             let pause = self.rng.random_range(STUN_ROUND[0]..=STUN_ROUND[1]);
             self.machines[machine].stun_at = self.now + pause;
             for region in 0..self.regions.len() {
-                let to = self.regions[region].stun;
-                self.send_datagram(machine, to, Payload::StunRequest);
+                for to in self.regions[region].stun {
+                    self.send_datagram(machine, to, Payload::StunRequest);
+                }
             }
             self.choose_home(machine, true);
         }
@@ -103,6 +104,7 @@ impl World {
             return;
         };
         self.tell_control(machine, ClientMessage::Report(report));
+        self.carry_out(machine);
     }
 
     fn reaches_control(&self, machine: usize) -> bool {

@@ -29,7 +29,7 @@ impl World {
     /// Whether the model says that the first finds a direct path to the second.
     fn has_direct_path(&self, from: usize, to: usize) -> bool {
         let places = [self.machines[from].place, self.machines[to].place];
-        let stun: Vec<_> = self.regions.iter().map(|region| region.stun).collect();
+        let stun: Vec<_> = self.regions.iter().flat_map(|region| region.stun).collect();
         can_be_direct(&self.topology, places, &stun)[0]
     }
 
@@ -161,6 +161,11 @@ impl World {
 
     pub(super) fn outcome(self) -> Outcome {
         let direct = self.expected.values().filter(|direct| **direct).count();
+        let is_v6 = |(of, peer): &(usize, usize)| {
+            let selected = self.status(*of, *peer).map(|status| status.selected);
+            matches!(selected, Some(Selected::Direct { addr, .. }) if addr.is_ipv6())
+        };
+        let paths_v6 = self.expected.keys().filter(|pair| is_v6(pair)).count();
         let quiet_at = self.scenario.quiet_at;
         let lost = self.ledger.lost(quiet_at, self.now);
         let recovered = lost
@@ -171,6 +176,9 @@ impl World {
             seed: self.scenario.seed,
             packets: (self.ledger.sent(), self.ledger.delivered()),
             paths: (direct, self.expected.len() - direct),
+            paths_v6,
+            too_large: self.too_large,
+            refused: self.ledger.refused(),
             settled: self.settled,
             recovered: recovered.unwrap_or_default(),
             span: self.now,

@@ -7,7 +7,6 @@ use rand::RngExt;
 use super::{Event, World};
 use crate::machine::{Pause, Waiting};
 use crate::scenario::Fault;
-use crate::topology::Occupant;
 
 /// Datagrams that are sent again at once.
 const REPLAYED: usize = 40;
@@ -106,15 +105,14 @@ impl World {
     fn roam(&mut self, machine: usize, site: usize) {
         let now = self.now;
         let old = self.machines[machine].place;
-        self.topology.vacate(old.network, old.addr.ip());
-        let addr = self.address_at(site);
-        let network = self.sites[site].0;
-        self.topology
-            .place(network, addr, Occupant::Machine(machine));
+        for addr in old.addrs() {
+            self.topology.vacate(old.network, addr.ip());
+        }
+        let place = self.settle_at(machine, site);
         let agent = &mut self.machines[machine];
         // Connections do not survive a change of address.
         agent.connections.clear();
-        agent.moved(site, network, addr, now);
+        agent.moved(site, place, now);
         self.lose_stream(machine);
         self.carry_out(machine);
     }

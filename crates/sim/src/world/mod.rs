@@ -15,14 +15,13 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use ztna_mesh::{Event as MeshEvent, Output, SourceFilter};
 use ztna_path::Selected;
-use ztna_proto::WgPublicKey;
 use ztna_proto::keys::KemPublicKey;
 use ztna_proto::netmap::ClientMessage;
+use ztna_proto::{RegionId, WgPublicKey};
 
 use crate::control::Control;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, TooBig, payload};
 use crate::machine::Machine;
-use crate::model::Place;
 use crate::scenario::{PROOF, SETTLE, Scenario, Stream, pairs};
 use crate::topology::{Hop, INTERNET, Occupant, Topology};
 use crate::trace::Trace;
@@ -37,14 +36,16 @@ const PROOF_PERIOD: Duration = Duration::from_millis(500);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Pause between two looks at how far the paths have settled.
 const SAMPLE: Duration = Duration::from_secs(1);
-/// Longest payload of the traffic.
-const MAX_PAYLOAD: usize = 1_200;
+/// Longest payload of the traffic: more than some paths carry.
+const MAX_PAYLOAD: usize = 1_420;
 /// UDP port of the STUN services.
 const STUN_PORT: u16 = 3478;
 
 /// What a datagram carries.
 enum Payload {
     Mesh(BytesMut),
+    /// One that is larger than its path, in fragments of IP.
+    Fragments(BytesMut),
     /// Where does this come from?
     StunRequest,
     /// From there, says the service of a region.
@@ -85,7 +86,8 @@ enum Event {
 /// A relay region with its STUN service.
 struct Region {
     is_down: bool,
-    stun: SocketAddr,
+    /// Its STUN service, by IPv4 and by IPv6.
+    stun: [SocketAddr; 2],
     distance: Duration,
 }
 
@@ -117,6 +119,10 @@ pub struct World {
     control_busy: BTreeMap<(usize, bool), Duration>,
     generations: u64,
     turns: (Duration, u32),
+    /// Datagrams that a link was too small for.
+    too_large: usize,
+    /// What senders were told that packets to another machine may have, in bytes.
+    limits: BTreeMap<(usize, usize), usize>,
     /// Packets of data that went by relay since the proof began, by sender and receiver.
     relayed: BTreeMap<(usize, usize), u64>,
     /// Whether each pair has to become direct, from when everything is mended.
@@ -137,6 +143,12 @@ pub struct Outcome {
     pub packets: (usize, usize),
     /// Ordered pairs that had to be direct, and that had to be relayed.
     pub paths: (usize, usize),
+    /// Of those that are direct, how many by IPv6.
+    pub paths_v6: usize,
+    /// Datagrams that were lost because a link on their way was too small for them.
+    pub too_large: usize,
+    /// Packets whose senders were told that they are too large.
+    pub refused: usize,
     /// How long after the last fault some pair still went another way than it should, looked at each
     /// second.
     pub settled: Duration,
@@ -175,11 +187,13 @@ impl World {
             .iter()
             .enumerate()
             .map(|(number, distance)| {
-                let addr = topology.public_address();
-                topology.place(INTERNET, addr, Occupant::Stun(number));
+                let stun = [topology.public_address(), topology.public_v6()].map(|addr| {
+                    topology.place(INTERNET, addr, Occupant::Stun(number));
+                    SocketAddr::new(addr, STUN_PORT)
+                });
                 Region {
                     is_down: false,
-                    stun: SocketAddr::new(addr, STUN_PORT),
+                    stun,
                     distance: *distance,
                 }
             });
@@ -207,6 +221,8 @@ impl World {
             control_busy: BTreeMap::new(),
             generations: 0,
             turns: (Duration::ZERO, 0),
+            too_large: 0,
+            limits: BTreeMap::new(),
             relayed: BTreeMap::new(),
             expected: BTreeMap::new(),
             settled: Duration::ZERO,
@@ -220,15 +236,7 @@ impl World {
 
     fn add_machines(&mut self) {
         for (number, site) in self.scenario.machines.clone().into_iter().enumerate() {
-            let addr = self.address_at(site);
-            let network = self.sites[site].0;
-            self.topology
-                .place(network, addr, Occupant::Machine(number));
-            let place = Place {
-                machine: number,
-                network,
-                addr: SocketAddr::new(addr, crate::machine::PORT),
-            };
+            let place = self.settle_at(number, site);
             let seed = self.rng.next_u64();
             let source_filter = if self.scenario.unfiltered.contains(&number) {
                 SourceFilter::Off
@@ -392,7 +400,9 @@ impl World {
         if self.machines[stream.from].pause.is_some() {
             return;
         }
-        let length = self.rng.random_range(8..=MAX_PAYLOAD);
+        let told = self.limits.get(&(stream.from, stream.to)).copied();
+        let most = told.map_or(MAX_PAYLOAD, |limit| payload(limit).min(MAX_PAYLOAD));
+        let length = self.rng.random_range(8..=most);
         let packet = self.ledger.send(stream.from, stream.to, length, self.now);
         let now = self.machines[stream.from].instant(self.now);
         self.machines[stream.from].mesh.handle_tun(packet, now);
@@ -403,17 +413,26 @@ impl World {
     fn carry_out(&mut self, machine: usize) {
         while let Some(output) = self.machines[machine].mesh.poll_output() {
             match output {
-                // Simulated networks carry datagrams of any size, in fragments or whole.
-                Output::Udp { to, datagram, .. } | Output::Oversize { to, datagram, .. } => {
-                    self.send_datagram(machine, to, Payload::Mesh(datagram));
+                Output::Udp { to, peer, datagram } => {
+                    if self.machines[machine].place.source_to(to).is_some() {
+                        self.send_datagram(machine, to, Payload::Mesh(datagram));
+                    } else if let Some(peer) = peer {
+                        let now = self.machines[machine].instant(self.now);
+                        self.machines[machine].mesh.send_failed(peer, to, now);
+                    }
                 }
+                Output::Oversize {
+                    to,
+                    relay,
+                    datagram,
+                } => self.send_oversize(machine, to, relay, datagram),
                 Output::Relay {
                     region,
                     peer,
                     datagram,
                 } => {
-                    let region = (region.0 as usize).checked_sub(1);
-                    if let Some(region) = region.filter(|region| *region < self.regions.len()) {
+                    if let Some(region) = self.region(region) {
+                        self.count_relayed(machine, region, &peer, &datagram);
                         self.send_by_relay(machine, region, peer, datagram);
                     }
                 }
@@ -429,7 +448,55 @@ impl World {
         }
     }
 
+    fn region(&self, id: RegionId) -> Option<usize> {
+        let region = (id.0 as usize).checked_sub(1);
+        region.filter(|region| *region < self.regions.len())
+    }
+
+    fn count_relayed(&mut self, from: usize, region: usize, to: &WgPublicKey, datagram: &[u8]) {
+        let receiver = self.machines.iter().find(|other| other.key() == *to);
+        let Some(receiver) = receiver.filter(|_| datagram.first() == Some(&4)) else {
+            return;
+        };
+        if self.has_relay(from, region) {
+            *self.relayed.entry((from, receiver.number)).or_default() += 1;
+        }
+    }
+
+    /// What the direct path does not carry whole goes by relay, or in fragments where none is connected.
+    fn send_oversize(
+        &mut self,
+        machine: usize,
+        to: SocketAddr,
+        relay: Option<(RegionId, WgPublicKey)>,
+        datagram: BytesMut,
+    ) {
+        let relay = relay.and_then(|(id, peer)| Some((self.region(id)?, peer)));
+        if let Some((region, peer)) = relay {
+            let stands = self.has_relay(machine, region);
+            self.send_by_relay(machine, region, peer, datagram.clone());
+            if stands {
+                return;
+            }
+        }
+        self.send_datagram(machine, to, Payload::Fragments(datagram));
+    }
+
+    /// The mesh tells a sender on this machine that its packet is too large.
+    fn told_too_big(&mut self, machine: usize, told: &TooBig) {
+        let (to, limit) = (told.to, told.limit);
+        self.limits.insert((machine, to), limit);
+        if self.trace.has_datagrams() {
+            self.note(machine, format_args!("packets to m{to}: {limit} B at most"));
+        }
+    }
+
     fn deliver(&mut self, machine: usize, packet: &[u8]) {
+        match self.ledger.too_big(machine, packet) {
+            Ok(Some(told)) => return self.told_too_big(machine, &told),
+            Ok(None) => {}
+            Err(violation) => return self.violate(violation),
+        }
         let delivery = match self.ledger.deliver(machine, packet, self.now) {
             Ok(delivery) => delivery,
             Err(violation) => return self.violate(violation),
@@ -485,6 +552,9 @@ fn lay_out(
             None => (INTERNET, topology.public_address()),
         };
         let (nat, inside) = topology.add_nat(outside, outer, config, rng.next_u64());
+        if let Some(config) = site.v6 {
+            topology.add_firewall(inside, config);
+        }
         sites.push((inside, Some(nat)));
     }
     sites

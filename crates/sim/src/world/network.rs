@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use rand::RngExt;
+use ztna_path::mtu::packet_size;
 use ztna_proto::WgPublicKey;
 
 use super::{Event, Payload, World};
-use crate::machine::{Connection, Pause, Waiting};
+use crate::machine::{Connection, PORT, Pause, Waiting};
+use crate::model::Place;
 use crate::scenario::Weather;
 use crate::topology::{Hop, INTERNET, Occupant};
 
@@ -25,15 +27,39 @@ const MAX_OVERHEARD: usize = 64;
 const RELAY_ROUND_TRIPS: u32 = 3;
 
 impl World {
-    /// A free address at a site.
-    pub(super) fn address_at(&mut self, site: usize) -> IpAddr {
+    /// Finds addresses for a machine at a site, and puts it there.
+    pub(super) fn settle_at(&mut self, machine: usize, site: usize) -> Place {
+        let network = self.sites[site].0;
+        let description = &self.scenario.sites[site];
+        let (has_v4, has_v6) = (description.has_v4, description.v6.is_some());
+        let occupant = Occupant::Machine(machine);
+        let v4 = has_v4.then(|| {
+            let addr = self.v4_at(site);
+            self.topology.place(network, addr, occupant);
+            SocketAddr::new(addr, PORT)
+        });
+        let v6 = has_v6.then(|| {
+            let addr = self.topology.public_v6();
+            self.topology.place_v6(network, addr, occupant);
+            SocketAddr::new(addr, PORT)
+        });
+        Place {
+            machine,
+            network,
+            v4,
+            v6,
+        }
+    }
+
+    /// A free address of IPv4 at a site.
+    fn v4_at(&mut self, site: usize) -> IpAddr {
         if self.sites[site].0 == INTERNET {
             return self.topology.public_address();
         }
         let subnet = self.scenario.sites[site].subnet;
         let taken = |addr: IpAddr| {
             let mut here = self.machines.iter().filter(|m| m.site == site);
-            here.any(|machine| machine.place.addr.ip() == addr)
+            here.any(|machine| machine.place.v4.is_some_and(|own| own.ip() == addr))
         };
         let mut addrs = (2..=u8::MAX).map(|last| IpAddr::from([192, 168, subnet, last]));
         addrs
@@ -60,10 +86,13 @@ impl World {
 
     /// The site of whoever answers in this hop's network, as far as its delay matters.
     fn site_at(&self, hop: &Hop) -> Option<usize> {
+        // An address of IPv6 is only one machine's, wherever the datagram is.
+        let is_here = |place: &Place| hop.to.is_ipv6() || place.network == hop.network;
+        let has = |place: &Place| place.addrs().any(|own| own.ip() == hop.to.ip());
         let by_machine = self
             .machines
             .iter()
-            .find(|m| m.place.network == hop.network && m.place.addr.ip() == hop.to.ip())
+            .find(|m| is_here(&m.place) && has(&m.place))
             .map(|m| m.site);
         by_machine.or_else(|| {
             let outer = |nat: &Option<usize>| {
@@ -79,9 +108,12 @@ impl World {
             self.note(machine, format_args!("→ {to} {what}"));
         }
         let (site, place) = (self.machines[machine].site, self.machines[machine].place);
+        let Some(from) = place.source_to(to) else {
+            return;
+        };
         let hop = Hop {
             network: place.network,
-            from: place.addr,
+            from,
             to,
         };
         let Some(hop) = self.topology.leave(hop, self.now) else {
@@ -96,10 +128,17 @@ impl World {
         if target == Some(site) || hop.network == self.sites[site].0 && hop.network != INTERNET {
             return self.after(LAN_DELAY, Event::Datagram(site, hop, payload));
         }
-        let distance = match target {
-            Some(target) => self.distance(target),
-            None => Duration::ZERO,
+        let (distance, far_mtu) = match target {
+            Some(target) => (self.distance(target), self.scenario.sites[target].mtu),
+            None => (Duration::ZERO, u16::MAX),
         };
+        let carries = self.scenario.sites[site].mtu.min(far_mtu);
+        if let Payload::Mesh(datagram) = &payload
+            && packet_size(datagram.len(), &hop.to) > carries
+        {
+            self.too_large += 1;
+            return;
+        }
         let weather = self.weather(site);
         if self.rng.random_bool(weather.loss) {
             return;
@@ -110,6 +149,7 @@ impl World {
             let late = self.rng.random_range(Duration::ZERO..=weather.jitter);
             let copy = match &payload {
                 Payload::Mesh(datagram) => Payload::Mesh(datagram.clone()),
+                Payload::Fragments(datagram) => Payload::Fragments(datagram.clone()),
                 Payload::StunRequest => Payload::StunRequest,
                 Payload::StunResponse(region, seen) => Payload::StunResponse(*region, *seen),
             };
@@ -144,19 +184,19 @@ impl World {
                 self.after(delay, Event::Datagram(from, answer, answer_is));
             }
             Occupant::Machine(machine) => {
-                if self.machines[machine].place.addr == hop.to
+                if self.machines[machine].place.has(hop.to)
                     && self.is_open(from, self.machines[machine].site)
                 {
                     self.datagram_for(machine, hop.from, payload);
                 }
             }
-            Occupant::Nat(_) => {}
+            Occupant::Nat(_) | Occupant::Firewall(_) => {}
         }
     }
 
     fn datagram_for(&mut self, machine: usize, from: SocketAddr, payload: Payload) {
         let datagram = match payload {
-            Payload::Mesh(datagram) => datagram,
+            Payload::Mesh(datagram) | Payload::Fragments(datagram) => datagram,
             Payload::StunResponse(region, seen) => {
                 if self.machines[machine].pause.is_none() {
                     self.machines[machine].seen_by(region, seen, self.now);
@@ -216,6 +256,12 @@ impl World {
     /// Whether the machine's site reaches this region's relay.
     pub(super) fn reaches_relay(&self, machine: usize, region: usize) -> bool {
         !self.regions[region].is_down && !self.cut.contains(&self.machines[machine].site)
+    }
+
+    /// Whether a region's relay takes what the machine sends.
+    pub(super) fn has_relay(&self, machine: usize, region: usize) -> bool {
+        let connection = self.machines[machine].connections.get(&region);
+        connection.is_some_and(|connection| connection.is_up) && self.reaches_relay(machine, region)
     }
 
     pub(super) fn relay_delay(&self, machine: usize, region: usize) -> Duration {
@@ -289,10 +335,6 @@ impl World {
             return;
         }
         if self.reaches_relay(machine, region) {
-            let receiver = self.machines.iter().find(|other| other.key() == to);
-            if let Some(receiver) = receiver.filter(|_| packet.first() == Some(&4)) {
-                *self.relayed.entry((machine, receiver.number)).or_default() += 1;
-            }
             let delay = self.relay_delay(machine, region);
             self.after(delay, Event::ToRelay(region, from, to, packet));
         }
@@ -346,6 +388,7 @@ impl World {
 fn describe(payload: &Payload) -> String {
     match payload {
         Payload::Mesh(datagram) => describe_bytes(datagram),
+        Payload::Fragments(datagram) => format!("{}, in fragments", describe_bytes(datagram)),
         Payload::StunRequest => "STUN request".to_owned(),
         Payload::StunResponse(region, seen) => format!("STUN {region}: {seen}"),
     }
