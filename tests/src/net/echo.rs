@@ -1,6 +1,5 @@
 //! Pings out of a namespace to many addresses, without a process for each.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -11,14 +10,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Netns;
 
-/// Addresses that are asked at the same time.
-const AT_ONCE: usize = 4;
 /// One that has not answered is asked again after this.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How long is waited for an answer before it is looked who has to be asked again.
-const LOOK: Duration = Duration::from_millis(50);
 
-/// Pings every address until it has answered; returns the longest time that one took.
+/// Pings one address after the other until it has answered; returns the longest time that one took.
 ///
 /// # Errors
 /// One does not answer in time, or there can be no socket.
@@ -26,31 +21,22 @@ pub fn reach_all(netns: &Netns, addresses: &[Ipv4Addr], limit: Duration) -> Resu
     netns.within(|| {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))
             .context("cannot open a socket for ICMP")?;
-        socket.set_read_timeout(Some(LOOK))?;
-        let mut waiting: VecDeque<Ipv4Addr> = addresses.iter().copied().collect();
-        // Since when, and when last.
-        let mut asked: BTreeMap<Ipv4Addr, (Instant, Instant)> = BTreeMap::new();
+        socket.set_read_timeout(Some(AGAIN))?;
         let mut slowest = Duration::ZERO;
-        while !(waiting.is_empty() && asked.is_empty()) {
-            let now = Instant::now();
-            while asked.len() < AT_ONCE
-                && let Some(address) = waiting.pop_front()
-            {
-                ask(&socket, address);
-                asked.insert(address, (now, now));
-            }
-            for (address, (since, last)) in &mut asked {
+        for address in addresses {
+            let since = Instant::now();
+            ask(&socket, *address);
+            let mut asked = since;
+            while answer(&socket)? != Some(*address) {
                 if since.elapsed() > limit {
                     bail!("{address} does not answer within {} s", limit.as_secs());
                 }
-                if last.elapsed() >= AGAIN {
+                if asked.elapsed() >= AGAIN {
                     ask(&socket, *address);
-                    *last = Instant::now();
+                    asked = Instant::now();
                 }
             }
-            if let Some((since, _)) = answer(&socket)?.and_then(|from| asked.remove(&from)) {
-                slowest = slowest.max(since.elapsed());
-            }
+            slowest = slowest.max(since.elapsed());
         }
         Ok(slowest)
     })
@@ -63,7 +49,7 @@ fn ask(socket: &Socket, address: Ipv4Addr) {
     let _ = socket.send_to(&request.to_bytes(), &SocketAddr::from((address, 0)).into());
 }
 
-/// Who answered, if somebody did before it is time to look.
+/// Who answered, if somebody did before it is time to ask again.
 fn answer(socket: &Socket) -> Result<Option<Ipv4Addr>> {
     let mut buffer = [0; 2048];
     let length = match (&*socket).read(&mut buffer) {
