@@ -111,6 +111,8 @@ pub struct Machine {
     slept: Duration,
     clock: Clock,
     wg_key: WgPrivateKey,
+    /// Of `wg_key`: asked for with every packet, and not free to make.
+    public_key: WgPublicKey,
     kem_seed: [u8; 64],
     source_filter: SourceFilter,
     rng: StdRng,
@@ -160,6 +162,7 @@ impl Machine {
             origin,
             slept: Duration::ZERO,
             clock,
+            public_key: wg_key.public(),
             wg_key,
             kem_seed,
             source_filter,
@@ -183,7 +186,7 @@ impl Machine {
 
     /// Its WireGuard key.
     pub fn key(&self) -> WgPublicKey {
-        self.wg_key.public()
+        self.public_key
     }
 
     /// Its ML-KEM key.
@@ -230,6 +233,7 @@ impl Machine {
     /// A new WireGuard key; its process has to start anew.
     pub fn new_key(&mut self, now: Duration) {
         self.wg_key = WgPrivateKey::generate(&mut self.rng);
+        self.public_key = self.wg_key.public();
         self.restart(false, now);
     }
 
