@@ -9,6 +9,9 @@ pub const MAX_QUEUED_PACKETS: usize = 256;
 /// relay takes, shorter than a TCP user's patience.
 pub const MAX_QUEUE_TIME: Duration = Duration::from_secs(5);
 
+/// When so much time has passed, WireGuard's clock is looked at before anything else is done.
+pub const TICK_HANDSHAKING: Duration = Duration::from_millis(250);
+
 /// WireGuard sends an unanswered initiation again after Rekey-Timeout and jitter, 5.334 s at most
 /// (whitepaper §6.4): then its timers are looked at.
 pub const HANDSHAKE_RETRY: Duration = Duration::from_millis(5_350);

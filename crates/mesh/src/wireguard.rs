@@ -18,13 +18,11 @@ use rand::Rng;
 use zeroize::Zeroize;
 use ztna_proto::{WgPrivateKey, WgPublicKey};
 
+use crate::config::TICK_HANDSHAKING;
 use crate::tunnel::{Admission, Received, Tunnel, WireGuard, is_initiation};
 
 /// Handshake messages per second and source address before cookies are demanded.
 const HANDSHAKES_PER_SECOND: u64 = 100;
-
-/// gotatun looks at the clock again after this.
-const LOOK_AFTER: Duration = Duration::from_millis(250);
 
 /// WireGuard messages are padded to a multiple of this (whitepaper §5.4.6).
 const PADDING: usize = 16;
@@ -183,7 +181,7 @@ struct GotatunTunnel {
 impl GotatunTunnel {
     /// Has gotatun look at the clock, unless it has just done so.
     fn catch_up(&mut self, now: Instant) {
-        if now.saturating_duration_since(self.ticked) >= LOOK_AFTER {
+        if now.saturating_duration_since(self.ticked) >= TICK_HANDSHAKING {
             self.due = self.look(now).or(self.due.take());
         }
     }
@@ -339,7 +337,7 @@ mod tests {
             Gotatun::new(&keys[own]).tunnel(&keys[other].public(), Instant::now())
         };
         let (mut a, mut b) = (tunnel(0, 1), tunnel(1, 0));
-        std::thread::sleep(LOOK_AFTER * 2);
+        std::thread::sleep(TICK_HANDSHAKING * 2);
         let started = Instant::now();
         shake_hands(&mut *a, &mut *b);
         for tunnel in [a, b] {

@@ -1,12 +1,18 @@
 //! Pings out of a namespace to many addresses, without a process for each.
 
-use std::io::{ErrorKind, Read};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Slice, Icmpv4Type, Ipv4Slice};
-use socket2::{Domain, Protocol, Socket, Type};
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::ReceiveTimeout;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto,
+    setsockopt, socket,
+};
+use nix::sys::time::TimeVal;
 
 use super::Netns;
 
@@ -19,9 +25,15 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// One does not answer in time, or there can be no socket.
 pub fn reach_all(netns: &Netns, addresses: &[Ipv4Addr], limit: Duration) -> Result<Duration> {
     netns.within(|| {
-        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))
-            .context("cannot open a socket for ICMP")?;
-        socket.set_read_timeout(Some(AGAIN))?;
+        let socket = socket(
+            AddressFamily::Inet,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::Icmp,
+        )
+        .context("cannot open a socket for ICMP")?;
+        let patience = TimeVal::new(i64::try_from(AGAIN.as_secs())?, 0);
+        setsockopt(&socket, ReceiveTimeout, &patience)?;
         let mut slowest = Duration::ZERO;
         for address in addresses {
             let since = Instant::now();
@@ -43,20 +55,24 @@ pub fn reach_all(netns: &Netns, addresses: &[Ipv4Addr], limit: Duration) -> Resu
 }
 
 /// Whoever cannot be asked now is asked again.
-fn ask(socket: &Socket, address: Ipv4Addr) {
+fn ask(socket: &OwnedFd, address: Ipv4Addr) {
     let echo = IcmpEchoHeader { id: 1, seq: 1 };
     let request = Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(echo), &[]);
-    let _ = socket.send_to(&request.to_bytes(), &SocketAddr::from((address, 0)).into());
+    let to = SockaddrIn::from(SocketAddrV4::new(address, 0));
+    let _ = sendto(
+        socket.as_raw_fd(),
+        &request.to_bytes(),
+        &to,
+        MsgFlags::empty(),
+    );
 }
 
 /// Who answered, if somebody did before it is time to ask again.
-fn answer(socket: &Socket) -> Result<Option<Ipv4Addr>> {
+fn answer(socket: &OwnedFd) -> Result<Option<Ipv4Addr>> {
     let mut buffer = [0; 2048];
-    let length = match (&*socket).read(&mut buffer) {
+    let length = match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
         Ok(length) => length,
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-            return Ok(None);
-        }
+        Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
         Err(error) => return Err(error).context("cannot receive pings"),
     };
     let Ok(packet) = Ipv4Slice::from_slice(&buffer[..length]) else {

@@ -1,10 +1,11 @@
-//! What peers cost that nobody talks with: nothing.
+//! What peers cost that nobody talks with: nothing. With gotatun, whose clock moves with the network's.
 #![cfg(target_os = "linux")]
 
-#[path = "harness/clock.rs"]
+#[path = "../../mesh/tests/harness/clock.rs"]
 mod clock;
 // Each file uses a part of the harness, and the lints' leave for tests ends at test functions.
 #[allow(dead_code, clippy::unwrap_used)]
+#[path = "../../mesh/tests/harness/mod.rs"]
 mod harness;
 
 use std::time::Duration;
