@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use ztna_policy::Policy;
 use ztna_proto::api::{
     CreateAuthKeyRequest, CreateOrgRequest, CreatedAuthKey, LoginRequest, Machine, OrgMembership,
     Session, SignupRequest, UpdateMachineRequest,
 };
 use ztna_proto::error::Envelope;
+use ztna_proto::policy::{PolicyDocument, PutPolicyRequest};
 use ztna_proto::{ErrorBody, MachineId, OrgId};
 use ztna_tls::{KeyExchange, client_config, parse_pin};
 
@@ -200,11 +200,19 @@ impl Owner<'_> {
     ///
     /// # Errors
     /// The control plane refuses.
-    pub fn set_policy(&self, policy: &Policy) -> Result<()> {
+    pub fn set_policy(&self, text: &str) -> Result<()> {
+        use reqwest::Method;
         let path = format!("/api/orgs/{}/policy", self.org);
-        self.api
-            .call::<Policy>(reqwest::Method::PUT, &path, Some(&self.token), Some(policy))?;
-        Ok(())
+        let token = Some(&*self.token);
+        let in_force: PolicyDocument = self.api.call(Method::GET, &path, token, None::<&()>)?;
+        let request = PutPolicyRequest {
+            version: in_force.info.version,
+            text: text.to_owned(),
+        };
+        let put = self
+            .api
+            .call::<PolicyDocument>(Method::PUT, &path, token, Some(&request));
+        put.map(|_| ())
     }
 
     /// Deletes a machine.

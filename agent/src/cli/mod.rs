@@ -3,6 +3,7 @@
 //! Quiet when all is well; an error is one line that says what happened and what to do next, on
 //! standard error. Exit status: 0 done, 1 not done, 2 not a command of ours.
 
+mod acl;
 mod browser;
 mod daemon;
 mod debug;
@@ -57,6 +58,7 @@ enum Command {
     Ip(ip::IpArgs),
     Ping(ping::PingArgs),
     Netcheck(netcheck::NetcheckArgs),
+    Acl(acl::AclArgs),
     Debug(debug::DebugArgs),
     Version(version::VersionArgs),
     Daemon(daemon::DaemonArgs),
@@ -111,6 +113,7 @@ fn run(cli: Cli, wireguard: NewWireGuard) -> anyhow::Result<ExitCode> {
         match cli.command {
             Command::Login(args) => login::run(args).await,
             Command::Logout(args) => logout::run(socket, args).await,
+            Command::Acl(args) => acl::run(args).await,
             Command::Up(args) => up::run(socket, args, wireguard).await,
             Command::Down(args) => down::run(socket, args).await,
             Command::Status(args) => status::run(socket, args).await,

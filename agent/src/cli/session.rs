@@ -254,7 +254,7 @@ pub async fn renew(store: &Store, kept: Kept) -> anyhow::Result<(Api, Session)> 
 }
 
 /// The org that is meant.
-fn choose_org(me: &Me, wanted: Option<&str>) -> anyhow::Result<OrgId> {
+pub fn choose_org(me: &Me, wanted: Option<&str>) -> anyhow::Result<OrgId> {
     let list = || {
         let names: Vec<&str> = me.orgs.iter().map(|org| org.slug.as_str()).collect();
         names.join(", ")

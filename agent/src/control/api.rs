@@ -12,6 +12,7 @@ use ztna_proto::api::{
 };
 use ztna_proto::error::Envelope;
 use ztna_proto::keys::KemPublicKey;
+use ztna_proto::policy::{EvaluateRequest, Evaluation};
 use ztna_proto::{KemKeyHash, MachineId, OrgId};
 use ztna_tls::KeyExchange;
 
@@ -160,6 +161,21 @@ impl Api {
     /// The access token is refused, or the control plane was not reached.
     pub async fn me(&self, access_token: &str) -> Result<Me, ControlError> {
         self.call(Method::GET, "/api/auth/me", Some(access_token), None::<&()>)
+            .await
+    }
+
+    /// `POST /api/orgs/{org}/acl-evaluate`
+    ///
+    /// # Errors
+    /// Not allowed, no such machine, or the control plane was not reached.
+    pub async fn evaluate(
+        &self,
+        access_token: &str,
+        org: OrgId,
+        request: &EvaluateRequest,
+    ) -> Result<Evaluation, ControlError> {
+        let path = format!("/api/orgs/{org}/acl-evaluate");
+        self.call(Method::POST, &path, Some(access_token), Some(request))
             .await
     }
 

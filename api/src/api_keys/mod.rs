@@ -47,6 +47,7 @@ fn area_of(path: &str) -> Option<&str> {
     match rest.split('/').next()? {
         "api-keys" => None,
         "invitations" => Some("members"),
+        "acl-evaluate" => Some("policy"),
         area => Some(area),
     }
 }

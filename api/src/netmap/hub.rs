@@ -16,6 +16,7 @@ use ztna_proto::ticket::TicketSigner;
 
 use super::load::{self, Loaded};
 use super::org::{self, OUTBOX, OrgState, Shared};
+use super::{Changed, append_change};
 use crate::db::Db;
 use crate::http::{ApiError, Machine};
 
@@ -202,6 +203,13 @@ impl Hub {
         if org.stale.load(Ordering::SeqCst) {
             self.catch_up(id, org).await?;
         }
+        let overdue = org
+            .state()
+            .as_ref()
+            .is_some_and(|state| state.is_overdue(Timestamp::now()));
+        if overdue {
+            self.turn(id, org).await?;
+        }
         let (dirty, streams) = {
             let mut state = org.state();
             match state.as_mut() {
@@ -223,6 +231,17 @@ impl Hub {
             orgs.remove(&id);
         }
         Ok(streams)
+    }
+
+    /// Rules have begun or ceased to hold: a change like any other, so that every node and every
+    /// machine knows of it by its `seq`.
+    async fn turn(&self, id: OrgId, org: &Arc<OrgHub>) -> Result<(), ApiError> {
+        let mut connection = self.0.db.connect().await?;
+        let tx = connection.org(id).await?;
+        append_change(&tx, id, Changed::Policy).await?;
+        tx.commit().await?;
+        drop(connection);
+        self.catch_up(id, org).await
     }
 
     /// Writes volatile state, in one statement. A machine that was deleted meanwhile is left out.

@@ -1,13 +1,16 @@
 //! An org as the hub reads it: whole, or what changed since a `seq`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
-use ztna_policy::Policy;
+use ztna_policy::document::OS;
+use ztna_policy::{Document, Facts};
+use ztna_proto::api::Role;
 use ztna_proto::ids::{MachineId, OrgId};
 use ztna_proto::keys::{KemKeyHash, WgPublicKey};
 use ztna_proto::netmap::VolatileReport;
@@ -15,7 +18,7 @@ use ztna_proto::relay::RelayMap;
 
 use crate::db::{Db, Tx};
 use crate::http::ApiError;
-use crate::{policy, relays};
+use crate::{orgs, policy, relays};
 
 /// A machine that may talk to others (not expired).
 #[derive(Clone)]
@@ -28,6 +31,8 @@ pub(super) struct MachineRow {
     pub(super) ipv4: Ipv4Addr,
     pub(super) ipv6: Ipv6Addr,
     pub(super) user: String,
+    /// The user's role in the org.
+    pub(super) role: Option<Role>,
     pub(super) key_expires_at: Option<Timestamp>,
 }
 
@@ -50,7 +55,7 @@ pub(super) struct Whole {
     pub(super) seq: i64,
     pub(super) name: String,
     pub(super) slug: String,
-    pub(super) policy: Policy,
+    pub(super) policy: Arc<Document>,
     /// The deployment's regions and the org's own.
     pub(super) relays: RelayMap,
     pub(super) machines: Vec<MachineRow>,
@@ -61,7 +66,7 @@ pub(super) struct Whole {
 pub(super) struct Since {
     pub(super) seq: i64,
     /// Set if the rules changed.
-    pub(super) policy: Option<Policy>,
+    pub(super) policy: Option<Arc<Document>>,
     /// Set if the org's own regions changed.
     pub(super) relays: Option<RelayMap>,
     pub(super) machines: Vec<Standing>,
@@ -74,8 +79,48 @@ pub(super) enum Loaded {
 }
 
 const MACHINE: &str = "SELECT m.id, m.name, m.os, m.wg_key, m.kem_hash, m.ipv4, m.ipv6,
-        COALESCE(u.email, ''), m.key_expires_at, m.expired
-    FROM machines m LEFT JOIN users u ON u.id = m.user_id WHERE m.org_id = $1";
+        COALESCE(u.email, ''), m.key_expires_at, m.expired, p.role
+    FROM machines m LEFT JOIN users u ON u.id = m.user_id
+    LEFT JOIN members p ON p.org_id = m.org_id AND p.user_id = m.user_id
+    WHERE m.org_id = $1";
+
+impl MachineRow {
+    /// What rules can know of the machine.
+    pub(super) fn facts(&self) -> Facts {
+        // `linux-x86_64`: the system, and what it runs on.
+        let system = self.os.split('-').next().unwrap_or_default();
+        let os = (!system.is_empty()).then(|| (OS.to_owned(), system.to_lowercase()));
+        Facts {
+            user: (!self.user.is_empty()).then(|| self.user.clone()),
+            role: self.role,
+            addresses: [self.ipv4.into(), self.ipv6.into()].into(),
+            attributes: os.into_iter().collect(),
+            ..Facts::default()
+        }
+    }
+}
+
+/// What rules can know of the org's machines.
+pub(crate) async fn facts(tx: &Tx<'_>, org: OrgId) -> Result<BTreeMap<MachineId, Facts>, ApiError> {
+    let rows = good_machines(tx, org).await?;
+    Ok(rows.iter().map(|row| (row.id, row.facts())).collect())
+}
+
+/// The names of the org's machines.
+pub(crate) async fn names(
+    tx: &Tx<'_>,
+    org: OrgId,
+) -> Result<BTreeMap<MachineId, String>, ApiError> {
+    let rows = good_machines(tx, org).await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.name)).collect())
+}
+
+/// The machines that may talk to others.
+async fn good_machines(tx: &Tx<'_>, org: OrgId) -> Result<Vec<MachineRow>, ApiError> {
+    let query = format!("{MACHINE} AND NOT m.expired");
+    let rows = tx.query(&query, &[&org.0]).await?;
+    rows.iter().map(read_machine).collect()
+}
 
 /// Reads the org: what changed after `held`, or all of it if nothing is held or the log does not
 /// reach back so far. One snapshot, so that `seq` and rows belong together.
@@ -91,9 +136,7 @@ pub(super) async fn load(db: &Db, org: OrgId, held: Option<i64>) -> Result<Loade
     {
         return Ok(Loaded::Since(since));
     }
-    let machines = tx
-        .query(&format!("{MACHINE} AND NOT m.expired"), &[&org.0])
-        .await?;
+    let machines = good_machines(&tx, org).await?;
     let presence = tx
         .query(
             "SELECT machine_id, last_seen, report FROM machine_presence WHERE org_id = $1",
@@ -106,10 +149,7 @@ pub(super) async fn load(db: &Db, org: OrgId, held: Option<i64>) -> Result<Loade
         slug: row.get(2),
         policy: policy::load(&tx, org).await?,
         relays: relays::load(&tx, org).await?,
-        machines: machines
-            .iter()
-            .map(read_machine)
-            .collect::<Result<_, _>>()?,
+        machines,
         presence: presence.iter().filter_map(read_presence).collect(),
     }))
 }
@@ -189,6 +229,10 @@ fn read_machine(row: &Row) -> Result<MachineRow, ApiError> {
         ipv4,
         ipv6,
         user: row.get(7),
+        role: row
+            .get::<_, Option<&str>>(10)
+            .map(orgs::parse_role)
+            .transpose()?,
         key_expires_at: row.get(8),
     })
 }

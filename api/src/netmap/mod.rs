@@ -11,6 +11,7 @@
 //!   starts again with a full map; it never makes others wait.
 
 mod ended;
+mod entry;
 mod hub;
 mod load;
 mod org;
@@ -22,6 +23,7 @@ use ztna_proto::ids::{MachineId, OrgId};
 use ztna_proto::netmap::{MAX_ENDPOINTS, VolatileReport};
 
 pub(crate) use hub::Hub;
+pub(crate) use load::{facts, names};
 pub(crate) use stream::routes;
 
 use crate::db::Tx;

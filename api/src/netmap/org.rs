@@ -9,18 +9,16 @@ use axum::extract::ws::Utf8Bytes;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use ztna_netmap::records::{Edit, Record, RecordSet};
-use ztna_policy::{Compiled, MachineFacts, compile};
+use ztna_policy::{Compiled, compile};
 use ztna_proto::error::ErrorBody;
 use ztna_proto::ids::{MachineId, OrgId, RegionId};
-use ztna_proto::keys::{KemKeyHash, WgPublicKey};
-use ztna_proto::netmap::{
-    PeerRecord, PeerVolatile, PqMode, Resume, SelfRecord, ServerMessage, VolatileReport,
-    VolatileUpdate,
-};
+use ztna_proto::keys::KemKeyHash;
+use ztna_proto::netmap::{PeerVolatile, Resume, ServerMessage, VolatileReport, VolatileUpdate};
 use ztna_proto::relay::RelayMap;
 use ztna_proto::ticket::TicketSigner;
 
 use super::ended::Ended;
+use super::entry::{Entry, Org};
 use super::load::{MachineRow, Since, Standing, Whole};
 use super::presence::Presence;
 use crate::relays;
@@ -59,14 +57,6 @@ pub(super) struct OrgState {
     next_serial: u64,
 }
 
-/// A machine's records: as it sees itself, and as all its peers see it.
-struct Entry {
-    this: Record,
-    peer: Record,
-    wg_key: WgPublicKey,
-    kem_hash: KemKeyHash,
-}
-
 /// A connected machine, and the map that it holds once it has read its outbox.
 struct Stream {
     serial: u64,
@@ -78,14 +68,18 @@ struct Stream {
 impl OrgState {
     /// An org as it was read.
     pub(super) fn new(id: OrgId, shared: Shared, whole: Whole) -> Result<Self> {
-        let facts = |machine: &MachineRow| (machine.id, MachineFacts::member());
+        let facts = |machine: &MachineRow| (machine.id, machine.facts());
         let mut state = Self {
             id,
             name: whole.name,
             slug: whole.slug,
             seq: whole.seq,
             shared,
-            compiled: compile(&whole.policy, &whole.machines.iter().map(facts).collect()),
+            compiled: compile(
+                whole.policy,
+                whole.machines.iter().map(facts),
+                Timestamp::now(),
+            ),
             relays: Record::relays(&whole.relays)?,
             regions: regions_of(&whole.relays),
             machines: BTreeMap::new(),
@@ -93,9 +87,10 @@ impl OrgState {
             streams: BTreeMap::new(),
             next_serial: 0,
         };
-        for machine in &whole.machines {
+        for machine in whole.machines {
+            let id = machine.id;
             let entry = state.entry(machine)?;
-            state.machines.insert(machine.id, entry);
+            state.machines.insert(id, entry);
         }
         let now = Instant::now();
         for row in whole.presence {
@@ -140,8 +135,8 @@ impl OrgState {
         for standing in since.machines {
             match standing {
                 Standing::Good(machine) => {
-                    self.put(&machine, &mut touched)?;
                     changed.insert(machine.id);
+                    self.put(machine, &mut touched)?;
                 }
                 Standing::Expired(id) => {
                     self.drop_machine(id, &Ended::Expired.body(), &mut touched);
@@ -167,23 +162,47 @@ impl OrgState {
                 None => Ok(()),
             };
         };
-        let facts = |id: &MachineId| (*id, MachineFacts::member());
-        self.compiled = compile(&policy, &self.machines.keys().map(facts).collect());
-        self.update_all()
+        touched.extend(self.compiled.set_document(policy, Timestamp::now()));
+        self.regroup()?;
+        match since.relays {
+            Some(_) => self.update_all(),
+            None => self.update_wholly(&touched),
+        }
     }
 
-    fn put(&mut self, machine: &MachineRow, touched: &mut BTreeSet<MachineId>) -> Result<()> {
+    /// Whether rules have begun or ceased to hold since they were compiled.
+    pub(super) fn is_overdue(&self, now: Timestamp) -> bool {
+        self.compiled.until().is_some_and(|until| until <= now)
+    }
+
+    fn put(&mut self, machine: MachineRow, touched: &mut BTreeSet<MachineId>) -> Result<()> {
+        let id = machine.id;
+        let change = self.compiled.set_machine(id, machine.facts());
         let entry = self.entry(machine)?;
-        let change = self
-            .compiled
-            .set_machine(machine.id, MachineFacts::member());
         touched.extend(change.affected());
-        touched.insert(machine.id);
-        let old = self.machines.get(&machine.id);
+        touched.insert(id);
+        let old = self.machines.get(&id);
         if old.is_some_and(|old| old.peer != entry.peer) {
-            touched.extend(self.compiled.visible_peers(machine.id));
+            touched.extend(self.compiled.visible_peers(id));
         }
-        self.machines.insert(machine.id, entry);
+        self.machines.insert(id, entry);
+        Ok(())
+    }
+
+    /// Makes the records anew of machines whose groups are others.
+    fn regroup(&mut self) -> Result<()> {
+        let regrouped = self
+            .machines
+            .iter()
+            .filter(|(id, entry)| self.compiled.groups_of(**id) != entry.groups);
+        for row in regrouped
+            .map(|(_, entry)| entry.row.clone())
+            .collect::<Vec<_>>()
+        {
+            let id = row.id;
+            let entry = self.entry(row)?;
+            self.machines.insert(id, entry);
+        }
         Ok(())
     }
 
@@ -262,8 +281,15 @@ impl OrgState {
 
     /// Tells every connected machine how everything looks to it now.
     fn update_all(&mut self) -> Result<()> {
-        let all: Vec<MachineId> = self.streams.keys().copied().collect();
-        for id in all {
+        self.update_wholly(&self.streams.keys().copied().collect())
+    }
+
+    /// Tells these machines, as far as they are connected, how everything looks to them now.
+    fn update_wholly(&mut self, machines: &BTreeSet<MachineId>) -> Result<()> {
+        for id in machines.iter().copied() {
+            if !self.streams.contains_key(&id) {
+                continue;
+            }
             let (Some(map), Some(stream)) = (self.map_of(id), self.streams.get(&id)) else {
                 continue;
             };
@@ -551,39 +577,16 @@ impl OrgState {
         ))
     }
 
-    fn entry(&self, machine: &MachineRow) -> Result<Entry> {
-        let dns_name = crate::app::dns_name(&machine.name, &self.slug, &self.shared.dns_suffix);
-        let this = SelfRecord {
-            id: machine.id,
-            org: self.id,
-            org_name: self.name.clone(),
-            name: machine.name.clone(),
-            dns_name: dns_name.clone(),
-            wg_key: machine.wg_key,
-            ipv4: machine.ipv4,
-            ipv6: machine.ipv6,
-            key_expires_at: machine.key_expires_at,
+    /// A machine's records; the compiled rules know it already.
+    fn entry(&self, machine: MachineRow) -> Result<Entry> {
+        let groups = self.compiled.groups_of(machine.id);
+        let org = Org {
+            id: self.id,
+            name: &self.name,
+            slug: &self.slug,
+            dns_suffix: &self.shared.dns_suffix,
         };
-        let peer = PeerRecord {
-            id: machine.id,
-            name: machine.name.clone(),
-            dns_name,
-            wg_key: machine.wg_key,
-            kem_key: Some(machine.kem_hash),
-            ipv4: machine.ipv4,
-            ipv6: machine.ipv6,
-            routes: Vec::new(),
-            groups: MachineFacts::member().groups.into_iter().collect(),
-            pq: PqMode::Required,
-            os: machine.os.clone(),
-            user: machine.user.clone(),
-        };
-        Ok(Entry {
-            this: Record::this(&this)?,
-            peer: Record::peer(&peer)?,
-            wg_key: machine.wg_key,
-            kem_hash: machine.kem_hash,
-        })
+        Entry::new(&org, machine, groups)
     }
 }
 

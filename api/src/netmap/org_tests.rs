@@ -3,10 +3,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use ztna_policy::{Policy, Rule, Selector};
+use ztna_policy::{Document, FIRST_DOCUMENT};
 use ztna_proto::ErrorCode;
-use ztna_proto::filter::Action;
-use ztna_proto::ids::{RegionId, RuleId};
+use ztna_proto::ids::RegionId;
 use ztna_proto::keys::WgPublicKey;
 use ztna_proto::relay::RelayMap;
 
@@ -26,11 +25,16 @@ fn row(n: u128, name: &str) -> MachineRow {
         ipv4: Ipv4Addr::from_bits(0x6440_0000 + n as u32),
         ipv6: Ipv6Addr::from_bits(n),
         user: String::new(),
+        role: None,
         key_expires_at: None,
     }
 }
 
-fn whole(seq: i64, policy: Policy, machines: Vec<MachineRow>) -> Whole {
+fn document(text: &str) -> Arc<Document> {
+    Arc::new(Document::parse(text).unwrap())
+}
+
+fn whole(seq: i64, policy: Arc<Document>, machines: Vec<MachineRow>) -> Whole {
     Whole {
         seq,
         name: "Acme".to_owned(),
@@ -47,8 +51,8 @@ fn org(machines: Vec<MachineRow>) -> OrgState {
         signer: Arc::new(TicketSigner::from_seed(&[1; 32])),
         dns_suffix: "ztna.internal".to_owned(),
     };
-    let policy = Policy::default_for_new_org(RuleId::generate());
-    OrgState::new(OrgId::generate(), shared, whole(1, policy, machines)).unwrap()
+    let whole = whole(1, document(FIRST_DOCUMENT), machines);
+    OrgState::new(OrgId::generate(), shared, whole).unwrap()
 }
 
 /// Regions 1 to `count`, without relays.
@@ -120,30 +124,29 @@ impl Client {
     }
 }
 
-fn random_policy(rng: &mut StdRng) -> Policy {
-    let selectors = |rng: &mut StdRng| {
+fn random_policy(rng: &mut StdRng) -> Arc<Document> {
+    let selectors = |rng: &mut StdRng, ports: &str| {
         let count = rng.random_range(1..3);
-        let one = |rng: &mut StdRng| match rng.random_range(0..4) {
-            0 => Selector::Any,
-            1 => Selector::Member,
-            _ => Selector::Machine(id(rng.random_range(0..8))),
+        let one = |rng: &mut StdRng| match rng.random_range(0..5) {
+            0 => "*".to_owned(),
+            1 => "autogroup:member".to_owned(),
+            2 => format!("100.64.0.{}/31", rng.random_range(0..4) * 2),
+            _ => format!("machine:{}", id(rng.random_range(0..8))),
         };
-        (0..count).map(|_| one(rng)).collect::<Vec<_>>()
+        let list = (0..count).map(|_| format!("\"{}{ports}\"", one(rng)));
+        list.collect::<Vec<_>>().join(", ")
     };
-    let rules = (0..rng.random_range(0..4)).map(|_| Rule {
-        id: RuleId::generate(),
-        action: match rng.random_bool(0.3) {
-            true => Action::Deny,
-            false => Action::Allow,
-        },
-        src: selectors(rng),
-        dst: selectors(rng),
-        protocols: Vec::new(),
-        ports: Vec::new(),
+    let rules = (0..rng.random_range(0..4)).map(|_| {
+        let action = if rng.random_bool(0.3) {
+            "deny"
+        } else {
+            "accept"
+        };
+        let (src, dst) = (selectors(rng, ""), selectors(rng, ":*"));
+        format!(r#"{{"action": "{action}", "src": [{src}], "dst": [{dst}]}},"#)
     });
-    Policy {
-        rules: rules.collect(),
-    }
+    let rules: String = rules.collect();
+    document(&format!(r#"{{"acls": [{rules}]}}"#))
 }
 
 /// Whatever happens, in whatever order: what a machine made of the messages is what it should hold.

@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use ztna_policy::Policy;
+use ztna_policy::FIRST_DOCUMENT;
 use ztna_proto::api::{MAX_ORG_NAME, OrgMembership, Role};
 use ztna_proto::error::ErrorCode;
-use ztna_proto::ids::{OrgId, RuleId, UserId};
+use ztna_proto::ids::{OrgId, UserId};
 
 use crate::app::State;
 use crate::http::{ApiError, refuse};
@@ -80,7 +80,7 @@ async fn try_create(
         &[&org.0, &owner.0],
     )
     .await?;
-    policy::store(&tx, org, &Policy::default_for_new_org(RuleId::generate())).await?;
+    policy::store(&tx, org, owner, "the org was made", FIRST_DOCUMENT).await?;
     tx.commit().await?;
     Ok(Some(OrgMembership {
         id: org,

@@ -6,13 +6,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use ztna_proto::api::{Member, Role, UpdateMemberRequest};
 use ztna_proto::error::{Envelope, ErrorBody, ErrorCode};
-use ztna_proto::ids::{OrgId, UserId};
+use ztna_proto::ids::{MachineId, OrgId, UserId};
 
 use super::{Right, authorise, parse_role, role_text};
 use crate::app::State;
 use crate::db::Tx;
 use crate::http::{Answer, ApiError, Empty, Json, Path, User, ok, refuse};
 use crate::machines::{self, Removed};
+use crate::netmap::{self, Changed};
 
 pub(super) fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
@@ -76,6 +77,17 @@ async fn update(
         &[&org.0, &member.0, &role_text(request.role)],
     )
     .await?;
+    // Rules may speak of roles.
+    let machines = tx
+        .query(
+            "SELECT id FROM machines WHERE org_id = $1 AND user_id = $2",
+            &[&org.0, &member.0],
+        )
+        .await?;
+    for machine in &machines {
+        let changed = Changed::Machine(MachineId(machine.get(0)));
+        netmap::append_change(&tx, org, changed).await?;
+    }
     let row = tx
         .query_one(
             "SELECT m.user_id, u.email, m.role, m.joined_at FROM members m
@@ -85,6 +97,8 @@ async fn update(
         .await?;
     let changed = read(&row)?;
     tx.commit().await?;
+    drop(connection);
+    state.hub.notify(org).await;
     tracing::info!(%org, %member, by = %caller, role = role_text(request.role), "a role was changed");
     ok(changed)
 }

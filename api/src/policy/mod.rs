@@ -1,45 +1,178 @@
-//! An org's rules.
+//! An org's policy: one document with its versions, calls that change it, and questions about it.
 
+mod evaluate;
 mod routes;
+mod rules;
 
-pub(crate) use routes::routes;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use tokio_postgres::types::Json;
-use ztna_policy::{Policy, Rule};
-use ztna_proto::ids::OrgId;
+use jiff::Timestamp;
+use utoipa_axum::router::OpenApiRouter;
+use ztna_policy::{Document, Fault, People, Person};
+use ztna_proto::error::ErrorCode;
+use ztna_proto::ids::{OrgId, UserId};
+use ztna_proto::policy::{PolicyDocument, PolicyVersion};
 
+use crate::app::State;
 use crate::db::Tx;
-use crate::http::ApiError;
+use crate::http::{ApiError, refuse};
+use crate::netmap::{self, Changed};
+use crate::orgs::{Right, authorise, parse_role};
 
-/// The org's policy, its rules in the order in which they were stored.
-pub(crate) async fn load(tx: &Tx<'_>, org: OrgId) -> Result<Policy, ApiError> {
-    let rows = tx
-        .query(
-            "SELECT rule FROM rules WHERE org_id = $1 ORDER BY position",
-            &[&org.0],
+/// Versions that are kept of each org's policy, the one in force among them.
+const KEPT_VERSIONS: i64 = 200;
+
+pub(crate) fn routes() -> OpenApiRouter<State> {
+    routes::routes()
+        .merge(rules::routes())
+        .merge(evaluate::routes())
+}
+
+/// The org's policy, for the hub.
+pub(crate) async fn load(tx: &Tx<'_>, org: OrgId) -> Result<Arc<Document>, ApiError> {
+    let stored = read(tx, org, None).await?;
+    let document = Document::parse(&stored.text).map_err(|fault| {
+        ApiError::Internal(format!("the policy of org {org} cannot be read: {fault}"))
+    })?;
+    Ok(Arc::new(document))
+}
+
+/// Makes the text the org's policy in force, unchecked. Callers hold the org's row.
+pub(crate) async fn store(
+    tx: &Tx<'_>,
+    org: OrgId,
+    author: UserId,
+    note: &str,
+    text: &str,
+) -> Result<PolicyDocument, ApiError> {
+    let version: i64 = tx
+        .query_one(
+            "INSERT INTO policy_versions (org_id, version, text, author_id, note)
+             SELECT $1, COALESCE(max(version), 0) + 1, $2, $3, $4 FROM policy_versions WHERE org_id = $1
+             RETURNING version",
+            &[&org.0, &text, &author.0, &note],
         )
-        .await?;
-    let rules = rows.iter().map(|row| {
-        let Json(rule): Json<Rule> = row.try_get(0).map_err(|error| {
-            ApiError::Internal(format!("a rule of org {org} cannot be read: {error}"))
-        })?;
-        Ok(rule)
-    });
-    Ok(Policy {
-        rules: rules.collect::<Result<_, ApiError>>()?,
+        .await?
+        .get(0);
+    tx.execute(
+        "DELETE FROM policy_versions WHERE org_id = $1 AND version <= $2",
+        &[&org.0, &(version - KEPT_VERSIONS)],
+    )
+    .await?;
+    read(tx, org, Some(version)).await
+}
+
+const VERSION: &str = "SELECT p.version, p.at, u.email, p.note, p.text
+    FROM policy_versions p LEFT JOIN users u ON u.id = p.author_id WHERE p.org_id = $1";
+
+/// A version of the policy, or the one in force.
+async fn read(tx: &Tx<'_>, org: OrgId, version: Option<i64>) -> Result<PolicyDocument, ApiError> {
+    let row = match version {
+        Some(version) => {
+            let query = format!("{VERSION} AND p.version = $2");
+            tx.query_opt(&query, &[&org.0, &version]).await?
+        }
+        None => {
+            let query = format!("{VERSION} ORDER BY p.version DESC LIMIT 1");
+            tx.query_opt(&query, &[&org.0]).await?
+        }
+    };
+    let row = row.ok_or_else(|| {
+        refuse(
+            ErrorCode::NotFound,
+            "the policy has no such version (any more); \
+             `GET /api/orgs/{org}/policy/versions` lists those that there are",
+        )
+    })?;
+    Ok(PolicyDocument {
+        info: PolicyVersion {
+            version: row.get(0),
+            at: row.get(1),
+            author: row.get(2),
+            note: row.get(3),
+        },
+        text: row.get(4),
     })
 }
 
-/// Replaces the org's policy.
-pub(crate) async fn store(tx: &Tx<'_>, org: OrgId, policy: &Policy) -> Result<(), ApiError> {
-    tx.execute("DELETE FROM rules WHERE org_id = $1", &[&org.0])
-        .await?;
-    for (position, rule) in (0i32..).zip(&policy.rules) {
-        tx.execute(
-            "INSERT INTO rules (org_id, id, position, rule) VALUES ($1, $2, $3, $4)",
-            &[&org.0, &rule.id.0, &position, &Json(rule)],
+/// The org's people, as far as a policy's tests ask for them.
+async fn people(tx: &Tx<'_>, org: OrgId) -> Result<People, ApiError> {
+    let rows = tx
+        .query(
+            "SELECT u.email, m.role FROM members m JOIN users u ON u.id = m.user_id WHERE m.org_id = $1",
+            &[&org.0],
         )
         .await?;
+    let people = rows.iter().map(|row| {
+        let person = Person {
+            role: parse_role(row.get(1))?,
+            groups: BTreeSet::new(),
+        };
+        Ok((row.get(0), person))
+    });
+    people.collect()
+}
+
+/// What keeps a text from being the org's policy. `Ok`: nothing does.
+async fn check(
+    tx: &Tx<'_>,
+    org: OrgId,
+    text: &str,
+) -> Result<Result<Document, Vec<Fault>>, ApiError> {
+    let document = match Document::parse(text) {
+        Ok(document) => document,
+        Err(fault) => return Ok(Err(vec![fault])),
+    };
+    let people = people(tx, org).await?;
+    let passed = document.run_tests(&people, Timestamp::now());
+    Ok(passed.map(|()| document))
+}
+
+/// Changes the policy: `edit` makes a new text of the one in force. Machines are told at once.
+async fn change(
+    state: &State,
+    org: OrgId,
+    user: UserId,
+    note: &str,
+    edit: impl FnOnce(PolicyDocument) -> Result<String, ApiError>,
+) -> Result<PolicyDocument, ApiError> {
+    let mut connection = state.db.connect().await?;
+    let tx = connection.org(org).await?;
+    authorise(&tx, org, user, Right::Manage).await?;
+    // Locks the org: of two changes at once, the second sees what the first made.
+    netmap::append_change(&tx, org, Changed::Policy).await?;
+    let text = edit(read(&tx, org, None).await?)?;
+    if let Err(faults) = check(&tx, org, &text).await? {
+        return Err(refused(&faults));
     }
-    Ok(())
+    let stored = store(&tx, org, user, note, &text).await?;
+    tx.commit().await?;
+    drop(connection);
+    state.hub.notify(org).await;
+    Ok(stored)
+}
+
+/// Refuses a document.
+fn refused(faults: &[Fault]) -> ApiError {
+    let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    refuse(
+        ErrorCode::ValidationError,
+        format!("the policy stays as it is: {}", faults.join("\n")),
+    )
+}
+
+/// Refuses a change that was made of another version than the one in force.
+fn check_version(in_force: &PolicyDocument, expected: i64) -> Result<(), ApiError> {
+    let version = in_force.info.version;
+    if version == expected {
+        return Ok(());
+    }
+    Err(refuse(
+        ErrorCode::Conflict,
+        format!(
+            "the policy is at version {version}, and the change was made of version {expected}; \
+             read it again and make the change there"
+        ),
+    ))
 }

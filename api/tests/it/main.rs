@@ -14,6 +14,7 @@ mod mfa;
 mod operation;
 mod orgs;
 mod pages;
+mod policy;
 mod relays;
 mod revocations;
 mod sessions;

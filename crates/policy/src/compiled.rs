@@ -1,34 +1,37 @@
-//! A policy joined with an org's machines.
+//! A document joined with an org's machines.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
 
-use ztna_proto::filter::{FilterRule, PacketFilter, PeerSelector};
+use ipnet::IpNet;
+use jiff::Timestamp;
+use ztna_proto::filter::{Action, FilterRule, PacketFilter, PeerSelector};
 use ztna_proto::ids::MachineId;
 
-use crate::{MEMBER_GROUP, Policy, Rule, Selector, reach};
-
-/// What rules can know of a machine.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MachineFacts {
-    /// The groups that the machine is in. Peers that see it see them.
-    pub groups: BTreeSet<String>,
-}
-
-impl MachineFacts {
-    /// A machine of a member, or one that an auth key enrolled.
-    #[must_use]
-    pub fn member() -> Self {
-        Self {
-            groups: BTreeSet::from([MEMBER_GROUP.to_owned()]),
-        }
-    }
-}
+use crate::document::Document;
+use crate::facts::Facts;
+use crate::lower::{self, Flat, Lowered, Peers};
+use crate::reach;
 
 /// Machines that no rule can tell apart. One that a rule names is alone in its class.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Class {
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
     named: Option<MachineId>,
-    groups: BTreeSet<String>,
+    labels: BTreeSet<String>,
+    /// Set if the document says `autogroup:self`.
+    user: Option<String>,
+    routes: BTreeSet<IpNet>,
+    /// Its own addresses, if it has routes: rules for those may speak of both.
+    addresses: BTreeSet<IpAddr>,
+}
+
+/// A class, and which rules (by their places) it is a source and a destination of.
+struct Class {
+    id: u32,
+    key: Key,
+    src: Vec<usize>,
+    dst: Vec<usize>,
 }
 
 /// What a change of one machine did to the others. The machine itself is in none of the sets.
@@ -53,60 +56,81 @@ impl Change {
     }
 }
 
-/// A policy and the machines of its org.
+/// A document and the machines of its org, at one moment.
 pub struct Compiled {
-    policy: Policy,
-    /// Machines that some rule names.
-    named: BTreeSet<MachineId>,
-    machines: BTreeMap<MachineId, MachineFacts>,
-    classes: BTreeMap<Class, BTreeSet<MachineId>>,
+    document: Arc<Document>,
+    lowered: Lowered,
+    machines: BTreeMap<MachineId, (Facts, Arc<Class>)>,
+    keys: BTreeMap<Key, u32>,
+    classes: BTreeMap<u32, (Arc<Class>, BTreeSet<MachineId>)>,
+    next_class: u32,
+    /// Which classes are sources and destinations of each rule, by its place.
+    sources: Vec<BTreeSet<u32>>,
+    destinations: Vec<BTreeSet<u32>>,
+    /// Whether some rule says `autogroup:self`.
+    itself: bool,
 }
 
-/// Joins a policy with the machines of its org.
+/// Joins a document with the machines of its org, as the rules stand at `now`.
 #[must_use]
-pub fn compile(policy: &Policy, machines: &BTreeMap<MachineId, MachineFacts>) -> Compiled {
-    let selectors = policy
-        .rules
-        .iter()
-        .flat_map(|rule| rule.src.iter().chain(&rule.dst));
-    let named = selectors.filter_map(|selector| match selector {
-        Selector::Machine(id) => Some(*id),
-        Selector::Any | Selector::Member => None,
-    });
+pub fn compile(
+    document: Arc<Document>,
+    machines: impl IntoIterator<Item = (MachineId, Facts)>,
+    now: Timestamp,
+) -> Compiled {
+    let lowered = Lowered::new(&document, now);
     let mut compiled = Compiled {
-        policy: policy.clone(),
-        named: named.collect(),
         machines: BTreeMap::new(),
+        keys: BTreeMap::new(),
         classes: BTreeMap::new(),
+        next_class: 0,
+        sources: vec![BTreeSet::new(); lowered.flats.len()],
+        destinations: vec![BTreeSet::new(); lowered.flats.len()],
+        itself: lowered.flats.iter().any(|flat| flat.itself),
+        document,
+        lowered,
     };
     for (id, facts) in machines {
-        compiled.insert(*id, facts.clone());
+        compiled.remove(id);
+        compiled.insert(id, facts);
     }
     compiled
 }
 
 impl Compiled {
-    /// The policy.
+    /// The document.
     #[must_use]
-    pub fn policy(&self) -> &Policy {
-        &self.policy
+    pub fn document(&self) -> &Arc<Document> {
+        &self.document
+    }
+
+    /// When rules begin or cease to hold; call [`Compiled::advance`] then. `None`: never.
+    #[must_use]
+    pub fn until(&self) -> Option<Timestamp> {
+        self.lowered.until
+    }
+
+    /// What is known of the machines.
+    pub fn machines(&self) -> impl Iterator<Item = (MachineId, &Facts)> {
+        self.machines.iter().map(|(id, (facts, _))| (*id, facts))
+    }
+
+    /// What is known of one machine.
+    #[must_use]
+    pub fn facts(&self, machine: MachineId) -> Option<&Facts> {
+        self.machines.get(&machine).map(|(facts, _)| facts)
     }
 
     /// The machines that `machine` sees and that see it. Empty for a machine that is not in the
     /// org.
     ///
-    /// Costs (classes × rules) plus the size of the answer.
+    /// Costs what the rules of the machine join, whatever the size of the org.
     #[must_use]
     pub fn visible_peers(&self, machine: MachineId) -> BTreeSet<MachineId> {
-        let Some(facts) = self.machines.get(&machine) else {
-            return BTreeSet::new();
+        let mut peers = match self.machines.get(&machine) {
+            Some((_, class)) => self.visible_to(class),
+            None => BTreeSet::new(),
         };
-        let class = self.class(machine, facts);
-        let related = self
-            .classes
-            .iter()
-            .filter(|(other, _)| self.related(&class, other));
-        let mut peers: BTreeSet<_> = related.flat_map(|(_, members)| members).copied().collect();
         peers.remove(&machine);
         peers
     }
@@ -114,46 +138,88 @@ impl Compiled {
     /// Whether two machines see each other.
     #[must_use]
     pub fn sees(&self, one: MachineId, other: MachineId) -> bool {
-        let (Some(mine), Some(theirs)) = (self.machines.get(&one), self.machines.get(&other))
+        let (Some((_, mine)), Some((_, theirs))) =
+            (self.machines.get(&one), self.machines.get(&other))
         else {
             return false;
         };
-        one != other && self.related(&self.class(one, mine), &self.class(other, theirs))
+        one != other && self.related(mine, theirs)
+    }
+
+    /// Whether `src` may open anything towards `dst`.
+    #[must_use]
+    pub fn opens(&self, src: MachineId, dst: MachineId) -> bool {
+        let (Some((_, mine)), Some((_, theirs))) =
+            (self.machines.get(&src), self.machines.get(&dst))
+        else {
+            return false;
+        };
+        src != dst && self.open(mine, theirs)
     }
 
     /// The machine's packet filter. Empty, which lets nothing through, for a machine that is not
     /// in the org.
     ///
-    /// It names groups where the rules do, so a machine that joins a group changes no filter. It
-    /// names no machine that this one does not see.
+    /// It names labels where it can, so a machine that comes or goes changes no filter. It names no
+    /// machine that this one does not see.
     #[must_use]
     pub fn filter_for(&self, machine: MachineId) -> PacketFilter {
-        let Some(facts) = self.machines.get(&machine) else {
-            return PacketFilter::default();
-        };
-        let concerned = |side: &[Selector]| side.iter().any(|s| s.selects(machine, &facts.groups));
-        let mut filter = PacketFilter::default();
-        for rule in &self.policy.rules {
-            if concerned(&rule.dst) {
-                filter
-                    .inbound
-                    .extend(self.filter_rule(machine, rule, &rule.src));
-            }
-            if concerned(&rule.src) {
-                filter
-                    .outbound
-                    .extend(self.filter_rule(machine, rule, &rule.dst));
-            }
+        match self.machines.get(&machine) {
+            Some((_, class)) => self.filter_of(class),
+            None => PacketFilter::default(),
         }
-        filter
     }
 
-    /// The groups of a machine, for its peers' maps; sorted.
+    fn filter_of(&self, class: &Class) -> PacketFilter {
+        let user = class.key.user.as_deref().unwrap_or_default();
+        let side = |places: &[usize], inbound: bool| {
+            let rules = places.iter().filter_map(|place| {
+                let flat = self.lowered.flats.get(*place)?;
+                let peers = match (flat.itself, inbound) {
+                    (true, true) => {
+                        let label = format!("{}:{user}", lower::source_of_own(flat.rule));
+                        vec![PeerSelector::Group(label)]
+                    }
+                    (true, false) => vec![PeerSelector::Group(lower::own(user))],
+                    (false, true) => self.selectors(class, &flat.src),
+                    (false, false) => self.selectors(class, &flat.dst),
+                };
+                (!peers.is_empty()).then(|| FilterRule {
+                    rule: flat.rule,
+                    action: flat.action,
+                    peers,
+                    networks: flat.networks.clone(),
+                    protocols: flat.protocols.clone(),
+                    ports: flat.ports.clone(),
+                })
+            });
+            rules.collect()
+        };
+        PacketFilter {
+            inbound: side(&class.dst, true),
+            outbound: side(&class.src, false),
+        }
+    }
+
+    fn selectors(&self, class: &Class, peers: &[Peers]) -> Vec<PeerSelector> {
+        let sees = |id: &MachineId| match self.machines.get(id) {
+            Some((_, other)) => class.key.named != Some(*id) && self.related(class, other),
+            None => false,
+        };
+        let selectors = peers.iter().filter_map(|peers| match peers {
+            Peers::Any => Some(PeerSelector::Any),
+            Peers::Label(label) => Some(PeerSelector::Group(label.clone())),
+            Peers::Machine(id) => sees(id).then_some(PeerSelector::Machine(*id)),
+        });
+        selectors.collect()
+    }
+
+    /// The labels of a machine that filters name, for its peers' maps; sorted.
     #[must_use]
     pub fn groups_of(&self, machine: MachineId) -> Vec<String> {
-        let facts = self.machines.get(&machine);
-        facts
-            .map(|facts| facts.groups.iter().cloned().collect())
+        let machine = self.machines.get(&machine);
+        machine
+            .map(|(_, class)| class.key.labels.iter().cloned().collect())
             .unwrap_or_default()
     }
 
@@ -161,18 +227,21 @@ impl Compiled {
     ///
     /// A change that rules cannot see (a new name, say) needs no call: it touches the views of the
     /// machine and of its [`Compiled::visible_peers`].
-    pub fn set_machine(&mut self, machine: MachineId, facts: MachineFacts) -> Change {
-        if self.machines.get(&machine) == Some(&facts) {
+    pub fn set_machine(&mut self, machine: MachineId, facts: Facts) -> Change {
+        if self.facts(machine) == Some(&facts) {
             return Change::default();
         }
         let before = self.visible_peers(machine);
+        let groups = self.groups_of(machine);
         self.remove(machine);
         self.insert(machine, facts);
         let after = self.visible_peers(machine);
+        let regrouped = groups != self.groups_of(machine);
+        let both = before.intersection(&after);
         Change {
             appeared: after.difference(&before).copied().collect(),
             vanished: before.difference(&after).copied().collect(),
-            changed: before.intersection(&after).copied().collect(),
+            changed: both.filter(|_| regrouped).copied().collect(),
         }
     }
 
@@ -186,30 +255,142 @@ impl Compiled {
         }
     }
 
-    fn insert(&mut self, machine: MachineId, facts: MachineFacts) {
-        let class = self.class(machine, &facts);
-        self.classes.entry(class).or_default().insert(machine);
-        self.machines.insert(machine, facts);
+    /// Puts another document in force. Returns the machines whose view, filter included, is not as
+    /// before; those that it does not name have nothing to be told.
+    pub fn set_document(&mut self, document: Arc<Document>, now: Timestamp) -> BTreeSet<MachineId> {
+        let machines = self.machines().map(|(id, facts)| (id, facts.clone()));
+        let after = compile(document, machines.collect::<Vec<_>>(), now);
+        let before = std::mem::replace(self, after);
+        self.differences(&before)
+    }
+
+    /// Time has passed: rules hold as they stand at `now`. Returns what
+    /// [`Compiled::set_document`] does.
+    pub fn advance(&mut self, now: Timestamp) -> BTreeSet<MachineId> {
+        match self.lowered.until {
+            Some(until) if until <= now => self.set_document(Arc::clone(&self.document), now),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// Machines whose view is not what it was. Machines of one class before and after have the same
+    /// views, so each such pair of classes is compared once.
+    fn differences(&self, before: &Self) -> BTreeSet<MachineId> {
+        let old = |id: &MachineId| before.machines.get(id).map(|(_, class)| class);
+        let regrouped: BTreeSet<MachineId> = self
+            .machines
+            .iter()
+            .filter(|(id, (_, class))| old(id).is_none_or(|old| old.key.labels != class.key.labels))
+            .map(|(id, _)| *id)
+            .collect();
+        let mut compared: BTreeMap<(u32, u32), bool> = BTreeMap::new();
+        let mut differing = BTreeSet::new();
+        for (id, (_, class)) in &self.machines {
+            let differs = match old(id) {
+                None => true,
+                Some(old) => *compared.entry((old.id, class.id)).or_insert_with(|| {
+                    let visible = self.visible_to(class);
+                    before.visible_to(old) != visible
+                        || !visible.is_disjoint(&regrouped)
+                        || before.filter_of(old) != self.filter_of(class)
+                }),
+            };
+            if differs {
+                differing.insert(*id);
+            }
+        }
+        differing
+    }
+
+    fn insert(&mut self, machine: MachineId, facts: Facts) {
+        let key = Key {
+            named: self.lowered.named.contains(&machine).then_some(machine),
+            labels: self.lowered.labels_of(machine, &facts, &self.document),
+            user: facts.owner().filter(|_| self.itself).map(str::to_owned),
+            routes: facts.routes.clone(),
+            addresses: match facts.routes.is_empty() {
+                true => BTreeSet::new(),
+                false => facts.addresses.clone(),
+            },
+        };
+        let known = self.keys.get(&key).copied();
+        let class = match known.and_then(|class| self.classes.get_mut(&class)) {
+            Some((class, members)) => {
+                members.insert(machine);
+                Arc::clone(class)
+            }
+            None => self.new_class(key, machine),
+        };
+        self.machines.insert(machine, (facts, class));
+    }
+
+    fn new_class(&mut self, key: Key, first: MachineId) -> Arc<Class> {
+        let flats = || self.lowered.flats.iter().enumerate();
+        let places = |is: &dyn Fn(&Flat) -> bool| {
+            let places = flats().filter(|(_, flat)| is(flat));
+            places.map(|(place, _)| place).collect::<Vec<_>>()
+        };
+        let src = places(&|flat| match flat.itself {
+            true => key.user.as_ref().is_some_and(|user| {
+                let label = format!("{}:{user}", lower::source_of_own(flat.rule));
+                key.labels.contains(&label)
+            }),
+            false => key.is_any_of(&flat.src),
+        });
+        let dst = places(&|flat| match flat.itself {
+            true => key.user.is_some(),
+            false => key.is_any_of(&flat.dst),
+        });
+        let id = self.next_class;
+        self.next_class += 1;
+        for place in &src {
+            self.sources[*place].insert(id);
+        }
+        for place in &dst {
+            self.destinations[*place].insert(id);
+        }
+        self.keys.insert(key.clone(), id);
+        let class = Arc::new(Class { id, key, src, dst });
+        let members = BTreeSet::from([first]);
+        self.classes.insert(id, (Arc::clone(&class), members));
+        class
     }
 
     fn remove(&mut self, machine: MachineId) {
-        let Some(facts) = self.machines.remove(&machine) else {
+        let Some((_, class)) = self.machines.remove(&machine) else {
             return;
         };
-        let class = self.class(machine, &facts);
-        if let Some(members) = self.classes.get_mut(&class) {
-            members.remove(&machine);
-            if members.is_empty() {
-                self.classes.remove(&class);
+        let Some((_, members)) = self.classes.get_mut(&class.id) else {
+            return;
+        };
+        members.remove(&machine);
+        if members.is_empty() {
+            self.classes.remove(&class.id);
+            self.keys.remove(&class.key);
+            for place in &class.src {
+                self.sources[*place].remove(&class.id);
+            }
+            for place in &class.dst {
+                self.destinations[*place].remove(&class.id);
             }
         }
     }
 
-    fn class(&self, machine: MachineId, facts: &MachineFacts) -> Class {
-        Class {
-            named: self.named.contains(&machine).then_some(machine),
-            groups: facts.groups.clone(),
-        }
+    /// The machines of all classes that are related to this one.
+    fn visible_to(&self, class: &Class) -> BTreeSet<MachineId> {
+        let allows = |place: &&usize| self.lowered.flats[**place].action == Action::Allow;
+        let as_src = class.src.iter().filter(allows);
+        let as_dst = class.dst.iter().filter(allows);
+        let candidates: BTreeSet<u32> = as_src
+            .flat_map(|place| &self.destinations[*place])
+            .chain(as_dst.flat_map(|place| &self.sources[*place]))
+            .copied()
+            .collect();
+        let related = candidates.into_iter().filter_map(|id| {
+            let (other, members) = self.classes.get(&id)?;
+            self.related(class, other).then_some(members)
+        });
+        related.flatten().copied().collect()
     }
 
     fn related(&self, one: &Class, other: &Class) -> bool {
@@ -218,174 +399,84 @@ impl Compiled {
 
     /// Whether `src` may open anything towards `dst`.
     fn open(&self, src: &Class, dst: &Class) -> bool {
-        let joins = |rule: &&Rule| src.in_any(&rule.src) && dst.in_any(&rule.dst);
-        let rules: Vec<_> = self.policy.rules.iter().filter(joins).collect();
-        reach::anything_open(&rules)
+        reach::anything_open(&self.between(src, dst), &dst.key.routes, &dst.key.addresses)
     }
 
-    /// One rule as `machine`'s filter holds it, the other side being `peers`. `None` if it speaks
-    /// of no peer that the machine could have.
-    fn filter_rule(
-        &self,
-        machine: MachineId,
-        rule: &Rule,
-        peers: &[Selector],
-    ) -> Option<FilterRule> {
-        let peers = if peers.contains(&Selector::Any) {
-            vec![PeerSelector::Any]
-        } else {
-            let distinct: BTreeSet<_> = peers.iter().collect();
-            let selector = |selector: &Selector| match selector {
-                Selector::Any => Some(PeerSelector::Any),
-                Selector::Member => Some(PeerSelector::Group(MEMBER_GROUP.to_owned())),
-                Selector::Machine(id) => self
-                    .sees(machine, *id)
-                    .then_some(PeerSelector::Machine(*id)),
-            };
-            distinct.into_iter().filter_map(selector).collect()
+    /// The rules that speak of packets from `src` to `dst`.
+    fn between(&self, src: &Class, dst: &Class) -> Vec<&Flat> {
+        let both = src
+            .src
+            .iter()
+            .filter(|place| dst.dst.binary_search(place).is_ok());
+        let flats = both.map(|place| &self.lowered.flats[*place]);
+        flats
+            .filter(|flat| !flat.itself || src.key.user == dst.key.user)
+            .collect()
+    }
+
+    /// The classes that machines of one class may open something towards.
+    pub(crate) fn openable(&self, src: u32) -> BTreeSet<u32> {
+        let Some((class, _)) = self.classes.get(&src) else {
+            return BTreeSet::new();
         };
-        (!peers.is_empty()).then(|| FilterRule {
-            rule: rule.id,
-            action: rule.action,
-            peers,
-            networks: Vec::new(),
-            protocols: rule.protocols.clone(),
-            ports: rule.ports.clone(),
-        })
+        let places = class.src.iter();
+        places
+            .flat_map(|place| &self.destinations[*place])
+            .copied()
+            .collect()
+    }
+
+    /// What is open from one class to another, in a form that compares: the same for two documents
+    /// whose rules between the two differ in nothing but their ids. Empty if nothing is open.
+    pub(crate) fn opening(&self, src: u32, dst: u32) -> BTreeSet<Opening> {
+        let (Some((src, _)), Some((dst, _))) = (self.classes.get(&src), self.classes.get(&dst))
+        else {
+            return BTreeSet::new();
+        };
+        let flats = self.between(src, dst);
+        match reach::anything_open(&flats, &dst.key.routes, &dst.key.addresses) {
+            true => flats.into_iter().map(Opening::of).collect(),
+            false => BTreeSet::new(),
+        }
+    }
+
+    /// The class of a machine.
+    pub(crate) fn class_of(&self, machine: MachineId) -> Option<u32> {
+        self.machines.get(&machine).map(|(_, class)| class.id)
     }
 }
 
-impl Class {
-    fn in_any(&self, selectors: &[Selector]) -> bool {
-        selectors.iter().any(|selector| match selector {
-            Selector::Machine(id) => self.named == Some(*id),
-            Selector::Any => true,
-            Selector::Member => self.groups.contains(MEMBER_GROUP),
+/// A rule without what it is called and whom it joins.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Opening {
+    deny: bool,
+    networks: Vec<IpNet>,
+    protocols: Vec<ztna_proto::filter::Protocol>,
+    ports: Vec<(u16, u16)>,
+}
+
+impl Opening {
+    fn of(flat: &Flat) -> Self {
+        let ports = flat.ports.iter().map(|range| (range.first, range.last));
+        Self {
+            deny: flat.action == Action::Deny,
+            networks: flat.networks.clone(),
+            protocols: flat.protocols.clone(),
+            ports: ports.collect(),
+        }
+    }
+}
+
+impl Key {
+    fn is_any_of(&self, peers: &[Peers]) -> bool {
+        peers.iter().any(|peers| match peers {
+            Peers::Any => true,
+            Peers::Machine(id) => self.named == Some(*id),
+            Peers::Label(label) => self.labels.contains(label),
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use ztna_proto::filter::{Action, PortRange, Protocol};
-    use ztna_proto::ids::RuleId;
-
-    fn id(n: u128) -> MachineId {
-        MachineId(uuid::Uuid::from_u128(n))
-    }
-
-    fn rule(action: Action, src: Vec<Selector>, dst: Vec<Selector>) -> Rule {
-        Rule {
-            id: RuleId::generate(),
-            action,
-            src,
-            dst,
-            protocols: vec![],
-            ports: vec![],
-        }
-    }
-
-    fn org(rules: Vec<Rule>, members: u128, others: u128) -> Compiled {
-        let mut machines: BTreeMap<_, _> = (0..members)
-            .map(|n| (id(n), MachineFacts::member()))
-            .collect();
-        machines.extend((members..members + others).map(|n| (id(n), MachineFacts::default())));
-        compile(&Policy { rules }, &machines)
-    }
-
-    fn ids(numbers: impl IntoIterator<Item = u128>) -> BTreeSet<MachineId> {
-        numbers.into_iter().map(id).collect()
-    }
-
-    #[test]
-    fn the_first_policy_joins_members_with_everyone_and_a_join_changes_no_filter() {
-        let policy = Policy::default_for_new_org(RuleId::generate());
-        let mut org = org(policy.rules, 2, 2);
-        assert_eq!(org.visible_peers(id(0)), ids([1, 2, 3]));
-        assert_eq!(
-            org.visible_peers(id(2)),
-            ids([0, 1]),
-            "no rule joins two others"
-        );
-        assert_eq!(org.groups_of(id(0)), [MEMBER_GROUP]);
-        assert!(org.groups_of(id(2)).is_empty());
-        let filter = org.filter_for(id(2));
-        assert_eq!(
-            filter.inbound[0].peers,
-            [PeerSelector::Group("member".into())]
-        );
-        assert!(filter.outbound.is_empty());
-        assert_eq!(org.filter_for(id(0)).outbound[0].peers, [PeerSelector::Any]);
-
-        let before: Vec<_> = (0..4).map(|n| org.filter_for(id(n))).collect();
-        let change = org.set_machine(id(9), MachineFacts::member());
-        assert_eq!(change.appeared, ids([0, 1, 2, 3]));
-        assert!(change.vanished.is_empty() && change.changed.is_empty());
-        let after: Vec<_> = (0..4).map(|n| org.filter_for(id(n))).collect();
-        assert_eq!(before, after);
-
-        let change = org.set_machine(id(9), MachineFacts::default());
-        assert_eq!(change.vanished, ids([2, 3]));
-        assert_eq!(change.changed, ids([0, 1]));
-        assert_eq!(
-            org.set_machine(id(9), MachineFacts::default()),
-            Change::default()
-        );
-        let change = org.remove_machine(id(9));
-        assert_eq!(change.affected().collect::<BTreeSet<_>>(), ids([0, 1]));
-        assert_eq!(org.remove_machine(id(9)), Change::default());
-    }
-
-    #[test]
-    fn a_machine_outside_the_org_gets_nothing() {
-        let org = org(Policy::default_for_new_org(RuleId::generate()).rules, 2, 0);
-        assert!(org.visible_peers(id(7)).is_empty());
-        assert!(!org.sees(id(0), id(7)) && !org.sees(id(0), id(0)));
-        assert_eq!(org.filter_for(id(7)), PacketFilter::default());
-        assert!(org.groups_of(id(7)).is_empty());
-    }
-
-    #[test]
-    fn a_deny_that_covers_hides_and_leaves_no_name_behind() {
-        let allow = rule(Action::Allow, vec![Selector::Any], vec![Selector::Any]);
-        let hidden = || vec![Selector::Machine(id(1))];
-        let there = rule(Action::Deny, vec![Selector::Machine(id(0))], hidden());
-        let back = rule(Action::Deny, hidden(), vec![Selector::Machine(id(0))]);
-        let one_way = org(vec![allow.clone(), there.clone()], 3, 0);
-        assert!(one_way.sees(id(0), id(1)), "the other direction is open");
-        let both = org(vec![allow.clone(), there.clone(), back], 3, 0);
-        assert_eq!(both.visible_peers(id(0)), ids([2]));
-        assert_eq!(both.visible_peers(id(1)), ids([2]));
-        let filter = both.filter_for(id(0));
-        assert_eq!(
-            filter.inbound.len() + filter.outbound.len(),
-            2,
-            "{filter:?}"
-        );
-
-        let partly = Rule {
-            protocols: vec![Protocol::Tcp],
-            ports: vec![PortRange::single(22)],
-            ..there
-        };
-        let org = org(vec![allow, partly], 3, 0);
-        assert!(org.sees(id(0), id(1)));
-        assert_eq!(
-            org.filter_for(id(0)).outbound[1].peers,
-            [PeerSelector::Machine(id(1))]
-        );
-        assert_eq!(org.filter_for(id(2)).outbound.len(), 1, "not its rule");
-    }
-
-    #[test]
-    fn ten_thousand_machines_are_few_classes() {
-        let org = org(
-            Policy::default_for_new_org(RuleId::generate()).rules,
-            9_000,
-            1_000,
-        );
-        assert_eq!(org.classes.len(), 2);
-        assert_eq!(org.visible_peers(id(0)).len(), 9_999);
-    }
-}
+#[path = "compiled_tests.rs"]
+mod tests;

@@ -1,8 +1,12 @@
 //! Whether rules that join two machines leave anything open between them.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use ztna_proto::filter::{Action, Protocol};
 
-use crate::Rule;
+use crate::lower::{Flat, overlap};
 
 /// IANA protocol numbers.
 const ICMP: u8 = 1;
@@ -20,84 +24,130 @@ struct Point {
     port: Option<u16>,
 }
 
-/// Whether `rules` (all of them between one source and one destination) allow any packet.
+/// Whether `flats` (all of them between one source and one destination) allow any packet, to the
+/// destination's `own` addresses (which only one with routes has to name) or behind its `routes`.
 ///
-/// What is open is a union of boxes (protocol × ports) less another union of boxes. If it is not
-/// empty, then its lowest port of some protocol is where an `allow` begins or right after where a
-/// `deny` ends; so it is enough to try those.
-pub(crate) fn anything_open(rules: &[&Rule]) -> bool {
-    if rules.iter().all(|rule| rule.action == Action::Deny) {
+/// What is open is a union of boxes (addresses × protocol × ports) less another union of boxes. If it
+/// is not empty, then its lowest corner is where an `allow` begins or right after where a `deny` ends;
+/// so it is enough to try those.
+pub(crate) fn anything_open(
+    flats: &[&Flat],
+    routes: &BTreeSet<IpNet>,
+    own: &BTreeSet<IpAddr>,
+) -> bool {
+    let denied = |flat: &&&Flat| flat.action == Action::Deny;
+    if flats.iter().all(|flat| denied(&flat)) {
         return false;
     }
-    let ports = || {
-        let mentioned = rules.iter().flat_map(|rule| match rule.action {
-            Action::Allow => rule
-                .ports
-                .iter()
-                .map(|range| Some(range.first))
-                .collect::<Vec<_>>(),
-            Action::Deny => rule
-                .ports
-                .iter()
-                .map(|range| range.last.checked_add(1))
-                .collect(),
-        });
-        mentioned.flatten().chain([0])
-    };
-    let points = numbers(rules).into_iter().flat_map(|protocol| {
-        let ports: Vec<_> = if matches!(protocol, TCP | UDP | SCTP) {
-            ports().map(Some).collect()
-        } else {
-            vec![None]
-        };
-        ports.into_iter().flat_map(move |port| {
-            [false, true].map(|ipv6| Point {
-                ipv6,
-                protocol,
-                port,
+    // An `allow` that joins two machines opens something.
+    if !flats.iter().any(|flat| denied(&flat)) {
+        return true;
+    }
+    let to_own: Vec<_> = flats
+        .iter()
+        .copied()
+        .filter(|f| f.networks.is_empty())
+        .collect();
+    anything_open_at(&to_own, &[false, true])
+        || addresses(flats, routes, own).into_iter().any(|address| {
+            let around = |flat: &&Flat| flat.networks.iter().any(|n| n.contains(&address));
+            let there: Vec<_> = flats.iter().copied().filter(around).collect();
+            anything_open_at(&there, &[address.is_ipv6()])
+        })
+}
+
+/// Addresses behind `routes` of which one is open if any is.
+fn addresses(
+    flats: &[&Flat],
+    routes: &BTreeSet<IpNet>,
+    own: &BTreeSet<IpAddr>,
+) -> BTreeSet<IpAddr> {
+    let corners = flats.iter().flat_map(|flat| {
+        let networks = flat.networks.iter();
+        networks.flat_map(|network| {
+            let within = routes.iter().filter_map(|route| overlap(route, network));
+            within.filter_map(|part| match flat.action {
+                Action::Allow => Some(part.network()),
+                Action::Deny => after(part.broadcast()),
             })
         })
     });
-    points.into_iter().any(|point| {
-        let hit = |action| {
-            rules
-                .iter()
-                .any(|r| r.action == action && matches(r, point))
+    // What begins at an own address is behind a route from the next one on.
+    let next = own.iter().filter_map(|address| after(*address));
+    let behind = |address: &IpAddr| {
+        !own.contains(address) && routes.iter().any(|route| route.contains(address))
+    };
+    corners.chain(next).filter(behind).collect()
+}
+
+fn after(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(address) => Some(IpAddr::V4(address.to_bits().checked_add(1)?.into())),
+        IpAddr::V6(address) => Some(IpAddr::V6(address.to_bits().checked_add(1)?.into())),
+    }
+}
+
+/// The same of one address, where all `flats` hold.
+fn anything_open_at(flats: &[&Flat], families: &[bool]) -> bool {
+    let ports = || {
+        let mentioned = flats.iter().flat_map(|flat| {
+            let ranges = flat.ports.iter();
+            ranges.map(|range| match flat.action {
+                Action::Allow => Some(range.first),
+                Action::Deny => range.last.checked_add(1),
+            })
+        });
+        mentioned.flatten().chain([0])
+    };
+    numbers(flats).into_iter().any(|protocol| {
+        let ports: BTreeSet<_> = match protocol {
+            TCP | UDP | SCTP => ports().map(Some).collect(),
+            _ => BTreeSet::from([None]),
         };
-        hit(Action::Allow) && !hit(Action::Deny)
+        ports.into_iter().any(|port| {
+            families.iter().any(|&ipv6| {
+                let point = Point {
+                    ipv6,
+                    protocol,
+                    port,
+                };
+                let hit = |action| {
+                    let mut of_action = flats.iter().filter(|flat| flat.action == action);
+                    of_action.any(|flat| matches(flat, point))
+                };
+                hit(Action::Allow) && !hit(Action::Deny)
+            })
+        })
     })
 }
 
 /// Every protocol number that some rule names, and one that none does.
-fn numbers(rules: &[&Rule]) -> Vec<u8> {
-    let mut numbers = vec![ICMP, TCP, UDP, ICMPV6, SCTP];
-    numbers.extend(
-        rules
-            .iter()
-            .flat_map(|r| &r.protocols)
-            .filter_map(|p| match p {
-                Protocol::Number(number) => Some(*number),
-                _ => None,
-            }),
-    );
+fn numbers(flats: &[&Flat]) -> BTreeSet<u8> {
+    let mut numbers = BTreeSet::from([ICMP, TCP, UDP, ICMPV6, SCTP]);
+    let named = flats.iter().flat_map(|flat| &flat.protocols);
+    numbers.extend(named.filter_map(|protocol| match protocol {
+        Protocol::Number(number) => Some(*number),
+        _ => None,
+    }));
     numbers.extend((0..=u8::MAX).find(|number| !numbers.contains(number)));
     numbers
 }
 
-fn matches(rule: &Rule, point: Point) -> bool {
-    let protocol = rule.protocols.is_empty()
-        || rule
+fn matches(flat: &Flat, point: Point) -> bool {
+    let protocol = flat.protocols.is_empty()
+        || flat
             .protocols
             .iter()
             .any(|p| number(*p, point.ipv6) == point.protocol);
-    let ports = rule.ports.is_empty()
+    let ports = flat.ports.is_empty()
         || point
             .port
-            .is_some_and(|port| rule.ports.iter().any(|range| range.contains(port)));
+            .is_some_and(|port| flat.ports.iter().any(|range| range.contains(port)));
     protocol && ports
 }
 
-fn number(protocol: Protocol, ipv6: bool) -> u8 {
+/// A protocol's IANA number.
+pub(crate) fn number(protocol: Protocol, ipv6: bool) -> u8 {
     match protocol {
         Protocol::Tcp => TCP,
         Protocol::Udp => UDP,
@@ -108,7 +158,7 @@ fn number(protocol: Protocol, ipv6: bool) -> u8 {
     }
 }
 
-/// Whether rules can tell packets of the protocol apart by port.
+/// Whether packets of the protocol name ports.
 pub(crate) fn has_ports(protocol: Protocol) -> bool {
     matches!(number(protocol, false), TCP | UDP | SCTP)
 }
@@ -116,16 +166,18 @@ pub(crate) fn has_ports(protocol: Protocol) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Selector;
+    use crate::lower::Peers;
     use ztna_proto::filter::PortRange;
     use ztna_proto::ids::RuleId;
 
-    fn rule(action: Action, protocols: &[Protocol], ports: &[(u16, u16)]) -> Rule {
-        Rule {
-            id: RuleId::generate(),
+    fn rule(action: Action, protocols: &[Protocol], ports: &[(u16, u16)]) -> Flat {
+        Flat {
+            rule: RuleId::generate(),
             action,
-            src: vec![Selector::Any],
-            dst: vec![Selector::Any],
+            src: vec![Peers::Any],
+            dst: vec![Peers::Any],
+            itself: false,
+            networks: Vec::new(),
             protocols: protocols.to_vec(),
             ports: ports
                 .iter()
@@ -139,7 +191,7 @@ mod tests {
         use Action::{Allow, Deny};
         use Protocol::{Icmp, Number, Tcp, Udp};
         let every: Vec<_> = (0..=255).map(Number).collect();
-        let table: &[(&[Rule], bool)] = &[
+        let table: &[(&[Flat], bool)] = &[
             (&[], false),
             (&[rule(Deny, &[], &[])], false),
             (&[rule(Allow, &[], &[])], true),
@@ -172,7 +224,6 @@ mod tests {
                 ],
                 false,
             ),
-            (&[rule(Allow, &[Icmp], &[(22, 22)])], false),
             (
                 &[
                     rule(Allow, &[Tcp], &[(22, 23)]),
@@ -196,11 +247,14 @@ mod tests {
                 ],
                 true,
             ),
-            (&[rule(Allow, &[Udp], &[(9, 8)])], false),
         ];
         for (row, (rules, open)) in table.iter().enumerate() {
             let rules: Vec<_> = rules.iter().collect();
-            assert_eq!(anything_open(&rules), *open, "row {row}");
+            assert_eq!(
+                anything_open(&rules, &BTreeSet::new(), &BTreeSet::new()),
+                *open,
+                "row {row}"
+            );
         }
     }
 }

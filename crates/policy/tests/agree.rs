@@ -1,312 +1,144 @@
-//! What machines see and filter is what the rules say, read plainly.
+//! Documents mean what they say, read plainly: for the packet filters at both ends, for who sees
+//! whom, and for explanations.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // The lints' leave for tests ends at test functions.
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Instant;
 
-use etherparse::{IpNumber, PacketBuilder};
-use proptest::collection::{btree_map, vec};
+use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::select;
-use uuid::Uuid;
 use ztna_filter::{Direction, Filter, Limits, Verdict};
-use ztna_policy::{Compiled, MachineFacts, Policy, Rule, Selector, compile};
-use ztna_proto::filter::{Action, PortRange, Protocol};
-use ztna_proto::ids::{MachineId, RuleId};
+use ztna_policy::{Compiled, Document, Facts, Party, Place, Query, compile, evaluate, impact};
+use ztna_proto::filter::{PeerSelector, Protocol};
+use ztna_proto::ids::MachineId;
 
-const MACHINES: u8 = 5;
-/// 200 is one that no rule names.
-const PROTOCOLS: [u8; 7] = [6, 17, 1, 58, 132, 47, 200];
-/// Rules speak of ports up to 5 and of the last; 6 stands for all between.
-const PORTS: [u16; 8] = [0, 1, 2, 3, 4, 5, 6, u16::MAX];
+use common::{MACHINES, Org, Packet, Plain, document, facts, id, kinds, now, org, packet};
 
-fn id(n: u8) -> MachineId {
-    MachineId(Uuid::from_u128(n.into()))
+fn parse(plain: &Plain) -> Arc<Document> {
+    let text = plain.text();
+    Arc::new(Document::parse(&text).unwrap_or_else(|fault| panic!("{fault}\n{text}")))
 }
 
-fn address(n: u8, ipv6: bool) -> IpAddr {
-    if ipv6 {
-        Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n.into()).into()
-    } else {
-        Ipv4Addr::new(100, 64, 0, n).into()
-    }
+fn compiled(plain: &Plain, org: &Org) -> Compiled {
+    compile(parse(plain), org.clone(), now())
 }
 
-fn selector() -> impl Strategy<Value = Selector> {
-    prop_oneof![
-        Just(Selector::Any),
-        Just(Selector::Member),
-        (0..MACHINES).prop_map(|n| Selector::Machine(id(n))),
-    ]
-}
-
-fn ports() -> impl Strategy<Value = PortRange> {
-    (select(PORTS.to_vec()), select(PORTS.to_vec()))
-        .prop_map(|(first, last)| PortRange { first, last })
-}
-
-fn rule() -> impl Strategy<Value = Rule> {
-    use Protocol::{Icmp, Number, Sctp, Tcp, Udp};
-    let protocols = vec![
-        Tcp,
-        Udp,
-        Icmp,
-        Sctp,
-        Number(6),
-        Number(1),
-        Number(58),
-        Number(47),
-    ];
-    (
-        prop_oneof![2 => Just(Action::Allow), 1 => Just(Action::Deny)],
-        vec(selector(), 0..3),
-        vec(selector(), 0..3),
-        prop_oneof![Just(vec![]), vec(select(protocols), 0..3)],
-        prop_oneof![Just(vec![]), vec(ports(), 0..3)],
-        any::<u128>(),
-    )
-        .prop_map(|(action, src, dst, protocols, ports, id)| Rule {
-            id: RuleId(Uuid::from_u128(id)),
-            action,
-            src,
-            dst,
-            protocols,
-            ports,
-        })
-}
-
-fn policy() -> impl Strategy<Value = Policy> {
-    vec(rule(), 0..6).prop_map(|rules| Policy { rules })
-}
-
-fn facts() -> impl Strategy<Value = MachineFacts> {
-    prop_oneof![Just(MachineFacts::member()), Just(MachineFacts::default())]
-}
-
-fn machines() -> impl Strategy<Value = BTreeMap<MachineId, MachineFacts>> {
-    btree_map(
-        (0..MACHINES).prop_map(id),
-        facts(),
-        0..usize::from(MACHINES) + 1,
-    )
-}
-
-/// A packet that opens a flow.
-#[derive(Clone, Copy, Debug)]
-struct Packet {
-    src: u8,
-    dst: u8,
-    ipv6: bool,
-    protocol: u8,
-    port: u16,
-}
-
-fn packet() -> impl Strategy<Value = Packet> {
-    let pair = (0..MACHINES, 0..MACHINES).prop_filter("two machines", |(src, dst)| src != dst);
-    (
-        pair,
-        any::<bool>(),
-        select(PROTOCOLS.to_vec()),
-        select(PORTS.to_vec()),
-    )
-        .prop_map(|((src, dst), ipv6, protocol, port)| Packet {
-            src,
-            dst,
-            ipv6,
-            protocol,
-            port,
-        })
-}
-
-impl Packet {
-    fn bytes(self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let payload = [
-            [0; 2],
-            self.port.to_be_bytes(),
-            [0; 2],
-            [0; 2],
-            [0; 2],
-            [0; 2],
-        ]
-        .concat();
-        let echo = [
-            if self.protocol == 1 { 8 } else { 128 },
-            0,
-            0,
-            0,
-            0,
-            1,
-            0,
-            1,
-        ];
-        macro_rules! write {
-            ($builder:expr) => {
-                match self.protocol {
-                    6 => $builder
-                        .tcp(9, self.port, 1, 1)
-                        .syn()
-                        .write(&mut bytes, &[]),
-                    17 => $builder.udp(9, self.port).write(&mut bytes, &[]),
-                    1 | 58 => $builder.write(&mut bytes, IpNumber(self.protocol), &echo),
-                    _ => $builder.write(&mut bytes, IpNumber(self.protocol), &payload),
-                }
-                .unwrap()
-            };
-        }
-        match (address(self.src, self.ipv6), address(self.dst, self.ipv6)) {
-            (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                write!(PacketBuilder::ipv4(src.octets(), dst.octets(), 64));
-            }
-            (IpAddr::V6(src), IpAddr::V6(dst)) => {
-                write!(PacketBuilder::ipv6(src.octets(), dst.octets(), 64));
-            }
-            _ => panic!("two families"),
-        }
-        bytes
-    }
-}
-
-/// The rules, read plainly.
-struct Plain<'a>(&'a Policy, &'a BTreeMap<MachineId, MachineFacts>);
-
-impl Plain<'_> {
-    fn allows(&self, packet: Packet) -> bool {
-        if !self.1.contains_key(&id(packet.src)) || !self.1.contains_key(&id(packet.dst)) {
-            return false;
-        }
-        let hit = |action| {
-            let mut rules = self.0.rules.iter();
-            rules.any(|rule| rule.action == action && self.matches(rule, packet))
-        };
-        hit(Action::Allow) && !hit(Action::Deny)
-    }
-
-    fn matches(&self, rule: &Rule, packet: Packet) -> bool {
-        let means = |selectors: &[Selector], machine: MachineId| {
-            selectors.iter().any(|selector| match selector {
-                Selector::Any => true,
-                Selector::Member => self.1[&machine] == MachineFacts::member(),
-                Selector::Machine(id) => *id == machine,
-            })
-        };
-        let number = |protocol: &Protocol| match protocol {
-            Protocol::Tcp => 6,
-            Protocol::Udp => 17,
-            Protocol::Icmp => [1, 58][usize::from(packet.ipv6)],
-            Protocol::Sctp => 132,
-            Protocol::Number(number) => *number,
-        };
-        let has_ports = [6, 17, 132].contains(&packet.protocol);
-        let in_range = |range: &PortRange| range.first <= packet.port && packet.port <= range.last;
-        means(&rule.src, id(packet.src))
-            && means(&rule.dst, id(packet.dst))
-            && (rule.protocols.is_empty()
-                || rule
-                    .protocols
-                    .iter()
-                    .any(|protocol| number(protocol) == packet.protocol))
-            && (rule.ports.is_empty() || has_ports && rule.ports.iter().any(in_range))
-    }
-
-    /// Whether `src` may open anything towards `dst`: every kind of packet is tried.
-    fn opens(&self, src: u8, dst: u8) -> bool {
-        let kinds = [false, true].into_iter().flat_map(|ipv6| {
-            let protocols = PROTOCOLS.into_iter();
-            protocols.flat_map(move |protocol| PORTS.map(move |port| (ipv6, protocol, port)))
-        });
-        kinds.into_iter().any(|(ipv6, protocol, port)| {
-            self.allows(Packet {
-                src,
-                dst,
-                ipv6,
-                protocol,
-                port,
-            })
-        })
-    }
-}
-
-/// The filter of machine `n`, set up from its compiled view.
-fn filter(compiled: &Compiled, n: u8) -> Filter {
-    let networks = |n: u8| [address(n, false).into(), address(n, true).into()];
+/// The filter of a machine, set up from its compiled view.
+fn filter(compiled: &Compiled, org: &Org, machine: MachineId) -> Filter {
+    let networks = |facts: &Facts| {
+        let own = facts.addresses.iter().map(|address| (*address).into());
+        own.chain(facts.routes.iter().copied()).collect::<Vec<_>>()
+    };
     let mut filter = Filter::new(Limits::default());
-    filter.set_rules(&compiled.filter_for(id(n)));
-    filter.set_own(&networks(n));
-    for peer in (0..MACHINES).filter(|peer| compiled.visible_peers(id(n)).contains(&id(*peer))) {
-        filter.set_peer(id(peer), &compiled.groups_of(id(peer)), &networks(peer));
+    filter.set_rules(&compiled.filter_for(machine));
+    if let Some(facts) = org.get(&machine) {
+        filter.set_own(&networks(facts));
+    }
+    for peer in compiled.visible_peers(machine) {
+        filter.set_peer(peer, &compiled.groups_of(peer), &networks(&org[&peer]));
     }
     filter
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(250))]
 
     #[test]
-    fn both_ends_filter_what_the_rules_say(
-        policy in policy(),
-        machines in machines(),
+    fn both_ends_filter_what_the_document_says_and_explanations_agree(
+        plain in document(),
+        org in org(),
         packets in vec(packet(), 40),
     ) {
-        let (compiled, plain) = (compile(&policy, &machines), Plain(&policy, &machines));
-        let now = Instant::now();
+        let compiled = compiled(&plain, &org);
+        let now_here = Instant::now();
         for packet in packets {
-            let allowed = plain.allows(packet);
-            let mut sender = filter(&compiled, packet.src);
-            let out = sender.check(Direction::Outbound, id(packet.dst), &packet.bytes(), now);
-            prop_assert_eq!(out == Verdict::Allow, allowed, "{:?}: {:?}", packet, out);
-            let mut receiver = filter(&compiled, packet.dst);
-            let in_ = receiver.check(Direction::Inbound, id(packet.src), &packet.bytes(), now);
-            prop_assert_eq!(in_ == Verdict::Allow, allowed, "{:?}: {:?}", packet, in_);
+            let (src, dst) = (id(packet.src), id(packet.dst));
+            let allowed = plain.allows(&org, packet);
+            let (Some(from), Some(to)) = (org.get(&src), org.get(&dst)) else {
+                prop_assert!(!compiled.sees(src, dst));
+                continue;
+            };
+            let Some(place) = packet.place(&org) else { continue };
+            let bytes = packet.bytes();
+            let out = filter(&compiled, &org, src).check(Direction::Outbound, dst, &bytes, now_here);
+            prop_assert_eq!(out == Verdict::Allow, allowed, "{:?}: {:?}\n{}", packet, out, plain.text());
+            let in_ = filter(&compiled, &org, dst).check(Direction::Inbound, src, &bytes, now_here);
+            prop_assert_eq!(in_ == Verdict::Allow, allowed, "{:?}: {:?}\n{}", packet, in_, plain.text());
+            let verdict = evaluate(compiled.document(), &Query {
+                src: Party { id: Some(src), facts: from },
+                dst: Party { id: Some(dst), facts: to },
+                place,
+                protocol: match packet.protocol {
+                    6 => Protocol::Tcp,
+                    17 => Protocol::Udp,
+                    1 | 58 => Protocol::Icmp,
+                    number => Protocol::Number(number),
+                },
+                port: Some(packet.port),
+                now: now(),
+            });
+            prop_assert_eq!(verdict.allowed, allowed, "{:?}: {}\n{}", packet, verdict.reason, plain.text());
+            prop_assert!(verdict.allowed || !verdict.matched.is_empty() || verdict.closest.is_some() || !plain.accepts());
         }
     }
 
     #[test]
-    fn machines_see_each_other_if_anything_is_open(policy in policy(), machines in machines()) {
-        let (compiled, plain) = (compile(&policy, &machines), Plain(&policy, &machines));
+    fn machines_see_each_other_if_anything_is_open(plain in document(), org in org()) {
+        let compiled = compiled(&plain, &org);
+        let opens = |src, dst| kinds(src, dst).any(|packet: Packet| plain.allows(&org, packet));
         for one in 0..MACHINES {
-            let peers: BTreeSet<_> = (0..MACHINES)
-                .filter(|two| one != *two && (plain.opens(one, *two) || plain.opens(*two, one)))
-                .collect();
-            let ids: BTreeSet<_> = peers.iter().map(|n| id(*n)).collect();
-            prop_assert_eq!(&compiled.visible_peers(id(one)), &ids);
-            for two in 0..MACHINES {
-                prop_assert_eq!(compiled.sees(id(one), id(two)), peers.contains(&two));
+            let mut peers = BTreeSet::new();
+            for two in (0..MACHINES).filter(|two| *two != one) {
+                let (there, back) = (opens(one, two), opens(two, one));
+                prop_assert_eq!(compiled.opens(id(one), id(two)), there, "{} {}\n{}", one, two, plain.text());
+                prop_assert_eq!(compiled.sees(id(one), id(two)), there || back);
+                if there || back {
+                    peers.insert(id(two));
+                }
+            }
+            prop_assert_eq!(&compiled.visible_peers(id(one)), &peers);
+            let filter = compiled.filter_for(id(one));
+            for selector in filter.inbound.iter().chain(&filter.outbound).flat_map(|r| &r.peers) {
+                if let PeerSelector::Machine(named) = selector {
+                    prop_assert!(peers.contains(named), "the filter names a machine that is not seen");
+                }
             }
         }
     }
 
-    /// A change leaves the org as if it had been compiled anew, and names every machine whose view
-    /// it touched.
+    /// A change of machines leaves the org as if it had been compiled anew, and names every machine
+    /// whose view it touched.
     #[test]
-    fn changes_name_everyone_they_touch(
-        policy in policy(),
-        machines in machines(),
-        changes in vec(((0..MACHINES).prop_map(id), prop::option::of(facts())), 1..8),
+    fn changes_of_machines_name_everyone_they_touch(
+        plain in document(),
+        org in org(),
+        changes in vec(((0..MACHINES).prop_map(id), prop::option::of(facts(0))), 1..6),
     ) {
-        let mut machines = machines;
-        let mut compiled = compile(&policy, &machines);
+        let mut org = org;
+        let mut held = compiled(&plain, &org);
         for (machine, facts) in changes {
-            let before = compile(&policy, &machines);
+            let before = compiled(&plain, &org);
             let change = match facts {
                 Some(facts) => {
-                    machines.insert(machine, facts.clone());
-                    compiled.set_machine(machine, facts)
+                    org.insert(machine, facts.clone());
+                    held.set_machine(machine, facts)
                 }
                 None => {
-                    machines.remove(&machine);
-                    compiled.remove_machine(machine)
+                    org.remove(&machine);
+                    held.remove_machine(machine)
                 }
             };
-            let after = compile(&policy, &machines);
+            let after = compiled(&plain, &org);
             let affected: BTreeSet<_> = change.affected().collect();
             prop_assert!(!affected.contains(&machine));
             for other in (0..MACHINES).map(id) {
-                prop_assert_eq!(compiled.visible_peers(other), after.visible_peers(other));
-                prop_assert_eq!(compiled.filter_for(other), after.filter_for(other));
-                prop_assert_eq!(compiled.groups_of(other), after.groups_of(other));
+                prop_assert_eq!(held.visible_peers(other), after.visible_peers(other));
+                prop_assert_eq!(held.filter_for(other), after.filter_for(other));
+                prop_assert_eq!(held.groups_of(other), after.groups_of(other));
                 if other == machine {
                     continue;
                 }
@@ -323,17 +155,73 @@ proptest! {
         }
     }
 
+    /// The same of another document; and the dry run tells the same as a look at every pair.
     #[test]
-    fn filters_name_no_machine_that_is_not_seen(policy in policy(), machines in machines()) {
-        let compiled = compile(&policy, &machines);
-        for machine in (0..MACHINES).map(id) {
-            let filter = compiled.filter_for(machine);
-            let peers = compiled.visible_peers(machine);
-            for selector in filter.inbound.iter().chain(&filter.outbound).flat_map(|r| &r.peers) {
-                if let ztna_proto::filter::PeerSelector::Machine(named) = selector {
-                    prop_assert!(peers.contains(named));
-                }
+    fn changes_of_the_document_name_everyone_they_touch(
+        first in document(),
+        second in document(),
+        org in org(),
+    ) {
+        let before = compiled(&first, &org);
+        let mut held = compiled(&first, &org);
+        let affected = held.set_document(parse(&second), now());
+        let after = compiled(&second, &org);
+        for machine in org.keys().copied() {
+            prop_assert_eq!(held.visible_peers(machine), after.visible_peers(machine));
+            prop_assert_eq!(held.filter_for(machine), after.filter_for(machine));
+            let view = |compiled: &Compiled| {
+                let peers = compiled.visible_peers(machine).into_iter();
+                let peers = peers.map(|peer| (peer, compiled.groups_of(peer)));
+                (compiled.filter_for(machine), peers.collect::<BTreeMap<_, _>>())
+            };
+            if !affected.contains(&machine) {
+                prop_assert_eq!(view(&before), view(&after));
+            }
+        }
+        let told = impact(&before, &after);
+        let pairs = org.keys().flat_map(|src| org.keys().map(move |dst| (*src, *dst)));
+        let (mut connects, mut cuts) = (0, 0);
+        for (src, dst) in pairs {
+            match (before.opens(src, dst), after.opens(src, dst)) {
+                (false, true) => connects += 1,
+                (true, false) => cuts += 1,
+                _ => {}
+            }
+        }
+        prop_assert_eq!((told.connects.count, told.cuts.count), (connects, cuts));
+        for (list, opens) in [(&told.connects, true), (&told.cuts, false)] {
+            prop_assert_eq!(list.pairs.len() as u64, list.count);
+            for pair in &list.pairs {
+                prop_assert_eq!(after.opens(pair.src, pair.dst), opens);
+                prop_assert_eq!(before.opens(pair.src, pair.dst), !opens);
+            }
+        }
+        let same = impact(&before, &compiled(&first, &org));
+        prop_assert_eq!(same, ztna_policy::Impact::default());
+    }
+}
+
+/// What the generator makes is not all alike: without this, the tests above could pass on nothing.
+#[test]
+fn generated_documents_allow_some_and_not_all() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let (mut open, mut closed, mut behind) = (0, 0, 0);
+    for _ in 0..200 {
+        let plain = document().new_tree(&mut runner).unwrap().current();
+        let org = org().new_tree(&mut runner).unwrap().current();
+        for _ in 0..20 {
+            let packet = packet().new_tree(&mut runner).unwrap().current();
+            match (plain.allows(&org, packet), packet.place(&org)) {
+                (true, Some(Place::Behind(_))) => behind += 1,
+                (true, _) => open += 1,
+                (false, _) => closed += 1,
             }
         }
     }
+    assert!(
+        open > 100 && closed > 100 && behind > 10,
+        "{open} {closed} {behind}"
+    );
 }

@@ -11,6 +11,7 @@ pub mod ids;
 pub mod keys;
 pub mod netmap;
 pub mod people;
+pub mod policy;
 pub mod relay;
 pub mod revocation;
 pub mod ticket;

@@ -7,9 +7,6 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use ztna_policy::{Policy, Rule, Selector};
-use ztna_proto::RuleId;
-use ztna_proto::filter::{Action, PortRange, Protocol};
 
 use super::pair::{EMAIL, PASSWORD};
 use super::{Scenario, demand_eq};
@@ -74,17 +71,10 @@ fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
 }
 
 /// Everybody may send UDP to [`ALLOWED`] of everybody, and nothing else.
-fn one_port() -> Policy {
-    Policy {
-        rules: vec![Rule {
-            id: RuleId::generate(),
-            action: Action::Allow,
-            src: vec![Selector::Any],
-            dst: vec![Selector::Any],
-            protocols: vec![Protocol::Udp],
-            ports: vec![PortRange::single(ALLOWED)],
-        }],
-    }
+fn one_port() -> String {
+    format!(
+        r#"{{"acls": [{{"action": "accept", "proto": "udp", "src": ["*"], "dst": ["*:{ALLOWED}"]}}]}}"#
+    )
 }
 
 /// Sends to both ports and returns how many packets to the forbidden one were dropped: all.

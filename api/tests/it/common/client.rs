@@ -11,6 +11,7 @@ use ztna_proto::api::{
 use ztna_proto::error::{Envelope, ErrorBody, ErrorCode};
 use ztna_proto::ids::OrgId;
 use ztna_proto::keys::{KEM_PUBLIC_KEY_LEN, KemPublicKey, WgPrivateKey};
+use ztna_proto::policy::{PolicyDocument, PutPolicyRequest};
 use ztna_proto::relay::CertificatePin;
 use ztna_proto::tokens::{InvitationToken, MachineToken};
 
@@ -234,6 +235,22 @@ impl Owner {
             .await
             .unwrap();
         (request, registered)
+    }
+
+    /// The org's policy.
+    pub async fn policy(&self) -> PolicyDocument {
+        self.client.get(&self.path("/policy")).await.unwrap()
+    }
+
+    /// Puts another policy in force, whatever there was before.
+    pub async fn put_policy(&self, text: &str) -> Result<PolicyDocument, ErrorBody> {
+        let request = PutPolicyRequest {
+            version: self.policy().await.info.version,
+            text: text.to_owned(),
+        };
+        self.client
+            .call(Method::PUT, &self.path("/policy"), request)
+            .await
     }
 
     pub fn as_machine(&self, token: &MachineToken) -> Client {
