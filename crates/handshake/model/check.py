@@ -102,6 +102,7 @@ KNOWN_STATIC_DH = [
     (r"DH_KEX\((gsr, si|gsi, sr)\)", "nil", 2),
 ]
 UP_TO_CONF = (r"^// ── Ack.*?(?=^queries\[)", "", 1)
+UP_TO_INSTALL = (r"\tack = AEAD_ENC.*?(?=^queries\[)", "]\n\n", 1)
 
 CASES = [
     # name, model, sessions, edits, answers
@@ -119,6 +120,8 @@ CASES = [
     ("the responder's static ML-KEM key leaked before", FULL, 1, [leak("", "dkr"), ask(*TO_RESPONDER)], "a0"),
     ("what the responder's static X25519 key gives away left out", FULL, 1,
      [*KNOWN_STATIC_DH, UP_TO_CONF, ask("confidentiality? b_psk")], "c0"),
+    ("what the responder's static X25519 key gives away left out", FULL, 1,
+     [*KNOWN_STATIC_DH, UP_TO_INSTALL, ask(*TO_RESPONDER)], "a0"),
     ("the initiator's static keys leaked before, X25519 broken", FULL, 1,
      [x25519_broken(), leak("dki", ""), ask("confidentiality? a_psk", *TO_INITIATOR)], "c0a0a0"),
     ("the ends are told different modes", FULL, 1, MODE_TOLD, "a0"),
