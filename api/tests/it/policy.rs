@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 use ztna_policy::Document;
 use ztna_policy::document::Selector;
+use ztna_proto::api::{Me, RegisterRequest, Role};
 use ztna_proto::error::{ErrorBody, ErrorCode};
 use ztna_proto::filter::{Action, Protocol};
 use ztna_proto::ids::MachineId;
@@ -14,7 +15,7 @@ use ztna_proto::policy::{
     DryRun, Evaluation, PolicyDocument, PolicyRule, PolicyVersion, PolicyVersionText,
 };
 
-use crate::common::client::{Client, Owner, code};
+use crate::common::client::{Owner, code, machine};
 use crate::common::stream::Stream;
 use crate::common::{Server, connect};
 
@@ -338,24 +339,15 @@ async fn a_verdict_is_explained() {
 async fn members_look_at_no_policy_and_auditors_change_none() {
     let server = Server::start().await;
     let owner = Owner::new(&server, "acme").await;
-    for (role, reads) in [("member", false), ("auditor", true)] {
-        let email = format!("{role}@example.com");
-        let other = Client::new_user(&server, &email).await;
-        let _: Value = owner
-            .client
-            .post(
-                &owner.path("/members"),
-                json!({"email": email, "role": role}),
-            )
-            .await
-            .unwrap();
+    for (name, role, reads) in [("m", Role::Member, false), ("a", Role::Auditor, true)] {
+        let other = owner.add(&server, name, role).await;
         let read = other.get::<PolicyDocument>(&owner.path("/policy")).await;
-        assert_eq!(read.is_ok(), reads, "{role}");
+        assert_eq!(read.is_ok(), reads, "{role:?}");
         let body = json!({"version": 1, "text": "{}"});
         let write = other
             .call::<PolicyDocument>(Method::PUT, &owner.path("/policy"), body)
             .await;
-        assert_eq!(code(write), ErrorCode::Forbidden, "{role}");
+        assert_eq!(code(write), ErrorCode::Forbidden, "{role:?}");
     }
 }
 
@@ -455,4 +447,35 @@ async fn rules_of_before_become_the_first_version() {
             .unwrap()
             .get::<_, bool>(0)
     );
+}
+
+/// Who is admin no longer opens no longer what the rules open to admins.
+#[tokio::test]
+async fn a_role_that_changes_changes_who_is_seen() {
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    let admin = owner.add(&server, "adm", Role::Admin).await;
+    let laptop = RegisterRequest {
+        org: Some(owner.org.id),
+        ..machine("laptop")
+    };
+    admin.register(&laptop).await.unwrap();
+    let (_, b) = owner.enrol("b").await;
+    owner
+        .put_policy(
+            r#"{"acls": [{"action": "accept", "src": ["autogroup:admin"], "dst": ["*:22"]}]}"#,
+        )
+        .await
+        .unwrap();
+    let mut at_b = Stream::connect(&server, &b.node_key).await;
+    at_b.until("the admin's", |s| s.peer_names() == ["laptop"])
+        .await;
+    let me: Me = admin.get("/api/auth/me").await.unwrap();
+    let path = owner.path(&format!("/members/{}", me.id));
+    let _: Value = owner
+        .client
+        .call(Method::PATCH, &path, json!({"role": "auditor"}))
+        .await
+        .unwrap();
+    at_b.until("nobody", |s| s.peers().is_empty()).await;
 }

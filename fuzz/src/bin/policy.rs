@@ -51,9 +51,8 @@ fn edits(text: &str, document: &Document) {
         let twice = Document::parse(&twice).map(|document| document.rules.len());
         assert_eq!(twice, Ok(document.rules.len() + 1));
     }
-    let fields = [("src", "*"), ("dst", "*"), ("ip", "*")].map(|(field, value)| {
-        (field.to_owned(), serde_json::Value::from(vec![value]))
-    });
+    let fields = [("src", "*"), ("dst", "*"), ("ip", "*")]
+        .map(|(field, value)| (field.to_owned(), serde_json::Value::from(vec![value])));
     let added = add_rule(text, Section::Grants, &fields.into_iter().collect());
     assert!(added.is_ok(), "{added:?}");
 }
