@@ -3,6 +3,8 @@
 //! gotatun reads the system's clock, so its own rekey timers do not run here, unless [`Net::clock`]
 //! moves that too; the epochs of the hybrid handshake, which force WireGuard handshakes, do.
 
+mod packet;
+
 use std::cell::RefCell;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddr;
@@ -23,6 +25,8 @@ use ztna_proto::netmap::{
     Endpoint, EndpointKind, PeerRecord, PeerVolatile, PqMode, SelfRecord, VolatileReport,
 };
 use ztna_proto::{DiscoPrivateKey, KemKeyHash, MachineId, OrgId, RegionId, RuleId, WgPrivateKey};
+
+use packet::{is_udp, udp_packet};
 
 const REGION: RegionId = RegionId(1);
 const DIRECT_DELAY: Duration = Duration::from_millis(5);
@@ -581,26 +585,4 @@ fn report(addr: SocketAddr, mesh: &Mesh) -> VolatileReport {
         home_region: Some(REGION),
         disco_key: Some(mesh.disco_key()),
     }
-}
-
-/// Whether a packet is one of UDP over IPv4, and whole.
-fn is_udp(packet: &[u8]) -> bool {
-    packet[0] == 0x45 && packet[9] == 17 && packet[6] & 0x3f == 0 && packet[7] == 0
-}
-
-/// An IPv4 UDP packet from port 1000 to port 2000.
-fn udp_packet(from: std::net::Ipv4Addr, to: std::net::Ipv4Addr, payload: &[u8]) -> BytesMut {
-    let length = u16::try_from(28 + payload.len()).unwrap();
-    let mut packet = BytesMut::zeroed(28);
-    packet[0] = 0x45;
-    packet[2..4].copy_from_slice(&length.to_be_bytes());
-    packet[8] = 64;
-    packet[9] = 17;
-    packet[12..16].copy_from_slice(&from.octets());
-    packet[16..20].copy_from_slice(&to.octets());
-    packet[20..22].copy_from_slice(&1000_u16.to_be_bytes());
-    packet[22..24].copy_from_slice(&2000_u16.to_be_bytes());
-    packet[24..26].copy_from_slice(&(length - 20).to_be_bytes());
-    packet.extend_from_slice(payload);
-    packet
 }
