@@ -47,16 +47,11 @@ const RECEIVE_BUFFER: usize = 256 * 1024;
 /// acknowledged: some of the largest packets.
 const STREAM_WINDOW: u32 = 512 * 1024;
 
-/// UDP payload that the path is taken to carry: an agent's packet of 1,340 bytes as a datagram, and its
-/// key, and QUIC's own 29 bytes. On a path that is narrower the handshake, which uses it, takes seconds,
-/// and the client takes TCP: with smaller datagrams every full packet goes by the stream, in line behind
-/// lost ones.
+/// UDP payload that the path has to carry: an agent's packet of 1,340 bytes as a datagram, and its
+/// key, and QUIC's own 29 bytes. On a path that is narrower the handshake, which uses it, does not
+/// come about, and the client takes TCP: with smaller datagrams every full packet would go by the
+/// stream, in line behind lost ones. Nor is a path thought to be narrower because packets are lost.
 const UDP_PAYLOAD: u16 = 1420;
-
-/// UDP payload that every path carries (RFC 9000 §14). A path that shrinks under a connection loses what
-/// is larger, again and again while smaller packets pass: then this is used, full packets go by the
-/// stream, and larger payloads are tried again a minute later.
-const MIN_UDP_PAYLOAD: u16 = 1200;
 
 /// Largest UDP payload that is tried: 1500 less IPv6's and UDP's headers.
 const MAX_UDP_PAYLOAD: u16 = 1452;
@@ -109,7 +104,7 @@ pub(crate) fn transport(side: Side) -> Arc<TransportConfig> {
         .datagram_send_buffer_size(SEND_BUFFER)
         .datagram_receive_buffer_size(Some(RECEIVE_BUFFER))
         .initial_mtu(UDP_PAYLOAD)
-        .min_mtu(MIN_UDP_PAYLOAD)
+        .min_mtu(UDP_PAYLOAD)
         .mtu_discovery_config(Some(mtu))
         .ack_frequency_config(Some(acks))
         .congestion_controller_factory(Arc::new(congestion::SteadyBbr::default()));
