@@ -14,12 +14,18 @@ pub const LOG_FILE: &str = "ztna.log";
 /// A file larger than this, in bytes, is moved to `.1`, in place of the one before.
 const MAX_SIZE: u64 = 10 * 1024 * 1024;
 
+/// What is always in force beside `RUST_LOG`, unless that names the same target: netlink warns of
+/// each message that comes when nobody listens any more, as the daemon's own routes go at its end.
+const QUIET: &str = "netlink_proto=error";
+
 /// Starts logging: to `file`, or to standard error. `RUST_LOG` chooses what; INFO by default.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn init(file: Option<&Path>) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let chosen = std::env::var(EnvFilter::DEFAULT_ENV).ok();
+    let filter = chosen.and_then(|chosen| EnvFilter::try_new(format!("{QUIET},{chosen}")).ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(format!("{QUIET},info")));
     let log = tracing_subscriber::fmt().with_env_filter(filter);
     match file {
         Some(path) => {

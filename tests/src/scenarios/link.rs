@@ -261,12 +261,14 @@ fn adds_up(lab: &Lab, figures: &mut Figures, ends: &Ends) -> Result<()> {
     demand_trip(&trips, 80.0, 3)
 }
 
-/// Half of the round trips take what they must, and none less. Each of the links in a row may be late.
+/// No round trip takes less than it must, and one of them no more, but for what each of the links in
+/// a row may be late. How many take longer is the machine's matter: it may have other things to do.
 fn demand_trip(trips: &[f64], must_ms: f64, links: u8) -> Result<()> {
-    let (shortest, median) = (trips[0], trips[PINGS / 2]);
+    let shortest = trips[0];
+    let must = must_ms..=must_ms + TOLERANCE_MS * f64::from(links);
     ensure!(
-        shortest >= must_ms && median <= must_ms + TOLERANCE_MS * f64::from(links),
-        "round trips of {must_ms} ms took {shortest} ms at least and {median} ms in the median"
+        must.contains(&shortest),
+        "round trips of {must_ms} ms took {shortest} ms at least"
     );
     Ok(())
 }
