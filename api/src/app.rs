@@ -23,7 +23,7 @@ use crate::kv::{FallbackKv, Kv, KvError, MemoryKv};
 use crate::mail::{MailError, Mailer};
 use crate::netmap::Hub;
 use crate::relays::{RevocationFeed, Revocations};
-use crate::{api_keys, auth_keys, http, identity, machines, netmap, orgs, policy, relays};
+use crate::{api_keys, audit, auth_keys, http, identity, machines, netmap, orgs, policy, relays};
 
 /// How often the hub looks after what time does: silence, expiry, writing down. What a machine has
 /// told in the last period, a crash forgets.
@@ -208,6 +208,7 @@ fn router(state: &State) -> Router {
         .merge(api_keys::routes())
         .merge(machines::routes())
         .merge(policy::routes())
+        .merge(audit::routes())
         .merge(netmap::routes())
         .merge(relays::routes())
         .merge(http::routes())
@@ -215,7 +216,7 @@ fn router(state: &State) -> Router {
     let router = router
         .route("/api/openapi.json", get(async move || axum::Json(document)))
         .with_state(state.clone());
-    http::wrap(router)
+    http::wrap(router, state.trusted_proxies)
 }
 
 async fn look_after(state: State) {
@@ -239,6 +240,9 @@ async fn look_after(state: State) {
             _ = leftovers.tick() => {
                 if let Err(error) = remove_leftovers(&state).await {
                     tracing::error!(%error, "leftovers could not be removed; trying again");
+                }
+                if let Err(error) = audit::cut_due(&state).await {
+                    tracing::error!(%error, "old rows of the audit log could not be removed; trying again");
                 }
             }
         }

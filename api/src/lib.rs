@@ -8,6 +8,7 @@
 //! * [`auth_keys`]: keys that enrol machines without a person;
 //! * [`machines`]: registration, heartbeat, the machines of an org;
 //! * [`policy`]: an org's rules;
+//! * [`audit`]: what was changed, and who signed in;
 //! * [`relays`]: the relay map, tickets, revocations, health;
 //! * [`netmap`]: the machine stream, and the hub that feeds it.
 //!
@@ -20,6 +21,7 @@
 
 mod api_keys;
 mod app;
+mod audit;
 mod auth_keys;
 mod config;
 mod db;

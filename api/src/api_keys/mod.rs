@@ -16,10 +16,17 @@ use ztna_proto::ids::{ApiKeyId, OrgId, UserId};
 use ztna_proto::tokens::ApiKey;
 
 use crate::app::State;
-use crate::http::{ApiError, refuse};
+use crate::http::{Actor, ApiError, act_as, refuse};
 
 /// What scopes can be limited to: the part of the path after the org.
-const AREAS: [&str; 5] = ["auth-keys", "machines", "members", "policy", "relays"];
+const AREAS: [&str; 6] = [
+    "audit",
+    "auth-keys",
+    "machines",
+    "members",
+    "policy",
+    "relays",
+];
 
 /// Whether a text is a scope: `read`, `write`, or one of them for an area, as in `machines:read`.
 fn is_scope(text: &str) -> bool {
@@ -76,7 +83,8 @@ pub(crate) async fn authenticate(
             "the API key is unknown, revoked or expired; have a new one made",
         ));
     };
-    let (org, id) = (OrgId(row.get(0)), ApiKeyId(row.get(1)));
+    let (org, id, user) = (OrgId(row.get(0)), ApiKeyId(row.get(1)), UserId(row.get(2)));
+    act_as(Actor::ApiKey { id, of: user });
     let limit = state.limits.api_key;
     let calls = state
         .kv
@@ -113,7 +121,6 @@ pub(crate) async fn authenticate(
             format!("the API key's scopes do not cover this call; it needs one for `{area}`"),
         ));
     }
-    let user = UserId(row.get(2));
     if row.get(4) {
         tx.enter_org(org).await?;
         tx.execute(

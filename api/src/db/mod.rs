@@ -2,7 +2,8 @@
 //!
 //! Every query runs in a transaction that names what it works for: an org, a person, or neither
 //! ([`Connection::org`], [`Connection::person`], [`Connection::bare`]). Row-level security holds it
-//! to that: a query that forgets its org sees nothing.
+//! to that: a query that forgets its org sees nothing. It names who acts, too, for the audit log, whose
+//! triggers write what the transaction changes.
 
 mod setup;
 
@@ -15,7 +16,7 @@ use ztna_proto::ids::{OrgId, UserId};
 
 pub use setup::{APP_ROLE, SetupError};
 
-use crate::http::ApiError;
+use crate::http::{Actor, ApiError, act_as, actor_setting};
 
 /// Connections that requests share.
 const MAX_CONNECTIONS: usize = 24;
@@ -156,8 +157,9 @@ impl Connection {
         self.scoped("ztna.org", &org.to_string()).await
     }
 
-    /// A transaction for a person.
+    /// A transaction for a person, who acts, unless it is known that somebody else does.
     pub(crate) async fn person(&mut self, user: UserId) -> Result<Tx<'_>, ApiError> {
+        act_as(Actor::User(user));
         self.scoped("ztna.user", &user.to_string()).await
     }
 
@@ -195,8 +197,11 @@ type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 impl Tx<'_> {
     async fn enter(&self, setting: &str, value: &str) -> Result<(), ApiError> {
-        self.execute("SELECT set_config($1, $2, true)", &[&setting, &value])
-            .await?;
+        self.execute(
+            "SELECT set_config($1, $2, true), set_config('ztna.actor', $3, true)",
+            &[&setting, &value, &actor_setting()],
+        )
+        .await?;
         Ok(())
     }
 
@@ -207,7 +212,16 @@ impl Tx<'_> {
 
     /// Works on for a person.
     pub(crate) async fn enter_person(&self, user: UserId) -> Result<(), ApiError> {
+        act_as(Actor::User(user));
         self.enter("ztna.user", &user.to_string()).await
+    }
+
+    /// Names who acts, in a transaction that works for nobody.
+    pub(crate) async fn announce(&self) -> Result<(), ApiError> {
+        let actor = actor_setting();
+        self.execute("SELECT set_config('ztna.actor', $1, true)", &[&actor])
+            .await?;
+        Ok(())
     }
 
     pub(crate) async fn execute(&self, sql: &str, params: Params<'_>) -> Result<u64, ApiError> {

@@ -11,6 +11,8 @@ pub const APP_ROLE: &str = "ztna_app";
 const OWNER_ROLE: &str = "ztna_owner";
 /// Role of the functions that look across orgs.
 const LOOKUP_ROLE: &str = "ztna_lookup";
+/// Role of the functions that write the audit log.
+const AUDIT_ROLE: &str = "ztna_audit";
 /// Schema that holds everything of ours.
 pub(crate) const SCHEMA: &str = "ztna";
 /// Oldest server, as `server_version_num` counts.
@@ -109,10 +111,10 @@ async fn connect(config: &tokio_postgres::Config) -> Result<Client, SetupError> 
 }
 
 async fn make_roles(client: &Client) -> Result<(), SetupError> {
-    let missing = "SELECT count(*) < 3 OR NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)
+    let missing = "SELECT count(*) < 4 OR NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)
         OR NOT bool_and(pg_has_role(current_user, oid, 'MEMBER'))
         FROM pg_roles WHERE rolname = ANY($2)";
-    let roles = [OWNER_ROLE, LOOKUP_ROLE, APP_ROLE].as_slice();
+    let roles = [OWNER_ROLE, LOOKUP_ROLE, AUDIT_ROLE, APP_ROLE].as_slice();
     let incomplete: bool = client.query_one(missing, &[&SCHEMA, &roles]).await?.get(0);
     if !incomplete {
         return Ok(());
@@ -142,14 +144,15 @@ fn role_script(account: &str) -> String {
     [
         create(OWNER_ROLE, "NOLOGIN"),
         create(LOOKUP_ROLE, "NOLOGIN"),
+        create(AUDIT_ROLE, "NOLOGIN"),
         create(APP_ROLE, "LOGIN"),
-        format!("GRANT {OWNER_ROLE}, {LOOKUP_ROLE}, {APP_ROLE} TO {account};\n"),
-        // The owner gives functions to the look-up role, for which it has to be a member of it.
-        format!("GRANT {LOOKUP_ROLE} TO {OWNER_ROLE};\n"),
+        format!("GRANT {OWNER_ROLE}, {LOOKUP_ROLE}, {AUDIT_ROLE}, {APP_ROLE} TO {account};\n"),
+        // The owner gives functions to the two roles, for which it has to be a member of them.
+        format!("GRANT {LOOKUP_ROLE}, {AUDIT_ROLE} TO {OWNER_ROLE};\n"),
         format!("CREATE SCHEMA IF NOT EXISTS {SCHEMA} AUTHORIZATION {OWNER_ROLE};\n"),
         format!("GRANT USAGE ON SCHEMA {SCHEMA} TO {APP_ROLE};\n"),
         // A function's owner must be able to create in its schema, as of the change of owner.
-        format!("GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {LOOKUP_ROLE};\n"),
+        format!("GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {LOOKUP_ROLE}, {AUDIT_ROLE};\n"),
     ]
     .concat()
 }

@@ -1,6 +1,6 @@
 //! The envelope, and the one place where errors become answers.
 
-use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
@@ -178,6 +178,27 @@ fn reason(error: &dyn std::error::Error) -> String {
         error = source;
     }
     error.to_string()
+}
+
+/// The parameters behind the path's question mark.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
+        let query = query.map(|axum::extract::Query(query)| Self(query));
+        query.map_err(|rejection: QueryRejection| {
+            refuse(
+                ErrorCode::ValidationError,
+                format!(
+                    "the parameters are not what this call takes: {}",
+                    reason(&rejection)
+                ),
+            )
+        })
+    }
 }
 
 /// Parts of the path. One that is no id names nothing that is here.

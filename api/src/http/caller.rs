@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use cookie::Cookie;
 use http::request::Parts;
-use http::{HeaderMap, header};
+use http::{Extensions, HeaderMap, header};
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{MachineId, OrgId, SessionId, UserId};
 use ztna_proto::tokens::MachineToken;
 use ztna_tls::ClientAddr;
 
 use super::answer::{ApiError, refuse};
+use super::call::{self, Actor};
 use crate::app::State;
 use crate::{api_keys, machines};
 
@@ -72,6 +73,7 @@ impl FromRequestParts<State> for SignedIn {
                 "the access token is not valid or its 15 minutes are over; refresh the session or sign in again",
             ));
         };
+        call::act_as(Actor::User(user));
         Ok(Self { user, session })
     }
 }
@@ -122,7 +124,9 @@ impl FromRequestParts<State> for Machine {
         let Bearer(token) =
             <Bearer as FromRequestParts<State>>::from_request_parts(parts, state).await?;
         let token: MachineToken = token.parse().map_err(|_| machines::unknown_token())?;
-        machines::authenticate(state, &token).await
+        let machine = machines::authenticate(state, &token).await?;
+        call::act_as(Actor::Machine(machine.id));
+        Ok(machine)
     }
 }
 
@@ -134,11 +138,9 @@ impl FromRequestParts<State> for ClientIp {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, ApiError> {
-        let Some(ClientAddr(peer)) = parts.extensions.get() else {
-            return Err(ApiError::Internal("the listener names no peer".to_owned()));
-        };
-        let forwarded = forwarded_for(&parts.headers, state.trusted_proxies);
-        Ok(Self(forwarded.unwrap_or(peer.ip()).to_canonical()))
+        client_ip(&parts.headers, &parts.extensions, state.trusted_proxies)
+            .map(Self)
+            .ok_or_else(|| ApiError::Internal("the listener names no peer".to_owned()))
     }
 }
 
@@ -155,14 +157,28 @@ impl FromRequestParts<State> for Device {
 
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, ApiError> {
         let ClientIp(ip) = ClientIp::from_request_parts(parts, state).await?;
-        let client = parts.headers.get(header::USER_AGENT);
-        let client = client.and_then(|value| value.to_str().ok());
-        let client = client.unwrap_or_default().chars().take(MAX_CLIENT);
-        Ok(Self {
-            ip,
-            client: client.collect(),
-        })
+        let client = client_name(&parts.headers);
+        Ok(Self { ip, client })
     }
+}
+
+/// The address that a call comes from. `None`: the listener names no peer.
+pub(super) fn client_ip(
+    headers: &HeaderMap,
+    extensions: &Extensions,
+    trusted_proxies: usize,
+) -> Option<IpAddr> {
+    let ClientAddr(peer) = extensions.get()?;
+    let forwarded = forwarded_for(headers, trusted_proxies);
+    Some(forwarded.unwrap_or(peer.ip()).to_canonical())
+}
+
+/// What the client calls itself.
+pub(super) fn client_name(headers: &HeaderMap) -> String {
+    let client = headers.get(header::USER_AGENT);
+    let client = client.and_then(|value| value.to_str().ok());
+    let client = client.unwrap_or_default().chars().take(MAX_CLIENT);
+    client.collect()
 }
 
 /// The address that the outermost of our `proxies` saw. What stands before it in the header, the

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use ztna_proto::error::ErrorCode;
 
 use super::answer::{ApiError, refuse};
+use super::call::{RequestId, announce};
 use super::caller::{is_browser, same_origin};
 
 /// Largest body of a call, in bytes. A registration, the largest there is, has 2 KiB; a policy of
@@ -25,7 +26,7 @@ const GIVE_UP: Duration = Duration::from_secs(60);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Puts the layers around the router.
-pub(crate) fn wrap(router: Router) -> Router {
+pub(crate) fn wrap(router: Router, trusted_proxies: usize) -> Router {
     router
         .fallback(async || {
             refuse(
@@ -42,6 +43,9 @@ pub(crate) fn wrap(router: Router) -> Router {
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn(own_pages_only))
+        .layer(from_fn(move |request, next| {
+            announce(trusted_proxies, request, next)
+        }))
         .layer(from_fn(bound))
         .layer(from_fn(harden))
         .layer(from_fn(observe))
@@ -98,8 +102,9 @@ async fn harden(request: Request, next: Next) -> Response {
 
 /// Gives the request an id, logs it, and counts it. Neither the query nor a header is logged: they
 /// may hold secrets.
-async fn observe(request: Request, next: Next) -> Response {
+async fn observe(mut request: Request, next: Next) -> Response {
     let id = Uuid::now_v7().to_string();
+    request.extensions_mut().insert(RequestId(id.clone()));
     let method = request.method().clone();
     let route = request
         .extensions()

@@ -1,12 +1,15 @@
-//! What all routes share: the envelope, who calls, how often, and the layers around the router.
+//! What all routes share: the envelope, who calls, how often, and the layers around the router, and
+//! who acts.
 
 mod answer;
+mod call;
 mod caller;
 mod layers;
 mod limit;
 mod observe;
 
-pub(crate) use answer::{Answer, ApiError, Empty, Json, Path, created, ok, refuse};
+pub(crate) use answer::{Answer, ApiError, Empty, Json, Path, Query, created, ok, refuse};
+pub(crate) use call::{Actor, Call, act_as, actor_setting, around, name_actor};
 pub(crate) use caller::{
     Bearer, ClientIp, Device, Machine, SignedIn, User, cookie_value, is_browser, same_origin,
 };

@@ -103,9 +103,9 @@ async fn submit(
             accounts::sign_up_confirmed(&state, ip, &offer.email, form.password.clone()).await?;
         }
         let code = Some(form.code.as_str());
-        let user =
+        let proof =
             accounts::check_credentials(&state, ip, &offer.email, form.password, code).await?;
-        orgs::join(&state, user, &token).await
+        orgs::join(&state, proof.user, &token).await
     };
     match joined.await {
         Ok(org) => {

@@ -11,7 +11,9 @@ use ztna_proto::tokens::MailToken;
 
 use super::mfa;
 use super::recovery::{self, CONFIRM_SECONDS};
+use super::sessions::{Proof, Way};
 use crate::app::State;
+use crate::audit;
 use crate::http::{ApiError, Counted, refuse};
 use crate::mail::Letter;
 use crate::orgs;
@@ -135,7 +137,7 @@ pub(crate) async fn check_credentials(
     email: &str,
     password: String,
     code: Option<&str>,
-) -> Result<UserId, ApiError> {
+) -> Result<Proof, ApiError> {
     let by_address = Counted::by_address(&*state.kv, "failed sign-ins", state.limits.login, ip);
     by_address.check().await?;
     let email = normalise_email(email)?;
@@ -157,15 +159,23 @@ pub(crate) async fn check_credentials(
             .set(&lock, Vec::new(), state.limits.lockout)
             .await?;
         state.kv.remove(&tries).await?;
+        if let Some(account) = &account {
+            audit::refused(state, account.user, "too many failures: locked");
+        }
         return Err(locked(state));
     }
 
     let stored = account.as_ref().map(|account| account.hash.clone());
     let right = state.passwords.verify(password, stored).await?;
-    let Some(account) = account.filter(|_| right) else {
+    let Some(account) = account else {
         by_address.count().await?;
         return Err(wrong());
     };
+    if !right {
+        audit::refused(state, account.user, "wrong password");
+        by_address.count().await?;
+        return Err(wrong());
+    }
     if !account.confirmed {
         recovery::send_again(state, account.user, &email).await?;
         return Err(refuse(
@@ -179,11 +189,15 @@ pub(crate) async fn check_credentials(
     if let Err(ApiError::Refused(body)) = &passed
         && body.code == ErrorCode::InvalidCredentials
     {
+        audit::refused(state, account.user, "wrong code");
         by_address.count().await?;
     }
-    passed?;
+    let factor = passed?;
     state.kv.remove(&tries).await?;
-    Ok(account.user)
+    Ok(Proof {
+        user: account.user,
+        way: Way::Password(factor),
+    })
 }
 
 /// Checks the password of a person who is signed in, before something that a stolen session must not do.

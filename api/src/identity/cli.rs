@@ -13,7 +13,7 @@ use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::UserId;
 use ztna_proto::keys::hex;
 
-use super::sessions;
+use super::sessions::{self, Proof, Way};
 use crate::app::State;
 use crate::http::{ApiError, Device, refuse};
 
@@ -74,7 +74,8 @@ pub(super) async fn exchange(
             "the sign-in code is not valid, was used, or its 2 minutes are over; run `ztna login` again",
         ));
     };
-    sessions::begin(state, user, device).await
+    let way = Way::Cli;
+    sessions::begin(state, &Proof { user, way }, device).await
 }
 
 /// Where a code is kept: by its hash, so that the store holds nothing that can be used.

@@ -6,7 +6,7 @@ use ztna_proto::ids::{OrgId, UserId};
 
 use super::{accounts, mfa};
 use crate::app::State;
-use crate::http::{ApiError, refuse};
+use crate::http::{ApiError, name_actor, refuse};
 use crate::orgs;
 
 /// Deletes a person's account, memberships, machines, keys and sessions; and orgs that have no other
@@ -20,7 +20,9 @@ pub(super) async fn delete(
     password: String,
     code: Option<&str>,
 ) -> Result<(), ApiError> {
-    accounts::check_own_password(state, user, password).await?;
+    let email = accounts::check_own_password(state, user, password).await?;
+    // When the audit log is written, the account is gone.
+    name_actor(&email);
     mfa::check(state, user, code).await?;
     let mut connection = state.db.connect().await?;
     let tx = connection.person(user).await?;

@@ -32,6 +32,15 @@ const BACKUP_LEN: usize = 10;
 /// Letters and digits that are not mistaken for each other (Crockford's base 32, in lower case).
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
+/// The second factor that a sign-in was made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Factor {
+    /// The account asks for none.
+    None,
+    Totp,
+    BackupCode,
+}
+
 /// Makes a secret and shows it; sign-in asks for codes once one has been given to [`activate`].
 pub(super) async fn set_up(
     state: &State,
@@ -149,7 +158,11 @@ pub(super) async fn is_on(tx: &Tx<'_>, user: UserId) -> Result<bool, ApiError> {
 ///
 /// # Errors
 /// `MFA_REQUIRED` without a code, `INVALID_CREDENTIALS` with a wrong or used one.
-pub(super) async fn check(state: &State, user: UserId, code: Option<&str>) -> Result<(), ApiError> {
+pub(super) async fn check(
+    state: &State,
+    user: UserId,
+    code: Option<&str>,
+) -> Result<Factor, ApiError> {
     let mut connection = state.db.connect().await?;
     let tx = connection.person(user).await?;
     let row = tx
@@ -158,7 +171,9 @@ pub(super) async fn check(state: &State, user: UserId, code: Option<&str>) -> Re
             &[&user.0],
         )
         .await?;
-    let Some(row) = row else { return Ok(()) };
+    let Some(row) = row else {
+        return Ok(Factor::None);
+    };
     let Some(code) = code.map(str::trim).filter(|code| !code.is_empty()) else {
         return Err(refuse(
             ErrorCode::MfaRequired,
@@ -166,10 +181,15 @@ pub(super) async fn check(state: &State, user: UserId, code: Option<&str>) -> Re
         ));
     };
     let secret = state.keys.sealer().open(user.0, SECRET, row.get(0))?;
-    if !take_code(&tx, user, &secret, code).await? && !take_backup(state, &tx, user, code).await? {
+    let factor = if take_code(&tx, user, &secret, code).await? {
+        Factor::Totp
+    } else if take_backup(state, &tx, user, code).await? {
+        Factor::BackupCode
+    } else {
         return Err(wrong_code());
-    }
-    tx.commit().await
+    };
+    tx.commit().await?;
+    Ok(factor)
 }
 
 fn wrong_code() -> ApiError {

@@ -211,8 +211,8 @@ async fn sign_in(
     password: String,
     code: Option<&str>,
 ) -> Result<Response, ApiError> {
-    let user = accounts::check_credentials(state, device.ip, email, password, code).await?;
-    let session = sessions::begin(state, user, device).await?;
+    let proof = accounts::check_credentials(state, device.ip, email, password, code).await?;
+    let session = sessions::begin(state, &proof, device).await?;
     Ok(on(request, sessions::session_cookie(&session)))
 }
 

@@ -67,7 +67,7 @@ async fn login(
     headers: HeaderMap,
     Json(request): Json<LoginRequest>,
 ) -> Result<Response, ApiError> {
-    let user = accounts::check_credentials(
+    let proof = accounts::check_credentials(
         &state,
         device.ip,
         &request.email,
@@ -75,7 +75,7 @@ async fn login(
         request.totp_code.as_deref(),
     )
     .await?;
-    let session = sessions::begin(&state, user, &device).await?;
+    let session = sessions::begin(&state, &proof, &device).await?;
     Ok(with_cookie(sessions::hand_over(&headers, session)))
 }
 

@@ -13,7 +13,9 @@ use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{SessionId, UserId};
 use ztna_proto::people::SessionInfo;
 
+use super::mfa::Factor;
 use crate::app::State;
+use crate::audit;
 use crate::db::Tx;
 use crate::http::{ApiError, Device, cookie_value, is_browser, refuse, same_origin};
 use crate::keys::ACCESS_TOKEN_SECONDS;
@@ -37,12 +39,39 @@ fn hash(token: &str) -> Vec<u8> {
     Sha256::digest(token.as_bytes()).to_vec()
 }
 
+/// How somebody signed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Password(Factor),
+    /// The CLI, by the code that a browser's session gave it.
+    Cli,
+}
+
+impl Way {
+    /// As the audit log names it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Password(Factor::None) => "password",
+            Self::Password(Factor::Totp) => "password and code",
+            Self::Password(Factor::BackupCode) => "password and backup code",
+            Self::Cli => "code for the CLI",
+        }
+    }
+}
+
+/// Who has signed in, and how.
+pub(crate) struct Proof {
+    pub(super) user: UserId,
+    pub(super) way: Way,
+}
+
 /// Begins a session.
 pub(super) async fn begin(
     state: &State,
-    user: UserId,
+    proof: &Proof,
     device: &Device,
 ) -> Result<Session, ApiError> {
+    let user = proof.user;
     let id = SessionId::generate();
     let (token, hash) = make_refresh_token();
     let mut connection = state.db.connect().await?;
@@ -60,6 +89,7 @@ pub(super) async fn begin(
         ],
     )
     .await?;
+    audit::signed_in(&tx, user, id, proof.way.name()).await?;
     tx.commit().await?;
     session(state, user, id, &token)
 }
@@ -73,6 +103,8 @@ pub(super) async fn refresh(
     let (next, next_hash) = make_refresh_token();
     let mut connection = state.db.connect().await?;
     let tx = connection.bare().await?;
+    // A token that comes twice ends its session, which the audit log tells.
+    tx.announce().await?;
     let row = tx
         .query_opt(
             "SELECT user_id, family FROM rotate_refresh_token($1, $2, $3, $4, $5)",

@@ -18,7 +18,7 @@ use super::{address, check_text, normalise_name};
 use crate::app::State;
 use crate::auth_keys;
 use crate::db::Tx;
-use crate::http::{ApiError, refuse};
+use crate::http::{Actor, ApiError, act_as, refuse};
 use crate::netmap::{self, Changed};
 use crate::orgs::{Right, authorise};
 use crate::relays;
@@ -33,6 +33,7 @@ impl Sponsor {
     fn read(state: &State, bearer: &str) -> Result<Self, ApiError> {
         // A JWT has two dots and no prefix of ours; anything else was meant as an auth key.
         if let Some((user, _)) = state.keys.verify_access(bearer) {
+            act_as(Actor::User(user));
             return Ok(Self::User(user));
         }
         if bearer.matches('.').count() == 2 && !bearer.starts_with(AuthKey::PREFIX) {
@@ -58,6 +59,7 @@ impl Sponsor {
         match self {
             Self::Key(key) => {
                 let (org, id) = auth_keys::find(tx, key).await?;
+                act_as(Actor::AuthKey(id));
                 Ok((org, Some(id)))
             }
             Self::User(user) => Ok((org_of(tx, *user, wanted).await?, None)),

@@ -16,7 +16,7 @@ use ztna_proto::{CAPABILITY, MIN_CAPABILITY};
 use super::check_report;
 use super::hub::Subscription;
 use crate::app::State;
-use crate::http::{ApiError, Machine, refuse};
+use crate::http::{ApiError, Call, Machine, around, refuse};
 use crate::machines;
 
 /// The first message comes within this time.
@@ -61,6 +61,8 @@ async fn machine_stream(
             ),
         )
     })?;
+    // The stream goes on beside the call.
+    let call = Call::current();
     let response = upgrade
         .max_message_size(MAX_CLIENT_MESSAGE)
         .max_frame_size(MAX_CLIENT_MESSAGE)
@@ -70,7 +72,7 @@ async fn machine_stream(
                 machine,
                 socket,
             };
-            if let End::Refused(error) = stream.run().await {
+            if let End::Refused(error) = around(call, stream.run()).await {
                 stream.say_error(error).await;
             }
         });

@@ -8,10 +8,10 @@ use ztna_proto::api::{Me, Session};
 use ztna_proto::error::{ErrorBody, ErrorCode};
 use ztna_proto::people::{BackupCodes, TotpSetup};
 
-const EMAIL: &str = "alice@example.com";
+pub const EMAIL: &str = "alice@example.com";
 
 /// The person's authenticator.
-struct Phone(Totp);
+pub struct Phone(Totp);
 
 impl Phone {
     fn scan(setup: &TotpSetup) -> Self {
@@ -24,7 +24,7 @@ impl Phone {
     }
 
     /// The code of the time step that is `steps` away from now.
-    fn code(&self, steps: i64) -> String {
+    pub fn code(&self, steps: i64) -> String {
         let now = jiff::Timestamp::now().as_second() + 30 * steps;
         self.0.generate(now.unsigned_abs()).to_string()
     }
@@ -36,7 +36,7 @@ async fn login(client: &Client, totp_code: Option<&str>) -> Result<Session, Erro
 }
 
 /// The authenticator, the code that switched it on, and the backup codes.
-async fn set_up(client: &Client) -> (Phone, String, Vec<String>) {
+pub async fn set_up(client: &Client) -> (Phone, String, Vec<String>) {
     let body = json!({"password": PASSWORD});
     let setup: TotpSetup = client.post("/api/auth/mfa/setup", body).await.unwrap();
     let phone = Phone::scan(&setup);

@@ -5,6 +5,7 @@
 //! filter. The crate does no IO and reads no clock.
 
 pub mod api;
+pub mod audit;
 pub mod error;
 pub mod filter;
 pub mod ids;

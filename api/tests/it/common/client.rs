@@ -52,6 +52,14 @@ impl Client {
         }
     }
 
+    /// The same caller, at another server.
+    pub fn at(&self, server: &Server) -> Self {
+        Self {
+            base: format!("http://{}", server.address),
+            ..self.clone()
+        }
+    }
+
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
         match &self.bearer {
