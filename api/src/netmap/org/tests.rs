@@ -1,15 +1,17 @@
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use axum::extract::ws::Utf8Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::mpsc;
 use ztna_policy::{Document, FIRST_DOCUMENT};
 use ztna_proto::ErrorCode;
 use ztna_proto::ids::RegionId;
 use ztna_proto::keys::WgPublicKey;
-use ztna_proto::relay::RelayMap;
+use ztna_proto::netmap::{PeerVolatile, ServerMessage, VolatileReport};
 
 use super::*;
+use crate::netmap::load::{Since, Standing};
 
 fn id(n: u128) -> MachineId {
     MachineId(uuid::Uuid::from_u128(n))

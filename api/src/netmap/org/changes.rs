@@ -1,0 +1,129 @@
+//! The org has changed: who is touched by it.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use ztna_netmap::records::Record;
+use ztna_proto::error::ErrorBody;
+use ztna_proto::ids::MachineId;
+use ztna_proto::netmap::ServerMessage;
+
+use super::{OrgState, Result, regions_of};
+use crate::netmap::ended::Ended;
+use crate::netmap::load::{MachineRow, Since, Standing, Whole};
+
+impl OrgState {
+    /// Takes over the org as it was read anew, because the log did not reach back. Streams stay and
+    /// are brought up to date.
+    pub(in crate::netmap) fn replace(&mut self, whole: Whole) -> Result<()> {
+        let mut fresh = Self::new(self.id, self.shared.clone(), whole)?;
+        // What we have heard ourselves is newer than what was written down.
+        fresh.presence.append(&mut self.presence);
+        fresh
+            .presence
+            .retain(|id, _| fresh.machines.contains_key(id));
+        fresh.streams = std::mem::take(&mut self.streams);
+        fresh.next_serial = self.next_serial;
+        *self = fresh;
+        let lost = self
+            .streams
+            .keys()
+            .filter(|id| !self.machines.contains_key(id));
+        // Which of the two it was, the machine learns when it connects again.
+        for id in lost.copied().collect::<Vec<_>>() {
+            self.streams.remove(&id);
+        }
+        self.renew_tickets()?;
+        self.update_all()
+    }
+
+    /// Applies what changed.
+    pub(in crate::netmap) fn apply(&mut self, since: Since) -> Result<()> {
+        let mut touched = BTreeSet::new();
+        let mut changed = BTreeSet::new();
+        for standing in since.machines {
+            match standing {
+                Standing::Good(machine) => {
+                    changed.insert(machine.id);
+                    self.put(machine, &mut touched)?;
+                }
+                Standing::Expired(id) => {
+                    self.drop_machine(id, &Ended::Expired.body(), &mut touched);
+                    changed.insert(id);
+                }
+                Standing::Gone(id) => {
+                    self.drop_machine(id, &Ended::Deleted.body(), &mut touched);
+                    changed.insert(id);
+                }
+            }
+        }
+        self.seq = since.seq;
+        if let Some(relays) = &since.relays {
+            self.relays = Record::relays(relays)?;
+            self.regions = regions_of(relays);
+            // Before the map: a machine that goes to a new region brings a ticket that opens it.
+            self.renew_tickets()?;
+        }
+        let Some(policy) = since.policy else {
+            self.update(&touched, &changed)?;
+            return match since.relays {
+                Some(_) => self.update_relays(),
+                None => Ok(()),
+            };
+        };
+        touched.extend(self.compiled.set_document(policy, Timestamp::now()));
+        self.regroup()?;
+        match since.relays {
+            Some(_) => self.update_all(),
+            None => self.update_wholly(&touched),
+        }
+    }
+
+    /// Whether rules have begun or ceased to hold since they were compiled.
+    pub(in crate::netmap) fn is_overdue(&self, now: Timestamp) -> bool {
+        self.compiled.until().is_some_and(|until| until <= now)
+    }
+
+    fn put(&mut self, machine: MachineRow, touched: &mut BTreeSet<MachineId>) -> Result<()> {
+        let id = machine.id;
+        let change = self.compiled.set_machine(id, machine.facts());
+        let entry = self.entry(machine)?;
+        touched.extend(change.affected());
+        touched.insert(id);
+        let old = self.machines.get(&id);
+        if old.is_some_and(|old| old.peer != entry.peer) {
+            touched.extend(self.compiled.visible_peers(id));
+        }
+        self.machines.insert(id, entry);
+        Ok(())
+    }
+
+    /// Makes the records anew of machines whose groups are others.
+    fn regroup(&mut self) -> Result<()> {
+        let regrouped = self
+            .machines
+            .iter()
+            .filter(|(id, entry)| self.compiled.groups_of(**id) != entry.groups);
+        for row in regrouped
+            .map(|(_, entry)| entry.row.clone())
+            .collect::<Vec<_>>()
+        {
+            let id = row.id;
+            let entry = self.entry(row)?;
+            self.machines.insert(id, entry);
+        }
+        Ok(())
+    }
+
+    fn drop_machine(&mut self, id: MachineId, why: &ErrorBody, touched: &mut BTreeSet<MachineId>) {
+        touched.extend(self.compiled.remove_machine(id).affected());
+        self.machines.remove(&id);
+        self.presence.remove(&id);
+        if let Some(stream) = self.streams.remove(&id)
+            && let Ok(text) = ServerMessage::Error(why.clone()).encode()
+        {
+            // With a full outbox the machine learns it when it connects again.
+            let _ = stream.outbox.try_send(text.into());
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! One org in memory: compiled rules, records, streams, volatile state. No IO: every send goes
+//! into a bounded outbox.
+
+mod changes;
+mod streams;
+mod tell;
+mod volatile;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use ztna_netmap::records::{Record, RecordSet};
+use ztna_policy::{Compiled, compile};
+use ztna_proto::ids::{MachineId, OrgId, RegionId};
+use ztna_proto::keys::KemKeyHash;
+use ztna_proto::relay::RelayMap;
+use ztna_proto::ticket::TicketSigner;
+
+use super::entry::{Entry, Org};
+use super::load::{MachineRow, Whole};
+use super::presence::Presence;
+pub(super) use streams::OUTBOX;
+use streams::Stream;
+
+/// Something could not be serialised; never for values of our own types.
+pub(super) type Result<T> = serde_json::Result<T>;
+
+/// What all orgs of the deployment share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) signer: Arc<TicketSigner>,
+    pub(super) dns_suffix: String,
+}
+
+/// An org's state.
+pub(super) struct OrgState {
+    id: OrgId,
+    name: String,
+    slug: String,
+    seq: i64,
+    shared: Shared,
+    compiled: Compiled,
+    relays: Record,
+    /// What the relay map names, and tickets open.
+    regions: Vec<RegionId>,
+    machines: BTreeMap<MachineId, Entry>,
+    presence: BTreeMap<MachineId, Presence>,
+    streams: BTreeMap<MachineId, Stream>,
+    /// Numbers streams, so that an old one's end is not taken for the new one's.
+    next_serial: u64,
+}
+
+impl OrgState {
+    /// An org as it was read.
+    pub(super) fn new(id: OrgId, shared: Shared, whole: Whole) -> Result<Self> {
+        let facts = |machine: &MachineRow| (machine.id, machine.facts());
+        let mut state = Self {
+            id,
+            name: whole.name,
+            slug: whole.slug,
+            seq: whole.seq,
+            shared,
+            compiled: compile(
+                whole.policy,
+                whole.machines.iter().map(facts),
+                Timestamp::now(),
+            ),
+            relays: Record::relays(&whole.relays)?,
+            regions: regions_of(&whole.relays),
+            machines: BTreeMap::new(),
+            presence: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            next_serial: 0,
+        };
+        for machine in whole.machines {
+            let id = machine.id;
+            let entry = state.entry(machine)?;
+            state.machines.insert(id, entry);
+        }
+        let now = Instant::now();
+        for row in whole.presence {
+            state.presence.insert(row.id, Presence::restored(row, now));
+        }
+        Ok(state)
+    }
+
+    /// The `seq` that the state stands at.
+    pub(super) fn seq(&self) -> i64 {
+        self.seq
+    }
+
+    /// Peers of a machine that have this ML-KEM key.
+    pub(super) fn peers_with_kem_key(&self, id: MachineId, hash: &KemKeyHash) -> Vec<MachineId> {
+        let holders = self.machines.iter().filter(|(_, m)| m.kem_hash == *hash);
+        holders
+            .map(|(peer, _)| *peer)
+            .filter(|peer| self.compiled.sees(id, *peer))
+            .collect()
+    }
+
+    /// Whether anybody is connected or counts as there.
+    pub(super) fn is_idle(&self) -> bool {
+        self.streams.is_empty() && !self.presence.values().any(Presence::online)
+    }
+
+    /// The map that a machine should hold.
+    fn map_of(&self, id: MachineId) -> Option<RecordSet> {
+        let this = self.machines.get(&id)?;
+        let peers = self.compiled.visible_peers(id).into_iter();
+        let peers = peers.filter_map(|peer| Some((peer, self.machines.get(&peer)?.peer.clone())));
+        let filter = Record::filter(&self.compiled.filter_for(id)).ok()?;
+        Some(RecordSet::new(
+            this.this.clone(),
+            peers.collect(),
+            filter,
+            self.relays.clone(),
+        ))
+    }
+
+    /// A machine's records; the compiled rules know it already.
+    fn entry(&self, machine: MachineRow) -> Result<Entry> {
+        let groups = self.compiled.groups_of(machine.id);
+        let org = Org {
+            id: self.id,
+            name: &self.name,
+            slug: &self.slug,
+            dns_suffix: &self.shared.dns_suffix,
+        };
+        Entry::new(&org, machine, groups)
+    }
+}
+
+fn regions_of(relays: &RelayMap) -> Vec<RegionId> {
+    relays.regions.keys().copied().collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! The streams of connected machines: beginning, end, outbox, tickets.
+
+use std::time::Instant;
+
+use axum::extract::ws::Utf8Bytes;
+use tokio::sync::mpsc;
+use ztna_netmap::records::RecordSet;
+use ztna_proto::ids::MachineId;
+use ztna_proto::netmap::{Resume, ServerMessage};
+
+use super::{OrgState, Result};
+use crate::netmap::presence::Presence;
+use crate::relays;
+
+/// Messages that wait for a machine to read them. A machine that falls behind further is cut off.
+pub(in crate::netmap) const OUTBOX: usize = 256;
+
+/// What goes into an outbox. The stream ends when the outbox closes.
+pub(in crate::netmap) type Outbox = mpsc::Sender<Utf8Bytes>;
+
+/// A connected machine, and the map that it holds once it has read its outbox.
+pub(super) struct Stream {
+    pub(super) serial: u64,
+    pub(super) outbox: Outbox,
+    pub(super) map: RecordSet,
+    pub(super) seq: u64,
+}
+
+impl OrgState {
+    /// Registers a stream and puts the first messages into its outbox. `None`: the machine is not
+    /// (any more) in the org. A stream that the machine had before ends.
+    pub(in crate::netmap) fn connect(
+        &mut self,
+        id: MachineId,
+        outbox: Outbox,
+        now: Instant,
+    ) -> Result<Option<u64>> {
+        let (Some(map), Some(ticket)) = (self.map_of(id), self.ticket_of(id)) else {
+            return Ok(None);
+        };
+        let seq = self.seq.unsigned_abs();
+        let first = [
+            Some(ServerMessage::Full(map.full(seq)).encode()?),
+            self.volatile(map.peers().keys().copied().collect(), true)?,
+            Some(ServerMessage::RelayTicket(ticket).encode()?),
+        ];
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let stream = Stream {
+            serial,
+            outbox,
+            map,
+            seq,
+        };
+        self.streams.insert(id, stream);
+        self.send(id, first.into_iter().flatten());
+        let news = self.presence_of(id).hear(now);
+        if news {
+            self.tell_peers(id)?;
+        }
+        Ok(Some(serial))
+    }
+
+    /// A stream has ended. `leaving`: the machine said so, and is offline at once; otherwise it has
+    /// the time that a silent machine has to come back.
+    pub(in crate::netmap) fn disconnect(
+        &mut self,
+        id: MachineId,
+        serial: u64,
+        leaving: bool,
+    ) -> Result<()> {
+        if self.streams.get(&id).is_none_or(|s| s.serial != serial) {
+            return Ok(());
+        }
+        self.streams.remove(&id);
+        if leaving && self.presence.get_mut(&id).is_some_and(Presence::leave) {
+            self.tell_peers(id)?;
+        }
+        Ok(())
+    }
+
+    /// Sends the whole map again.
+    pub(in crate::netmap) fn resync(&mut self, id: MachineId, serial: u64) -> Result<()> {
+        let seq = self.seq.unsigned_abs();
+        let Some(map) = self.map_of(id) else {
+            return Ok(());
+        };
+        let Some(stream) = self.stream(id, serial) else {
+            return Ok(());
+        };
+        let text = ServerMessage::Full(map.full(seq)).encode()?;
+        stream.map = map;
+        stream.seq = seq;
+        self.send(id, [text]);
+        Ok(())
+    }
+
+    /// Tells a machine where its map should stand.
+    pub(in crate::netmap) fn keep_alive(&mut self, id: MachineId, serial: u64) -> Result<()> {
+        let Some(stream) = self.stream(id, serial) else {
+            return Ok(());
+        };
+        let text = ServerMessage::KeepAlive(Resume {
+            seq: stream.seq,
+            hash: stream.map.hash(),
+        })
+        .encode()?;
+        self.send(id, [text]);
+        Ok(())
+    }
+
+    /// Gives every connected machine a ticket for the regions that there are now.
+    pub(super) fn renew_tickets(&mut self) -> Result<()> {
+        let all = self.streams.iter().map(|(id, stream)| (*id, stream.serial));
+        for (id, serial) in all.collect::<Vec<_>>() {
+            self.renew_ticket(id, serial)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a machine a fresh ticket.
+    pub(in crate::netmap) fn renew_ticket(&mut self, id: MachineId, serial: u64) -> Result<()> {
+        if self.stream(id, serial).is_some()
+            && let Some(ticket) = self.ticket_of(id)
+        {
+            let text = ServerMessage::RelayTicket(ticket).encode()?;
+            self.send(id, [text]);
+        }
+        Ok(())
+    }
+
+    /// A ticket for the org's relays. `None`: the machine is not (any more) in the org.
+    pub(in crate::netmap) fn ticket_of(&self, id: MachineId) -> Option<String> {
+        let machine = self.machines.get(&id)?;
+        let signer = &self.shared.signer;
+        Some(relays::ticket(
+            signer,
+            self.id,
+            id,
+            machine.wg_key,
+            &self.regions,
+        ))
+    }
+
+    /// How many machines are connected.
+    pub(in crate::netmap) fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    fn stream(&mut self, id: MachineId, serial: u64) -> Option<&mut Stream> {
+        self.streams.get_mut(&id).filter(|s| s.serial == serial)
+    }
+
+    /// Puts messages into a machine's outbox. One that is full or closed ends the stream.
+    pub(super) fn send(&mut self, id: MachineId, messages: impl IntoIterator<Item = String>) {
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        let mut messages = messages.into_iter();
+        let sent = messages.try_for_each(|text| stream.outbox.try_send(text.into()));
+        if sent.is_err() {
+            tracing::debug!(machine = %id, "a machine does not read its stream; it is cut off");
+            self.streams.remove(&id);
+        }
+    }
+}
