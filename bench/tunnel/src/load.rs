@@ -32,6 +32,8 @@ const LOSS: f64 = 0.001;
 const KEPT_UP: f64 = 0.9;
 /// Between two pings, in milliseconds.
 const PING_PAUSE_MS: u32 = 5;
+/// TCP at the same rate for all: what the slowest of them carries, in bits per second.
+const PACED: u64 = 200_000_000;
 /// Pings of an idle tunnel.
 const IDLE_PINGS: u32 = 400;
 
@@ -55,14 +57,27 @@ pub struct Transfer {
     pub daemons_cpu: f64,
 }
 
+/// What a ping runs beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// One TCP stream, as fast as it goes.
+    Tcp,
+    /// One TCP stream of [`PACED`].
+    PacedTcp,
+}
+
 /// Moves data by TCP for so long.
 pub fn tcp(net: &Net, tunnel: &Tunnel, streams: u32, way: Way, seconds: f64) -> Result<Transfer> {
-    let before = (tunnel.cpu_time()?, machine_cpu_time()?, Instant::now());
     let mut args = vec!["-P".to_owned(), streams.to_string()];
     if way == Way::Back {
         args.push("-R".to_owned());
     }
-    let said = iperf(net, tunnel, seconds, &args)?;
+    transfer(net, tunnel, seconds, &args)
+}
+
+fn transfer(net: &Net, tunnel: &Tunnel, seconds: f64, args: &[String]) -> Result<Transfer> {
+    let before = (tunnel.cpu_time()?, machine_cpu_time()?, Instant::now());
+    let said = iperf(net, tunnel, seconds, args)?;
     let elapsed = before.2.elapsed().as_secs_f64();
     let cpu = tunnel.cpu_time()? - before.0;
     let machine = machine_cpu_time()? - before.1;
@@ -128,7 +143,7 @@ pub fn idle_pings(net: &Net, tunnel: &Tunnel) -> Result<Vec<f64>> {
 }
 
 /// Round trips in milliseconds, sorted, beside one TCP stream.
-pub fn loaded_pings(net: &Net, tunnel: &Tunnel, seconds: f64) -> Result<Vec<f64>> {
+pub fn loaded_pings(net: &Net, tunnel: &Tunnel, beside: Beside, seconds: f64) -> Result<Vec<f64>> {
     let count = (seconds * 1000.0 / f64::from(PING_PAUSE_MS) * 0.7).round();
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // thousands
     let mut command = ping(net, tunnel, count as u32);
@@ -137,7 +152,11 @@ pub fn loaded_pings(net: &Net, tunnel: &Tunnel, seconds: f64) -> Result<Vec<f64>
             sleep(Duration::from_secs_f64(seconds * 0.15));
             output(&mut command)
         });
-        tcp(net, tunnel, 1, Way::Forth, seconds)?;
+        let args = match beside {
+            Beside::Tcp => vec![],
+            Beside::PacedTcp => vec!["-b".to_owned(), PACED.to_string()],
+        };
+        transfer(net, tunnel, seconds, &args)?;
         match pings.join() {
             Ok(said) => round_trips(&said?),
             Err(_) => bail!("the thread that pings panicked"),

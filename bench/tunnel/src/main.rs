@@ -71,6 +71,7 @@ struct Seen {
     udp_held: bool,
     idle: [Vec<Run>; 2],
     loaded: [Vec<Run>; 2],
+    paced: [Vec<Run>; 2],
     memory: Vec<Run>,
     first_ping: Vec<Run>,
 }
@@ -224,13 +225,19 @@ fn measure(options: &Options, net: &Net, tunnel: &Tunnel, seen: &mut Seen) -> Re
     }
     if wanted(Figure::Latency) {
         let idle = load::idle_pings(net, tunnel)?;
-        let loaded = load::loaded_pings(net, tunnel, options.seconds)?;
+        let loaded = load::loaded_pings(net, tunnel, load::Beside::Tcp, options.seconds)?;
+        let paced = load::loaded_pings(net, tunnel, load::Beside::PacedTcp, options.seconds)?;
         eprintln!(
-            "    p99 {:.2} ms idle, {:.2} ms beside TCP",
+            "    p99 {:.2} ms idle, {:.2} ms beside TCP, {:.2} ms beside TCP at one rate for all",
             load::quantile(&idle, 0.99),
-            load::quantile(&loaded, 0.99)
+            load::quantile(&loaded, 0.99),
+            load::quantile(&paced, 0.99)
         );
-        for (runs, times) in [(&mut seen.idle, &idle), (&mut seen.loaded, &loaded)] {
+        for (runs, times) in [
+            (&mut seen.idle, &idle),
+            (&mut seen.loaded, &loaded),
+            (&mut seen.paced, &paced),
+        ] {
             for (runs, share) in runs.iter_mut().zip([0.5, 0.99]) {
                 runs.push(value(load::quantile(times, share)));
             }
@@ -334,6 +341,15 @@ fn records(options: &Options, tunnels: &[(Tunnel, Seen)]) -> Vec<Record> {
             let words = (&*name, "round trip beside one TCP stream", "ms");
             records.push(compare(words, (Better::Less, Bar::Ratio(1.0)), &|seen| {
                 &seen.loaded[at]
+            }));
+            let name = format!("tunnel-latency-paced-{share}");
+            let words = (
+                &*name,
+                "round trip beside one TCP stream of 200 Mbit/s",
+                "ms",
+            );
+            records.push(compare(words, (Better::Less, Bar::Ratio(1.0)), &|seen| {
+                &seen.paced[at]
             }));
         }
     }
