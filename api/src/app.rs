@@ -60,7 +60,7 @@ pub(crate) struct State(Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) db: Db,
-    pub(crate) kv: Box<dyn Kv>,
+    pub(crate) kv: Arc<dyn Kv>,
     pub(crate) mail: Option<Mailer>,
     pub(crate) hub: Hub,
     pub(crate) keys: ServerKeys,
@@ -131,9 +131,9 @@ impl App {
         let db = Db::open(&config.database).await?;
         relays::upsert(&db, &config.relays).await?;
         let stopping = CancellationToken::new();
-        let kv: Box<dyn Kv> = match &config.kv_url {
-            Some(url) => Box::new(FallbackKv::start(url, stopping.clone()).await?),
-            None => Box::new(MemoryKv::default()),
+        let kv: Arc<dyn Kv> = match &config.kv_url {
+            Some(url) => Arc::new(FallbackKv::start(url, stopping.clone()).await?),
+            None => Arc::new(MemoryKv::default()),
         };
         let mail = match &config.mail {
             Some(mail) => Some(Mailer::start(mail, stopping.clone())?),
@@ -142,6 +142,7 @@ impl App {
         let state = State(Arc::new(Inner {
             hub: Hub::new(
                 db.clone(),
+                Arc::clone(&kv),
                 Arc::clone(config.keys.tickets()),
                 config.dns_suffix.clone(),
             ),
@@ -161,6 +162,9 @@ impl App {
             on_cut: config.on_cut,
         }));
         let tasks = TaskTracker::new();
+        if state.kv.is_shared() {
+            tasks.spawn(state.hub.follow(state.stopping.clone()));
+        }
         tasks.spawn(look_after(state.clone()));
         tasks.spawn(relays::keep_probing(state.clone()));
         tasks.close();

@@ -42,7 +42,7 @@ pub use app::{App, StartError};
 pub use config::{Config, Limits, OnCut, RelayFile};
 pub use db::{APP_ROLE, DatabaseConfig, SetupError};
 pub use keys::{KeysError, ServerKeys};
-pub use kv::{Kv, KvError, KvFuture, MemoryKv, Rate, ValkeyKv};
+pub use kv::{Heard, Kv, KvError, KvFuture, MemoryKv, Rate, ValkeyKv};
 pub use mail::{MailConfig, MailError};
 pub use relays::{RevocationFeed, RevocationFeedError};
 pub use serve::{default_host, serve_plain, url, write_ready_file};

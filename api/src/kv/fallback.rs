@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::broadcast;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Kv, KvError, KvFuture, MemoryKv, ValkeyKv};
+use super::{Heard, Kv, KvError, KvFuture, MemoryKv, ValkeyKv};
 
 /// How often the shared store is looked at.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
@@ -73,13 +74,15 @@ impl FallbackKv {
 impl Watched {
     fn went(&self, error: &KvError) {
         if self.up.swap(false, Ordering::Relaxed) {
-            tracing::warn!(%error, "working without the shared key-value store: limits count in this process alone");
+            tracing::warn!(%error, "working without the shared key-value store: limits count in this process alone, and other nodes' changes come later");
+            self.store.tell_gap();
         }
     }
 
     fn came(&self) {
         if !self.up.swap(true, Ordering::Relaxed) {
             tracing::info!("the shared key-value store answers again");
+            self.store.tell_gap();
         }
     }
 }
@@ -155,8 +158,49 @@ impl Kv for FallbackKv {
         })
     }
 
+    fn publish<'a>(&'a self, channel: &'a str, message: Vec<u8>) -> KvFuture<'a, ()> {
+        Box::pin(async move {
+            let copy = message.clone();
+            let told = self.shared(|store| store.publish(channel, copy)).await;
+            if told.is_none() {
+                // Other nodes look for themselves while the store is away.
+                self.shared.store.tell_here(channel, message);
+            }
+            Ok(())
+        })
+    }
+
+    fn subscribe<'a>(&'a self, channel: &'a str) -> KvFuture<'a, ()> {
+        Box::pin(async move {
+            if self
+                .shared(|store| store.subscribe(channel))
+                .await
+                .is_none()
+            {
+                self.shared.store.want(channel);
+            }
+            Ok(())
+        })
+    }
+
+    fn unsubscribe<'a>(&'a self, channel: &'a str) -> KvFuture<'a, ()> {
+        Box::pin(async move {
+            self.shared.store.forget(channel);
+            self.shared(|store| store.unsubscribe(channel)).await;
+            Ok(())
+        })
+    }
+
+    fn listen(&self) -> broadcast::Receiver<Heard> {
+        self.shared.store.listen()
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn degraded(&self) -> Option<&'static str> {
         let up = self.shared.up.load(Ordering::Relaxed);
-        (!up).then_some("the key-value store does not answer, limits count per process")
+        (!up).then_some("the key-value store does not answer: limits count per process, and nodes hear of each other later")
     }
 }

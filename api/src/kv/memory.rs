@@ -1,18 +1,33 @@
 //! The store within the process.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Kv, KvFuture};
+use tokio::sync::broadcast;
+
+use super::{Heard, Kv, KvFuture, UNREAD};
 
 /// Entries kept. Strangers choose keys (the address they call from, the account they try), so
 /// there has to be a bound; beyond it, the entry that ends soonest goes.
 const MAX_ENTRIES: usize = 200_000;
 
 /// A store that lives and dies with the process.
-#[derive(Default)]
-pub struct MemoryKv(Mutex<Entries>);
+pub struct MemoryKv {
+    entries: Mutex<Entries>,
+    channels: Mutex<HashSet<String>>,
+    messages: broadcast::Sender<Heard>,
+}
+
+impl Default for MemoryKv {
+    fn default() -> Self {
+        Self {
+            entries: Mutex::default(),
+            channels: Mutex::default(),
+            messages: broadcast::Sender::new(UNREAD),
+        }
+    }
+}
 
 #[derive(Default)]
 struct Entries {
@@ -90,7 +105,11 @@ impl Entries {
 impl MemoryKv {
     fn entries(&self) -> MutexGuard<'_, Entries> {
         // Every change leaves the maps consistent, so a panic elsewhere does not spoil them.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn channels(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -130,6 +149,29 @@ impl Kv for MemoryKv {
     fn remove<'a>(&'a self, key: &'a str) -> KvFuture<'a, ()> {
         self.entries().remove(key);
         Box::pin(async { Ok(()) })
+    }
+
+    fn publish<'a>(&'a self, channel: &'a str, message: Vec<u8>) -> KvFuture<'a, ()> {
+        if self.channels().contains(channel) {
+            let channel = channel.to_owned();
+            // With nobody there, it is heard by nobody.
+            let _ = self.messages.send(Heard::Message { channel, message });
+        }
+        Box::pin(async { Ok(()) })
+    }
+
+    fn subscribe<'a>(&'a self, channel: &'a str) -> KvFuture<'a, ()> {
+        self.channels().insert(channel.to_owned());
+        Box::pin(async { Ok(()) })
+    }
+
+    fn unsubscribe<'a>(&'a self, channel: &'a str) -> KvFuture<'a, ()> {
+        self.channels().remove(channel);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn listen(&self) -> broadcast::Receiver<Heard> {
+        self.messages.subscribe()
     }
 }
 

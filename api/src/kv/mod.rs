@@ -1,9 +1,12 @@
-//! What may be lost: counters and one-time codes. Behind a trait with two implementations: Valkey (or
+//! What may be lost: counters, one-time codes, and messages between nodes. Behind a trait with two implementations: Valkey (or
 //! Redis), which the nodes of a deployment share, and the process's own memory.
 //!
 //! With Valkey configured, [`FallbackKv`] stands before both: while Valkey does not answer, this
 //! process counts for itself. Codes that were stored before are then not valid, and a limit may be
 //! had once per node; nothing is refused that should pass, and nothing passes without a limit.
+//!
+//! Messages are heard at most once, by whoever listens at that moment. Where some may have been
+//! missed, listeners hear of that too ([`Heard::Gap`]), and ask where the truth is.
 
 mod fallback;
 mod memory;
@@ -12,6 +15,8 @@ mod valkey;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
+
+use tokio::sync::broadcast;
 
 pub(crate) use fallback::FallbackKv;
 pub use memory::MemoryKv;
@@ -34,6 +39,23 @@ pub struct Rate {
     pub window: Duration,
 }
 
+/// Messages that a listener may leave unread; then it hears of a gap instead.
+pub(crate) const UNREAD: usize = 8192;
+
+/// What a listener hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Somebody, ourselves included, has published this.
+    Message {
+        /// Where.
+        channel: String,
+        /// What.
+        message: Vec<u8>,
+    },
+    /// Messages may have been missed.
+    Gap,
+}
+
 /// A store of small values and counters that expire. What is a counter is never used as a value.
 pub trait Kv: Send + Sync {
     /// A value, if it is there.
@@ -54,6 +76,24 @@ pub trait Kv: Send + Sync {
 
     /// Ends a value or a counter, if it is there.
     fn remove<'a>(&'a self, key: &'a str) -> KvFuture<'a, ()>;
+
+    /// Tells all who have subscribed to the channel, in every process that shares the store.
+    fn publish<'a>(&'a self, channel: &'a str, message: Vec<u8>) -> KvFuture<'a, ()>;
+
+    /// From now on, this process hears what is published on the channel. Holds over a loss of the
+    /// connection, which is heard as a gap.
+    fn subscribe<'a>(&'a self, channel: &'a str) -> KvFuture<'a, ()>;
+
+    /// Ends that, however often it was subscribed to.
+    fn unsubscribe<'a>(&'a self, channel: &'a str) -> KvFuture<'a, ()>;
+
+    /// What this process hears from now on, of all channels that it has subscribed to.
+    fn listen(&self) -> broadcast::Receiver<Heard>;
+
+    /// Whether other processes may share the store.
+    fn is_shared(&self) -> bool {
+        false
+    }
 
     /// Why the store is not what the deployment was told to use, if so.
     fn degraded(&self) -> Option<&'static str> {

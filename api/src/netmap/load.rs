@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
-use tokio_postgres::types::Json;
 use uuid::Uuid;
 use ztna_policy::document::OS;
 use ztna_policy::{Document, Facts};
 use ztna_proto::api::Role;
 use ztna_proto::ids::{MachineId, OrgId};
 use ztna_proto::keys::{KemKeyHash, WgPublicKey};
-use ztna_proto::netmap::VolatileReport;
 use ztna_proto::relay::RelayMap;
 
+use super::nodes::Said;
+use super::org::RESUME_LOG;
+use super::{Changed, written};
 use crate::db::{Db, Tx};
 use crate::http::ApiError;
 use crate::{orgs, policy, relays};
@@ -36,13 +37,6 @@ pub(super) struct MachineRow {
     pub(super) key_expires_at: Option<Timestamp>,
 }
 
-/// What a machine last told, and when.
-pub(super) struct PresenceRow {
-    pub(super) id: MachineId,
-    pub(super) last_seen: Timestamp,
-    pub(super) report: VolatileReport,
-}
-
 /// How a machine of the log stands now.
 pub(super) enum Standing {
     Good(MachineRow),
@@ -53,18 +47,22 @@ pub(super) enum Standing {
 /// An org, whole.
 pub(super) struct Whole {
     pub(super) seq: i64,
+    /// The latest changes, up to `seq`.
+    pub(super) log: Vec<Changed>,
     pub(super) name: String,
     pub(super) slug: String,
     pub(super) policy: Arc<Document>,
     /// The deployment's regions and the org's own.
     pub(super) relays: RelayMap,
     pub(super) machines: Vec<MachineRow>,
-    pub(super) presence: Vec<PresenceRow>,
+    pub(super) presence: Vec<Said>,
 }
 
 /// What the log holds after a `seq`, as it stands now.
 pub(super) struct Since {
     pub(super) seq: i64,
+    /// One entry for each `seq`.
+    pub(super) log: Vec<Changed>,
     /// Set if the rules changed.
     pub(super) policy: Option<Arc<Document>>,
     /// Set if the org's own regions changed.
@@ -137,20 +135,18 @@ pub(super) async fn load(db: &Db, org: OrgId, held: Option<i64>) -> Result<Loade
         return Ok(Loaded::Since(since));
     }
     let machines = good_machines(&tx, org).await?;
-    let presence = tx
-        .query(
-            "SELECT machine_id, last_seen, report FROM machine_presence WHERE org_id = $1",
-            &[&org.0],
-        )
-        .await?;
+    let presence = written::read(&tx, org).await?;
+    let log = read_log(&tx, org, seq - RESUME_LOG as i64).await?;
     Ok(Loaded::Whole(Whole {
         seq,
+        // Of another version's entries nothing is known, nor of what was before them.
+        log: log.unwrap_or_default(),
         name: row.get(1),
         slug: row.get(2),
         policy: policy::load(&tx, org).await?,
         relays: relays::load(&tx, org).await?,
         machines,
-        presence: presence.iter().filter_map(read_presence).collect(),
+        presence,
     }))
 }
 
@@ -161,28 +157,18 @@ async fn read_since(
     held: i64,
     seq: i64,
 ) -> Result<Option<Since>, ApiError> {
-    let changes = tx
-        .query(
-            "SELECT kind, machine_id FROM changes WHERE org_id = $1 AND seq > $2",
-            &[&org.0, &held],
-        )
-        .await?;
+    let Some(log) = read_log(tx, org, held).await? else {
+        return Ok(None);
+    };
     // Every seq has its entry, so a shorter list was truncated.
-    if i64::try_from(changes.len()).ok() != Some(seq - held) {
+    if i64::try_from(log.len()).ok() != Some(seq - held) {
         return Ok(None);
     }
-    let (mut policy_changed, mut relays_changed) = (false, false);
     let mut ids: BTreeSet<Uuid> = BTreeSet::new();
-    for row in &changes {
-        match (row.get(0), row.get(1)) {
-            ("machine", Some(id)) => {
-                ids.insert(id);
-            }
-            ("policy", _) => policy_changed = true,
-            ("relays", _) => relays_changed = true,
-            _ => return Ok(None),
-        }
-    }
+    ids.extend(log.iter().filter_map(|change| match change {
+        Changed::Machine(id) => Some(id.0),
+        Changed::Policy | Changed::Relays => None,
+    }));
     let list: Vec<Uuid> = ids.iter().copied().collect();
     let rows = tx
         .query(&format!("{MACHINE} AND m.id = ANY($2)"), &[&org.0, &list])
@@ -199,16 +185,34 @@ async fn read_since(
     machines.extend(ids.into_iter().map(|id| Standing::Gone(MachineId(id))));
     Ok(Some(Since {
         seq,
-        policy: match policy_changed {
+        policy: match log.contains(&Changed::Policy) {
             true => Some(policy::load(tx, org).await?),
             false => None,
         },
-        relays: match relays_changed {
+        relays: match log.contains(&Changed::Relays) {
             true => Some(relays::load(tx, org).await?),
             false => None,
         },
         machines,
+        log,
     }))
+}
+
+/// The log after `held`, in order. `None`: it holds what this build does not know.
+async fn read_log(tx: &Tx<'_>, org: OrgId, held: i64) -> Result<Option<Vec<Changed>>, ApiError> {
+    let rows = tx
+        .query(
+            "SELECT kind, machine_id FROM changes WHERE org_id = $1 AND seq > $2 ORDER BY seq",
+            &[&org.0, &held],
+        )
+        .await?;
+    let changes = rows.iter().map(|row| match (row.get(0), row.get(1)) {
+        ("machine", Some(id)) => Some(Changed::Machine(MachineId(id))),
+        ("policy", _) => Some(Changed::Policy),
+        ("relays", _) => Some(Changed::Relays),
+        _ => None,
+    });
+    Ok(changes.collect())
 }
 
 fn read_machine(row: &Row) -> Result<MachineRow, ApiError> {
@@ -234,15 +238,5 @@ fn read_machine(row: &Row) -> Result<MachineRow, ApiError> {
             .map(orgs::parse_role)
             .transpose()?,
         key_expires_at: row.get(8),
-    })
-}
-
-/// A report that cannot be read (of another version) counts as none: the machine sends the next.
-fn read_presence(row: &Row) -> Option<PresenceRow> {
-    let Json(report) = row.try_get(2).ok()?;
-    Some(PresenceRow {
-        id: MachineId(row.get(0)),
-        last_seen: row.get(1),
-        report,
     })
 }

@@ -6,7 +6,9 @@
 //!   difference ([`org::OrgState`]). Notices may come late, twice or out of order: what counts is
 //!   the log.
 //! * Volatile state (endpoints, home region, online) goes past the log, from the machine that
-//!   reports it to those that see it, and to the database in batches.
+//!   reports it to those that see it, and to the database in batches ([`written`]).
+//! * Nodes that share a key-value store tell each other of both ([`nodes`]). While it is away they look
+//!   into the database.
 //! * Each stream ([`stream`]) has a bounded outbox. A machine that does not read it is cut off and
 //!   starts again with a full map; it never makes others wait.
 
@@ -14,9 +16,11 @@ mod ended;
 mod entry;
 mod hub;
 mod load;
+mod nodes;
 mod org;
 mod presence;
 mod stream;
+mod written;
 
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{MachineId, OrgId};

@@ -7,7 +7,7 @@ use ztna_proto::api::OFFLINE_AFTER_SECONDS;
 use ztna_proto::ids::MachineId;
 use ztna_proto::netmap::{PeerVolatile, VolatileReport};
 
-use super::load::PresenceRow;
+use super::nodes::Said;
 
 /// Silence after which a machine counts as offline.
 const OFFLINE_AFTER: Duration = Duration::from_secs(OFFLINE_AFTER_SECONDS);
@@ -24,38 +24,55 @@ pub(super) struct Presence {
     heard: Option<Instant>,
     /// `None`: it has not told since we know of it, which is another thing than having no endpoints.
     report: Option<VolatileReport>,
+    /// The version at which the connection began that the machine has, here or at another node.
+    stream: Option<u64>,
     /// Not in the database yet.
     dirty: bool,
     written: Option<Instant>,
+}
+
+/// What becomes of what another node says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is taken, and peers have to be told.
+    News,
+    /// It is taken; peers know it already.
+    Taken,
+    /// It is what we have.
+    Same,
+    /// Ours is newer.
+    Old,
+    /// It is newer, and from before the machine connected to us: ours is newer now.
+    Overruled,
 }
 
 impl Presence {
     /// A machine that was never heard of.
     pub(super) fn unknown() -> Self {
         Self {
-            version: first_version(),
+            version: 0,
             online: false,
             last_seen: None,
             heard: None,
             report: None,
+            stream: None,
             dirty: false,
             written: None,
         }
     }
 
     /// A machine as it was when it was last written down.
-    pub(super) fn restored(row: PresenceRow, now: Instant) -> Self {
-        let silence = Timestamp::now()
-            .duration_since(row.last_seen)
-            .unsigned_abs();
+    pub(super) fn restored(said: Said, now: Instant) -> Self {
+        let silence = Duration::from_millis(said.silent_ms.unwrap_or(u64::MAX));
         Self {
-            version: first_version(),
-            online: silence < OFFLINE_AFTER,
-            last_seen: Some(row.last_seen),
+            version: said.version,
+            online: said.online && silence < OFFLINE_AFTER,
+            last_seen: time_before(silence),
             heard: now.checked_sub(silence),
             // A process that ended between a machine's first report and the one with its home wrote
             // down the first. Peers know better: those that hold a home keep it until the machine tells.
-            report: Some(row.report).filter(|report| report.home_region.is_some()),
+            report: said.report.filter(|report| report.home_region.is_some()),
+            stream: said.stream,
             dirty: false,
             written: None,
         }
@@ -71,9 +88,23 @@ impl Presence {
         let news = !self.online;
         self.online = true;
         if news {
-            self.version += 1;
+            self.version = self.next_version();
         }
         news
+    }
+
+    /// The machine has connected to this node. Whether peers have to be told: it was offline.
+    pub(super) fn connect(&mut self, now: Instant) -> bool {
+        let news = self.hear(now);
+        self.version = self.next_version();
+        self.stream = Some(self.version);
+        self.dirty = true;
+        news
+    }
+
+    /// When the machine's connection began, as a version.
+    pub(super) fn stream(&self) -> Option<u64> {
+        self.stream
     }
 
     /// The machine reported. Whether peers have to be told.
@@ -84,7 +115,7 @@ impl Presence {
         }
         self.report = Some(report);
         self.dirty = true;
-        self.version += 1;
+        self.version = self.next_version();
         true
     }
 
@@ -92,11 +123,74 @@ impl Presence {
     pub(super) fn leave(&mut self) -> bool {
         let news = self.online;
         self.online = false;
+        self.stream = None;
         self.dirty = true;
         if news {
-            self.version += 1;
+            self.version = self.next_version();
         }
         news
+    }
+
+    /// Another node says how the machine is. `here`: the version at which its connection to this node
+    /// began, if it has one.
+    pub(super) fn hear_of(&mut self, said: &Said, here: Option<u64>, now: Instant) -> Verdict {
+        let silence = Duration::from_millis(said.silent_ms.unwrap_or(u64::MAX));
+        if said.version <= self.version {
+            if said.version < self.version {
+                return Verdict::Old;
+            }
+            self.hear_at(now, silence);
+            return Verdict::Same;
+        }
+        if here.is_some_and(|here| said.stream.is_none_or(|there| there <= here)) {
+            self.version = said.version + 1;
+            self.dirty = true;
+            return Verdict::Overruled;
+        }
+        let report = said.report.clone().or_else(|| self.report.take());
+        let news = self.online != said.online || self.report != report;
+        self.version = said.version;
+        self.online = said.online;
+        self.stream = said.stream;
+        self.report = report;
+        self.hear_at(now, silence);
+        // Who says it writes it down.
+        self.dirty = false;
+        if news { Verdict::News } else { Verdict::Taken }
+    }
+
+    /// The machine was heard of elsewhere.
+    pub(super) fn hear_elsewhere(&mut self, now: Instant) {
+        self.hear_at(now, Duration::ZERO);
+    }
+
+    fn hear_at(&mut self, now: Instant, silence: Duration) {
+        let Some(at) = now.checked_sub(silence) else {
+            return;
+        };
+        if self.heard.is_none_or(|heard| heard < at) {
+            self.heard = Some(at);
+            self.last_seen = time_before(silence);
+        }
+    }
+
+    /// What other nodes are told.
+    pub(super) fn say(&self, id: MachineId, now: Instant) -> Said {
+        let silence = self.heard.map(|at| now.saturating_duration_since(at));
+        let milliseconds = |silence: Duration| u64::try_from(silence.as_millis()).ok();
+        Said {
+            id,
+            version: self.version,
+            online: self.online,
+            stream: self.stream,
+            silent_ms: silence.and_then(milliseconds),
+            report: self.report.clone(),
+        }
+    }
+
+    fn next_version(&self) -> u64 {
+        let time = Timestamp::now().as_microsecond().unsigned_abs();
+        time.max(self.version + 1)
     }
 
     /// Whether the machine counts as there, and has been silent for too long.
@@ -115,15 +209,15 @@ impl Presence {
         self.last_seen
     }
 
-    /// What to write down, if anything; it counts as written.
-    pub(super) fn take_dirty(&mut self, now: Instant) -> Option<(Timestamp, VolatileReport)> {
-        if !self.dirty {
+    /// What to write down, if anything; it counts as written. Before the machine's first report there
+    /// is nothing.
+    pub(super) fn take_dirty(&mut self, id: MachineId, now: Instant) -> Option<Said> {
+        if !self.dirty || self.report.is_none() || self.heard.is_none() {
             return None;
         }
-        let row = (self.last_seen?, self.report.clone()?);
         self.dirty = false;
         self.written = Some(now);
-        Some(row)
+        Some(self.say(id, now))
     }
 
     /// What peers are told. Nothing before the machine's first report: an empty one in its place
@@ -139,9 +233,10 @@ impl Presence {
     }
 }
 
-/// Versions go on growing over a restart of the control plane: they start at the time.
-fn first_version() -> u64 {
-    Timestamp::now().as_microsecond().unsigned_abs()
+/// The time of day so long ago, by this node's clock; for people.
+fn time_before(silence: Duration) -> Option<Timestamp> {
+    let silence = jiff::SignedDuration::try_from(silence).ok()?;
+    Timestamp::now().checked_sub(silence).ok()
 }
 
 #[cfg(test)]
@@ -185,13 +280,15 @@ mod tests {
         let start = Instant::now();
         let id = MachineId::generate();
         let restored = |report| {
-            let last_seen = Timestamp::now();
-            let row = PresenceRow {
+            let said = Said {
                 id,
-                last_seen,
-                report,
+                version: 3,
+                online: true,
+                stream: None,
+                silent_ms: Some(1000),
+                report: Some(report),
             };
-            Presence::restored(row, start)
+            Presence::restored(said, start)
         };
         let mut homeless = restored(VolatileReport::default());
         assert!(homeless.tell(id).is_none());
@@ -217,24 +314,85 @@ mod tests {
     #[test]
     fn changes_are_written_down_at_once_and_life_signs_now_and_then() {
         let start = Instant::now();
+        let id = MachineId::generate();
         let mut presence = Presence::unknown();
         presence.hear(start);
         assert!(
-            presence.take_dirty(start).is_none(),
+            presence.take_dirty(id, start).is_none(),
             "there is nothing to write yet"
         );
         presence.report(report(2), start);
-        let written = |row: Option<(Timestamp, VolatileReport)>| row.map(|(_, report)| report);
-        assert_eq!(written(presence.take_dirty(start)), Some(report(2)));
+        let written = |row: Option<Said>| row.and_then(|row| row.report);
+        assert_eq!(written(presence.take_dirty(id, start)), Some(report(2)));
         presence.hear(start + WRITE_PERIOD / 2);
-        assert!(presence.take_dirty(start + WRITE_PERIOD / 2).is_none());
+        assert!(presence.take_dirty(id, start + WRITE_PERIOD / 2).is_none());
         presence.report(report(3), start + WRITE_PERIOD / 2);
         let at = start + WRITE_PERIOD / 2;
-        assert_eq!(written(presence.take_dirty(at)), Some(report(3)));
+        assert_eq!(written(presence.take_dirty(id, at)), Some(report(3)));
         presence.hear(at + WRITE_PERIOD);
         assert_eq!(
-            written(presence.take_dirty(at + WRITE_PERIOD)),
+            written(presence.take_dirty(id, at + WRITE_PERIOD)),
             Some(report(3))
         );
+    }
+    /// Two nodes, of which one has an old connection: they agree, and on the one that has the machine.
+    #[test]
+    fn the_later_connection_wins_whatever_is_said_in_which_order() {
+        let start = Instant::now();
+        let id = MachineId::generate();
+        let (mut one, mut other) = (Presence::unknown(), Presence::unknown());
+        one.connect(start);
+        one.report(report(1), start);
+        let at_one = one.stream();
+        assert_eq!(
+            other.hear_of(&one.say(id, start), None, start),
+            Verdict::News
+        );
+        assert_eq!(other.tell(id), one.tell(id));
+        assert_eq!(
+            other.hear_of(&one.say(id, start), None, start),
+            Verdict::Same
+        );
+
+        other.connect(start);
+        let at_other = other.stream();
+        // The old connection still delivers something, and then breaks.
+        one.report(report(2), start);
+        one.leave();
+        let late = one.say(id, start);
+        let verdict = other.hear_of(&late, at_other, start);
+        assert!(
+            matches!(verdict, Verdict::Overruled | Verdict::Old),
+            "{verdict:?}"
+        );
+        assert!(other.online());
+        assert_eq!(
+            one.hear_of(&other.say(id, start), at_one, start),
+            Verdict::News
+        );
+        assert_eq!((one.online(), one.stream()), (true, at_other));
+        assert_eq!(one.tell(id), other.tell(id));
+        assert_eq!(other.hear_of(&late, at_other, start), Verdict::Old);
+    }
+
+    /// A node whose clock is behind hears what the others say, and is heard by them.
+    #[test]
+    fn clocks_that_differ_keep_no_version_back() {
+        let start = Instant::now();
+        let id = MachineId::generate();
+        let ahead = Said {
+            id,
+            version: Timestamp::now().as_microsecond().unsigned_abs() + 600_000_000,
+            online: true,
+            stream: None,
+            silent_ms: Some(5),
+            report: Some(report(1)),
+        };
+        let mut presence = Presence::unknown();
+        presence.report(report(9), start);
+        assert_eq!(presence.hear_of(&ahead, None, start), Verdict::News);
+        assert!(presence.report(report(2), start));
+        assert_eq!(presence.say(id, start).version, ahead.version + 1);
+        assert!(!presence.is_overdue(start));
     }
 }

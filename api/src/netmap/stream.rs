@@ -10,7 +10,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use ztna_proto::error::{ErrorBody, ErrorCode};
-use ztna_proto::netmap::{ClientMessage, KEEP_ALIVE_SECONDS, ServerMessage, VolatileReport};
+use ztna_proto::netmap::{
+    ClientMessage, KEEP_ALIVE_SECONDS, Resume, ServerMessage, VolatileReport,
+};
 use ztna_proto::{CAPABILITY, MIN_CAPABILITY};
 
 use super::check_report;
@@ -103,10 +105,11 @@ struct Stream {
 
 impl Stream {
     async fn run(&mut self) -> End {
-        if let Err(end) = self.hello().await {
-            return end;
-        }
-        let subscription = match self.state.hub.connect(&self.machine).await {
+        let resume = match self.hello().await {
+            Ok(resume) => resume,
+            Err(end) => return end,
+        };
+        let subscription = match self.state.hub.connect(&self.machine, resume).await {
             Ok(Some(subscription)) => subscription,
             // Deleted or expired since the token was checked: the next call is told which.
             Ok(None) => return machines::unknown_token().into(),
@@ -128,7 +131,8 @@ impl Stream {
         end
     }
 
-    async fn hello(&mut self) -> Result<(), End> {
+    /// Where the machine stands, if it says so.
+    async fn hello(&mut self) -> Result<Option<Resume>, End> {
         let first = timeout(HELLO_LIMIT, self.socket.recv()).await;
         let Ok(Some(Ok(Message::Text(text)))) = first else {
             return Err(End::Broken);
@@ -136,7 +140,7 @@ impl Stream {
         let Ok(ClientMessage::Hello {
             capability,
             agent_version,
-            ..
+            resume,
         }) = serde_json::from_str(&text)
         else {
             return Err(End::Refused(ErrorBody::new(
@@ -154,7 +158,7 @@ impl Stream {
             )));
         }
         machines::set_agent_version(&self.state, &self.machine, &agent_version).await?;
-        Ok(())
+        Ok(resume)
     }
 
     async fn serve(&mut self, mut subscription: Subscription) -> End {

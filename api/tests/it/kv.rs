@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use crate::common::client::{PASSWORD, code};
 use crate::common::redis::Redis;
 use crate::common::{Client, Server};
-use ztna_api::{Kv, MemoryKv, ValkeyKv};
+use tokio::sync::broadcast;
+use ztna_api::{Heard, Kv, MemoryKv, ValkeyKv};
 use ztna_proto::api::Health;
 use ztna_proto::error::ErrorCode;
 
@@ -61,22 +62,82 @@ async fn conforms(kv: &dyn Kv) {
     assert_eq!(kv.increment("window", MINUTE).await.unwrap(), 1);
 }
 
+/// The next message; gaps are skipped.
+async fn hears(heard: &mut broadcast::Receiver<Heard>) -> (String, Vec<u8>) {
+    loop {
+        let news = tokio::time::timeout(LIMIT, heard.recv()).await;
+        if let Heard::Message { channel, message } = news.expect("nothing is heard").unwrap() {
+            return (channel, message);
+        }
+    }
+}
+
+/// Messages reach who has subscribed, whoever sends them, in order.
+async fn passes_on(from: &dyn Kv, to: &dyn Kv) {
+    let mut heard = to.listen();
+    to.subscribe("a").await.unwrap();
+    to.subscribe("b").await.unwrap();
+    from.publish("a", vec![0, 255]).await.unwrap();
+    from.publish("c", vec![1]).await.unwrap();
+    from.publish("b", vec![2]).await.unwrap();
+    assert_eq!(hears(&mut heard).await, ("a".to_owned(), vec![0, 255]));
+    assert_eq!(hears(&mut heard).await, ("b".to_owned(), vec![2]));
+    to.unsubscribe("a").await.unwrap();
+    from.publish("a", vec![3]).await.unwrap();
+    from.publish("b", vec![4]).await.unwrap();
+    assert_eq!(hears(&mut heard).await, ("b".to_owned(), vec![4]));
+    to.unsubscribe("b").await.unwrap();
+}
+
 #[tokio::test]
 async fn memory_conforms() {
-    conforms(&MemoryKv::default()).await;
+    let kv = MemoryKv::default();
+    conforms(&kv).await;
+    passes_on(&kv, &kv).await;
 }
 
 #[tokio::test]
 async fn a_real_server_conforms() {
     let redis = Redis::start();
+    let kv = connected(&redis).await;
+    conforms(&kv).await;
+    let other = connected(&redis).await;
+    passes_on(&kv, &kv).await;
+    passes_on(&other, &kv).await;
+    kv.quit().await;
+    other.quit().await;
+}
+
+async fn connected(redis: &Redis) -> ValkeyKv {
     let kv = ValkeyKv::connect(&redis.url()).unwrap();
     let begin = Instant::now();
     while kv.ping().await.is_err() {
         assert!(begin.elapsed() < LIMIT, "no connection");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    conforms(&kv).await;
+    kv
+}
+
+/// A server that ends takes subscriptions with it; they come back with it, and listeners are told
+/// that they may have missed something.
+#[tokio::test]
+async fn a_subscription_outlives_the_server() {
+    let mut redis = Redis::start();
+    let (kv, other) = (connected(&redis).await, connected(&redis).await);
+    let mut heard = kv.listen();
+    kv.subscribe("a").await.unwrap();
+    redis.stop();
+    redis.resume();
+    let gap = async { while heard.recv().await.unwrap() != Heard::Gap {} };
+    tokio::time::timeout(LIMIT, gap).await.expect("no gap");
+    let begin = Instant::now();
+    while other.publish("a", vec![1]).await.is_err() {
+        assert!(begin.elapsed() < LIMIT, "no connection");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(hears(&mut heard).await, ("a".to_owned(), vec![1]));
     kv.quit().await;
+    other.quit().await;
 }
 
 async fn status(client: &Client) -> String {

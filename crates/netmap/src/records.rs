@@ -235,6 +235,31 @@ impl RecordSet {
         (!same).then_some(delta)
     }
 
+    /// What brings a machine to this state, at `seq`, that stood at `base_seq` and has missed changes
+    /// of these peers alone: those in `changed` that are peers in this state, and `removed`, which
+    /// are not. Its other records are named in any case, since nobody knows which of them it has.
+    /// `None` if it did not stand before this state.
+    #[must_use]
+    pub fn since(
+        &self,
+        base_seq: u64,
+        seq: u64,
+        changed: &BTreeSet<MachineId>,
+        removed: BTreeSet<MachineId>,
+    ) -> Option<MapDelta> {
+        let changed = changed.iter().filter_map(|id| self.peers.get(id));
+        (base_seq < seq).then(|| MapDelta {
+            base_seq,
+            seq,
+            hash: self.hash,
+            this: Some(self.this.boxed()),
+            peers_changed: changed.map(Record::boxed).collect(),
+            peers_removed: removed.into_iter().collect(),
+            filter: Some(self.filter.boxed()),
+            relays: Some(self.relays.boxed()),
+        })
+    }
+
     /// Applies changes, and says what a machine that held the state before at `base_seq` has to be
     /// sent so that it holds the new one at `seq`. `None` if nothing is different.
     ///
@@ -493,6 +518,26 @@ mod tests {
         let json = |delta: &MapDelta| serde_json::to_string(delta).unwrap();
         assert_eq!(json(&delta), json(&old.diff(&new, 6, 7).unwrap()));
         assert!(edited.edit(edit, 7, 8).is_none(), "twice is once");
+    }
+
+    #[test]
+    fn what_was_missed_leads_to_the_state() {
+        let mut old = set(&[(1, "a"), (2, "b"), (3, "c")], "[1]");
+        let new = set(&[(1, "a"), (3, "C"), (4, "d")], "[2]");
+        let ids = |ids: &[u128]| ids.iter().copied().map(id).collect::<BTreeSet<_>>();
+        let delta = new.since(6, 9, &ids(&[3, 4, 7]), ids(&[2])).unwrap();
+        assert_eq!((delta.base_seq, delta.seq), (6, 9));
+        assert_eq!(delta.peers_changed.len(), 2);
+        let mut state = old.clone();
+        state.apply(delta).unwrap();
+        assert_eq!(state, new);
+        // What is missing from it shows.
+        let short = new.since(6, 9, &ids(&[3]), ids(&[2])).unwrap();
+        assert!(matches!(
+            old.apply(short),
+            Err(RecordsError::HashMismatch { .. })
+        ));
+        assert!(new.since(9, 9, &ids(&[3]), ids(&[2])).is_none());
     }
 
     #[test]

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use ztna_netmap::records::Record;
+use ztna_policy::Change;
 use ztna_proto::error::ErrorBody;
 use ztna_proto::ids::MachineId;
 use ztna_proto::netmap::ServerMessage;
 
+use super::log::Effects;
 use super::{OrgState, Result, regions_of};
 use crate::netmap::ended::Ended;
 use crate::netmap::load::{MachineRow, Since, Standing, Whole};
@@ -23,6 +25,7 @@ impl OrgState {
             .presence
             .retain(|id, _| fresh.machines.contains_key(id));
         fresh.streams = std::mem::take(&mut self.streams);
+        fresh.unsaid = std::mem::take(&mut self.unsaid);
         fresh.next_serial = self.next_serial;
         *self = fresh;
         let lost = self
@@ -41,18 +44,23 @@ impl OrgState {
     pub(in crate::netmap) fn apply(&mut self, since: Since) -> Result<()> {
         let mut touched = BTreeSet::new();
         let mut changed = BTreeSet::new();
+        let mut effects = Effects::default();
         for standing in since.machines {
             match standing {
                 Standing::Good(machine) => {
-                    changed.insert(machine.id);
-                    self.put(machine, &mut touched)?;
+                    let id = machine.id;
+                    changed.insert(id);
+                    let change = self.put(machine, &mut touched)?;
+                    effects.note(id, change);
                 }
                 Standing::Expired(id) => {
-                    self.drop_machine(id, &Ended::Expired.body(), &mut touched);
+                    let change = self.drop_machine(id, &Ended::Expired.body(), &mut touched);
+                    effects.note(id, change);
                     changed.insert(id);
                 }
                 Standing::Gone(id) => {
-                    self.drop_machine(id, &Ended::Deleted.body(), &mut touched);
+                    let change = self.drop_machine(id, &Ended::Deleted.body(), &mut touched);
+                    effects.note(id, change);
                     changed.insert(id);
                 }
             }
@@ -65,13 +73,16 @@ impl OrgState {
             self.renew_tickets()?;
         }
         let Some(policy) = since.policy else {
+            self.log.append(self.seq, since.log, effects);
             self.update(&touched, &changed)?;
             return match since.relays {
                 Some(_) => self.update_relays(),
                 None => Ok(()),
             };
         };
-        touched.extend(self.compiled.set_document(policy, Timestamp::now()));
+        effects.views = self.compiled.set_document(policy, Timestamp::now());
+        touched.extend(&effects.views);
+        self.log.append(self.seq, since.log, effects);
         self.regroup()?;
         match since.relays {
             Some(_) => self.update_all(),
@@ -84,7 +95,7 @@ impl OrgState {
         self.compiled.until().is_some_and(|until| until <= now)
     }
 
-    fn put(&mut self, machine: MachineRow, touched: &mut BTreeSet<MachineId>) -> Result<()> {
+    fn put(&mut self, machine: MachineRow, touched: &mut BTreeSet<MachineId>) -> Result<Change> {
         let id = machine.id;
         let change = self.compiled.set_machine(id, machine.facts());
         let entry = self.entry(machine)?;
@@ -95,7 +106,7 @@ impl OrgState {
             touched.extend(self.compiled.visible_peers(id));
         }
         self.machines.insert(id, entry);
-        Ok(())
+        Ok(change)
     }
 
     /// Makes the records anew of machines whose groups are others.
@@ -115,8 +126,14 @@ impl OrgState {
         Ok(())
     }
 
-    fn drop_machine(&mut self, id: MachineId, why: &ErrorBody, touched: &mut BTreeSet<MachineId>) {
-        touched.extend(self.compiled.remove_machine(id).affected());
+    fn drop_machine(
+        &mut self,
+        id: MachineId,
+        why: &ErrorBody,
+        touched: &mut BTreeSet<MachineId>,
+    ) -> Change {
+        let change = self.compiled.remove_machine(id);
+        touched.extend(change.affected());
         self.machines.remove(&id);
         self.presence.remove(&id);
         if let Some(stream) = self.streams.remove(&id)
@@ -125,5 +142,6 @@ impl OrgState {
             // With a full outbox the machine learns it when it connects again.
             let _ = stream.outbox.try_send(text.into());
         }
+        change
     }
 }

@@ -2,11 +2,12 @@
 //! into a bounded outbox.
 
 mod changes;
+mod log;
 mod streams;
 mod tell;
 mod volatile;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,6 +22,8 @@ use ztna_proto::ticket::TicketSigner;
 use super::entry::{Entry, Org};
 use super::load::{MachineRow, Whole};
 use super::presence::Presence;
+use log::Log;
+pub(super) use log::RESUME_LOG;
 pub(super) use streams::OUTBOX;
 use streams::Stream;
 
@@ -32,6 +35,8 @@ pub(super) type Result<T> = serde_json::Result<T>;
 pub(super) struct Shared {
     pub(super) signer: Arc<TicketSigner>,
     pub(super) dns_suffix: String,
+    /// Whether there may be other nodes to tell of volatile state.
+    pub(super) has_others: bool,
 }
 
 /// An org's state.
@@ -40,6 +45,7 @@ pub(super) struct OrgState {
     name: String,
     slug: String,
     seq: i64,
+    log: Log,
     shared: Shared,
     compiled: Compiled,
     relays: Record,
@@ -48,6 +54,8 @@ pub(super) struct OrgState {
     machines: BTreeMap<MachineId, Entry>,
     presence: BTreeMap<MachineId, Presence>,
     streams: BTreeMap<MachineId, Stream>,
+    /// Machines whose volatile state other nodes have to be told of.
+    unsaid: BTreeSet<MachineId>,
     /// Numbers streams, so that an old one's end is not taken for the new one's.
     next_serial: u64,
 }
@@ -61,6 +69,7 @@ impl OrgState {
             name: whole.name,
             slug: whole.slug,
             seq: whole.seq,
+            log: Log::restored(whole.seq, whole.log),
             shared,
             compiled: compile(
                 whole.policy,
@@ -72,6 +81,7 @@ impl OrgState {
             machines: BTreeMap::new(),
             presence: BTreeMap::new(),
             streams: BTreeMap::new(),
+            unsaid: BTreeSet::new(),
             next_serial: 0,
         };
         for machine in whole.machines {
@@ -80,8 +90,10 @@ impl OrgState {
             state.machines.insert(id, entry);
         }
         let now = Instant::now();
-        for row in whole.presence {
-            state.presence.insert(row.id, Presence::restored(row, now));
+        for said in whole.presence {
+            state
+                .presence
+                .insert(said.id, Presence::restored(said, now));
         }
         Ok(state)
     }

@@ -6,7 +6,7 @@ use axum::extract::ws::Utf8Bytes;
 use tokio::sync::mpsc;
 use ztna_netmap::records::RecordSet;
 use ztna_proto::ids::MachineId;
-use ztna_proto::netmap::{Resume, ServerMessage};
+use ztna_proto::netmap::{MapDelta, Resume, ServerMessage};
 
 use super::{OrgState, Result};
 use crate::netmap::presence::Presence;
@@ -21,6 +21,8 @@ pub(in crate::netmap) type Outbox = mpsc::Sender<Utf8Bytes>;
 /// A connected machine, and the map that it holds once it has read its outbox.
 pub(super) struct Stream {
     pub(super) serial: u64,
+    /// The version at which it began, among the nodes.
+    pub(super) since: u64,
     pub(super) outbox: Outbox,
     pub(super) map: RecordSet,
     pub(super) seq: u64,
@@ -33,6 +35,7 @@ impl OrgState {
         &mut self,
         id: MachineId,
         outbox: Outbox,
+        resume: Option<Resume>,
         now: Instant,
     ) -> Result<Option<u64>> {
         let (Some(map), Some(ticket)) = (self.map_of(id), self.ticket_of(id)) else {
@@ -40,25 +43,63 @@ impl OrgState {
         };
         let seq = self.seq.unsigned_abs();
         let first = [
-            Some(ServerMessage::Full(map.full(seq)).encode()?),
+            Some(self.beginning(id, &map, resume).encode()?),
             self.volatile(map.peers().keys().copied().collect(), true)?,
             Some(ServerMessage::RelayTicket(ticket).encode()?),
         ];
+        let presence = self.presence_of(id);
+        let came = presence.connect(now);
+        let since = presence.stream().unwrap_or_default();
         let serial = self.next_serial;
         self.next_serial += 1;
         let stream = Stream {
             serial,
+            since,
             outbox,
             map,
             seq,
         };
         self.streams.insert(id, stream);
         self.send(id, first.into_iter().flatten());
-        let news = self.presence_of(id).hear(now);
-        if news {
+        // Also if peers need not hear of it: another node may hold an old connection of the machine.
+        self.say(id);
+        if came {
             self.tell_peers(id)?;
         }
         Ok(Some(serial))
+    }
+
+    /// What brings a machine to its map: as little as can be told of where it stands.
+    fn beginning(&self, id: MachineId, map: &RecordSet, resume: Option<Resume>) -> ServerMessage {
+        let seq = self.seq.unsigned_abs();
+        let (kind, message) = match resume {
+            // Whatever the numbers say: after the database was restored they may say anything.
+            Some(held) if held.hash == map.hash() => (
+                "in_sync",
+                ServerMessage::KeepAlive(Resume {
+                    seq,
+                    hash: map.hash(),
+                }),
+            ),
+            _ => match resume.and_then(|held| self.missed(id, map, held)) {
+                Some(delta) => ("delta", ServerMessage::Delta(delta)),
+                None => ("full", ServerMessage::Full(map.full(seq))),
+            },
+        };
+        metrics::counter!("ztna_machine_stream_starts", "with" => kind).increment(1);
+        message
+    }
+
+    /// What a machine missed. `None`: only the whole map says it.
+    fn missed(&self, id: MachineId, map: &RecordSet, held: Resume) -> Option<MapDelta> {
+        let sees = |peer: &MachineId| map.peers().contains_key(peer);
+        let missed = self.log.missed(id, held.seq, sees)?;
+        map.since(
+            held.seq,
+            self.seq.unsigned_abs(),
+            &missed.changed,
+            missed.removed,
+        )
     }
 
     /// A stream has ended. `leaving`: the machine said so, and is offline at once; otherwise it has
@@ -74,7 +115,7 @@ impl OrgState {
         }
         self.streams.remove(&id);
         if leaving && self.presence.get_mut(&id).is_some_and(Presence::leave) {
-            self.tell_peers(id)?;
+            self.news_of(id)?;
         }
         Ok(())
     }

@@ -8,9 +8,10 @@ use ztna_policy::{Document, FIRST_DOCUMENT};
 use ztna_proto::ErrorCode;
 use ztna_proto::ids::RegionId;
 use ztna_proto::keys::WgPublicKey;
-use ztna_proto::netmap::{PeerVolatile, ServerMessage, VolatileReport};
+use ztna_proto::netmap::{PeerVolatile, Resume, ServerMessage, VolatileReport};
 
 use super::*;
+use crate::netmap::Changed;
 use crate::netmap::load::{Since, Standing};
 
 fn id(n: u128) -> MachineId {
@@ -39,6 +40,7 @@ fn document(text: &str) -> Arc<Document> {
 fn whole(seq: i64, policy: Arc<Document>, machines: Vec<MachineRow>) -> Whole {
     Whole {
         seq,
+        log: Vec::new(),
         name: "Acme".to_owned(),
         slug: "acme".to_owned(),
         policy,
@@ -52,6 +54,7 @@ fn org(machines: Vec<MachineRow>) -> OrgState {
     let shared = Shared {
         signer: Arc::new(TicketSigner::from_seed(&[1; 32])),
         dns_suffix: "ztna.internal".to_owned(),
+        has_others: false,
     };
     let whole = whole(1, document(FIRST_DOCUMENT), machines);
     OrgState::new(OrgId::generate(), shared, whole).unwrap()
@@ -83,7 +86,9 @@ struct Client {
 impl Client {
     fn connect(org: &mut OrgState, n: u128) -> Self {
         let (outbox, inbox) = mpsc::channel(OUTBOX);
-        org.connect(id(n), outbox, Instant::now()).unwrap().unwrap();
+        org.connect(id(n), outbox, None, Instant::now())
+            .unwrap()
+            .unwrap();
         Self {
             inbox,
             map: None,
@@ -94,34 +99,77 @@ impl Client {
         }
     }
 
+    /// Connects with the map that it held. Says with what the stream began.
+    fn connect_again(org: &mut OrgState, n: u128, held: Self) -> (Self, &'static str) {
+        let map = held.map.unwrap();
+        let (outbox, inbox) = mpsc::channel(OUTBOX);
+        let resume = Resume {
+            seq: held.seq,
+            hash: map.hash(),
+        };
+        org.connect(id(n), outbox, Some(resume), Instant::now())
+            .unwrap()
+            .unwrap();
+        let mut client = Self {
+            inbox,
+            map: Some(map),
+            seq: held.seq,
+            volatile: BTreeMap::new(),
+            error: None,
+            ticket: None,
+        };
+        let first = client.inbox.try_recv().unwrap();
+        let with = match ServerMessage::decode(&first).unwrap() {
+            ServerMessage::KeepAlive(at) => {
+                assert_eq!(at.hash, resume.hash);
+                client.seq = at.seq;
+                "nothing"
+            }
+            message @ (ServerMessage::Delta(_) | ServerMessage::Full(_)) => {
+                let with = match message {
+                    ServerMessage::Full(_) => "all",
+                    _ => "a delta",
+                };
+                client.take(message);
+                with
+            }
+            other => panic!("a stream begins with {other:?}"),
+        };
+        (client, with)
+    }
+
     /// Reads everything that is there.
     fn read(&mut self) {
         while let Ok(text) = self.inbox.try_recv() {
-            match ServerMessage::decode(&text).unwrap() {
-                ServerMessage::Full(full) => {
-                    self.seq = full.seq;
-                    self.map = Some(RecordSet::from_full(full).unwrap());
-                }
-                ServerMessage::Delta(delta) => {
-                    assert_eq!(delta.base_seq, self.seq);
-                    self.seq = delta.seq;
-                    self.map.as_mut().unwrap().apply(delta).unwrap();
-                }
-                ServerMessage::Volatile(update) => {
-                    if update.whole {
-                        self.volatile.clear();
-                    }
-                    let peers = update.peers.into_iter().map(|peer| (peer.id, peer));
-                    self.volatile.extend(peers);
-                }
-                ServerMessage::KeepAlive(at) => {
-                    let map = self.map.as_ref().unwrap();
-                    assert_eq!((at.seq, at.hash), (self.seq, map.hash()));
-                }
-                ServerMessage::Error(error) => self.error = Some(error.code),
-                ServerMessage::RelayTicket(ticket) => self.ticket = Some(ticket),
-                ServerMessage::Unknown => panic!("an unknown message"),
+            self.take(ServerMessage::decode(&text).unwrap());
+        }
+    }
+
+    fn take(&mut self, message: ServerMessage) {
+        match message {
+            ServerMessage::Full(full) => {
+                self.seq = full.seq;
+                self.map = Some(RecordSet::from_full(full).unwrap());
             }
+            ServerMessage::Delta(delta) => {
+                assert_eq!(delta.base_seq, self.seq);
+                self.seq = delta.seq;
+                self.map.as_mut().unwrap().apply(delta).unwrap();
+            }
+            ServerMessage::Volatile(update) => {
+                if update.whole {
+                    self.volatile.clear();
+                }
+                let peers = update.peers.into_iter().map(|peer| (peer.id, peer));
+                self.volatile.extend(peers);
+            }
+            ServerMessage::KeepAlive(at) => {
+                let map = self.map.as_ref().unwrap();
+                assert_eq!((at.seq, at.hash), (self.seq, map.hash()));
+            }
+            ServerMessage::Error(error) => self.error = Some(error.code),
+            ServerMessage::RelayTicket(ticket) => self.ticket = Some(ticket),
+            ServerMessage::Unknown => panic!("an unknown message"),
         }
     }
 }
@@ -151,51 +199,99 @@ fn random_policy(rng: &mut StdRng) -> Arc<Document> {
     document(&format!(r#"{{"acls": [{rules}]}}"#))
 }
 
-/// Whatever happens, in whatever order: what a machine made of the messages is what it should hold.
+/// What was read of changes since the org's state.
+fn since(
+    org: &OrgState,
+    policy: Option<Arc<Document>>,
+    relays: Option<RelayMap>,
+    machines: Vec<Standing>,
+) -> Since {
+    let ids = machines.iter().map(|standing| match standing {
+        Standing::Good(row) => row.id,
+        Standing::Expired(id) | Standing::Gone(id) => *id,
+    });
+    let mut log: Vec<_> = ids.map(Changed::Machine).collect();
+    log.extend(policy.as_ref().map(|_| Changed::Policy));
+    log.extend(relays.as_ref().map(|_| Changed::Relays));
+    Since {
+        seq: org.seq() + log.len() as i64,
+        log,
+        policy,
+        relays,
+        machines,
+    }
+}
+
+/// Whatever happens, in whatever order: what a machine made of the messages is what it should hold,
+/// also if the last of them were lost and it comes back later.
 #[test]
 fn deltas_lead_where_a_full_map_would() {
+    let mut begun: BTreeMap<&str, usize> = BTreeMap::new();
     for seed in 0..60 {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut org = org(vec![row(0, "m0"), row(1, "m1")]);
         let mut clients: BTreeMap<u128, Client> = BTreeMap::new();
+        let mut away: BTreeMap<u128, Client> = BTreeMap::new();
         for _ in 0..60 {
             let n = rng.random_range(0..8);
-            let seq = org.seq() + 1;
             let relays = rng
                 .random_bool(0.2)
                 .then(|| relay_map(rng.random_range(0..3)));
-            let since = |policy, machines| Since {
-                seq,
-                policy,
-                relays: relays.clone(),
-                machines,
-            };
-            match rng.random_range(0..8) {
-                0 if org.machines.contains_key(&id(n)) => {
-                    clients.insert(n, Client::connect(&mut org, n));
+            let since =
+                |org: &OrgState, policy, machines| since(org, policy, relays.clone(), machines);
+            match rng.random_range(0..10) {
+                0..=1 if org.machines.contains_key(&id(n)) => {
+                    let client = match away.remove(&n) {
+                        None => Client::connect(&mut org, n),
+                        Some(held) => {
+                            let (client, with) = Client::connect_again(&mut org, n, held);
+                            *begun.entry(with).or_default() += 1;
+                            client
+                        }
+                    };
+                    clients.insert(n, client);
                 }
-                0..=3 => {
+                2 if clients.contains_key(&n) => {
+                    // It leaves, and has not read the last change.
+                    let lost = vec![Standing::Good(row(n, "lost"))];
+                    let lost = since(&org, None, lost);
+                    let client = clients.remove(&n).unwrap();
+                    let serial = org.streams[&id(n)].serial;
+                    if rng.random_bool(0.5) {
+                        org.apply(lost).unwrap();
+                    }
+                    org.disconnect(id(n), serial, true).unwrap();
+                    away.insert(n, client);
+                }
+                0..=5 => {
                     let name = format!("m{n}-{}", rng.random_range(0..2));
                     let mut machines = vec![Standing::Good(row(n, &name))];
                     // Several changes may be read at once.
                     if rng.random_bool(0.3) {
                         machines.push(Standing::Gone(id((n + 1) % 8)));
                     }
-                    org.apply(since(None, machines)).unwrap();
+                    let since = since(&org, None, machines);
+                    org.apply(since).unwrap();
                 }
-                4 => org.apply(since(None, vec![Standing::Gone(id(n))])).unwrap(),
-                5 => org
-                    .apply(since(None, vec![Standing::Expired(id(n))]))
-                    .unwrap(),
                 6 => {
+                    let since = since(&org, None, vec![Standing::Gone(id(n))]);
+                    org.apply(since).unwrap();
+                }
+                7 => {
+                    let since = since(&org, None, vec![Standing::Expired(id(n))]);
+                    org.apply(since).unwrap();
+                }
+                8 => {
                     let machines = vec![Standing::Good(row(n, "both"))];
                     let policy = random_policy(&mut rng);
-                    org.apply(since(Some(policy), machines)).unwrap();
+                    let since = since(&org, Some(policy), machines);
+                    org.apply(since).unwrap();
                 }
                 _ => {
                     let rows = (0..8).filter(|_| rng.random_bool(0.7));
                     let rows = rows.map(|n| row(n, "again")).collect();
                     let policy = random_policy(&mut rng);
+                    let seq = org.seq() + 1;
                     org.replace(whole(seq, policy, rows)).unwrap();
                 }
             }
@@ -212,6 +308,77 @@ fn deltas_lead_where_a_full_map_would() {
             clients.retain(|n, _| org.streams.contains_key(&id(*n)));
         }
     }
+    assert!(begun["a delta"] > 0 && begun["all"] > 0, "{begun:?}");
+}
+
+/// A machine that comes back is told what it missed of its peers, and nothing of others.
+#[test]
+fn who_comes_back_is_told_what_it_missed_and_no_more() {
+    let policy =
+        r#"{"acls": [{"action": "accept", "src": ["machine:A"], "dst": ["machine:B:*"]}]}"#
+            .replace(":A", &format!(":{}", id(0)))
+            .replace(":B", &format!(":{}", id(1)));
+    let rows = (0..4).map(|n| row(n, &format!("m{n}"))).collect();
+    let mut org = org(rows);
+    let rules = since(&org, Some(document(&policy)), None, Vec::new());
+    org.apply(rules).unwrap();
+    let leave = |org: &mut OrgState, mut client: Client| {
+        client.read();
+        let serial = org.streams[&id(0)].serial;
+        org.disconnect(id(0), serial, true).unwrap();
+        client
+    };
+    let change = |org: &mut OrgState, standing| {
+        let since = since(org, None, None, vec![standing]);
+        org.apply(since).unwrap();
+    };
+
+    let client = Client::connect(&mut org, 0);
+    let client = leave(&mut org, client);
+    // Machines that it does not see come, change and go.
+    change(&mut org, Standing::Good(row(2, "other")));
+    change(&mut org, Standing::Gone(id(3)));
+    change(&mut org, Standing::Good(row(5, "new")));
+    let (client, with) = Client::connect_again(&mut org, 0, client);
+    assert_eq!((with, client.seq), ("nothing", 5));
+
+    let client = leave(&mut org, client);
+    change(&mut org, Standing::Good(row(1, "renamed")));
+    change(&mut org, Standing::Gone(id(2)));
+    let (client, with) = Client::connect_again(&mut org, 0, client);
+    assert_eq!(with, "a delta");
+    assert_eq!(client.map, org.map_of(id(0)));
+
+    let client = leave(&mut org, client);
+    change(&mut org, Standing::Gone(id(1)));
+    let (client, with) = Client::connect_again(&mut org, 0, client);
+    assert_eq!(with, "a delta");
+    assert!(client.map.as_ref().unwrap().peers().is_empty());
+
+    // Rules that do not touch it are nothing to it, of those that do it is told all.
+    let mut client = leave(&mut org, client);
+    for (text, begins) in [
+        ("{}", "nothing"),
+        (
+            r#"{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]}"#,
+            "all",
+        ),
+    ] {
+        let rules = since(&org, Some(document(text)), None, Vec::new());
+        org.apply(rules).unwrap();
+        let (again, with) = Client::connect_again(&mut org, 0, client);
+        assert_eq!(with, begins);
+        assert_eq!(again.map, org.map_of(id(0)));
+        client = leave(&mut org, again);
+    }
+
+    // From behind the log.
+    for n in 0..=RESUME_LOG as u128 {
+        change(&mut org, Standing::Good(row(5, &format!("n{n}"))));
+    }
+    let (client, with) = Client::connect_again(&mut org, 0, client);
+    assert_eq!(with, "all");
+    assert_eq!(client.map, org.map_of(id(0)));
 }
 
 #[test]
@@ -273,13 +440,9 @@ fn an_end_is_told_and_then_the_stream_is_closed() {
     let mut org = org(vec![row(0, "a"), row(1, "b")]);
     let mut deleted = Client::connect(&mut org, 0);
     let mut expired = Client::connect(&mut org, 1);
-    org.apply(Since {
-        seq: 3,
-        policy: None,
-        relays: None,
-        machines: vec![Standing::Gone(id(0)), Standing::Expired(id(1))],
-    })
-    .unwrap();
+    let ends = vec![Standing::Gone(id(0)), Standing::Expired(id(1))];
+    let ends = since(&org, None, None, ends);
+    org.apply(ends).unwrap();
     deleted.read();
     expired.read();
     assert_eq!(deleted.error, Some(ErrorCode::MachineDeleted));
@@ -303,13 +466,8 @@ fn tickets_go_with_the_relay_map() {
             .is_ok()
     };
     assert!(!opens(&client.ticket, 1), "there is no region yet");
-    org.apply(Since {
-        seq: 2,
-        policy: None,
-        relays: Some(relay_map(2)),
-        machines: Vec::new(),
-    })
-    .unwrap();
+    let regions = since(&org, None, Some(relay_map(2)), Vec::new());
+    org.apply(regions).unwrap();
     let first = client.inbox.try_recv().unwrap();
     let ServerMessage::RelayTicket(ticket) = ServerMessage::decode(&first).unwrap() else {
         panic!("the map came first");

@@ -9,13 +9,14 @@ use ztna_proto::ids::MachineId;
 use ztna_proto::netmap::{PeerVolatile, ServerMessage, VolatileReport, VolatileUpdate};
 
 use super::{OrgState, Result};
-use crate::netmap::presence::Presence;
+use crate::netmap::nodes::Said;
+use crate::netmap::presence::{Presence, Verdict};
 
 impl OrgState {
     /// A machine is alive.
     pub(in crate::netmap) fn hear(&mut self, id: MachineId, now: Instant) -> Result<()> {
         if self.machines.contains_key(&id) && self.presence_of(id).hear(now) {
-            self.tell_peers(id)?;
+            self.news_of(id)?;
         }
         Ok(())
     }
@@ -28,7 +29,7 @@ impl OrgState {
         now: Instant,
     ) -> Result<()> {
         if self.machines.contains_key(&id) && self.presence_of(id).report(report, now) {
-            self.tell_peers(id)?;
+            self.news_of(id)?;
         }
         Ok(())
     }
@@ -43,22 +44,65 @@ impl OrgState {
             .collect();
         for id in overdue {
             if self.presence_of(id).leave() {
-                self.tell_peers(id)?;
+                self.news_of(id)?;
             }
         }
         Ok(())
     }
 
     /// Volatile state that is not in the database yet.
-    pub(in crate::netmap) fn take_dirty(
+    pub(in crate::netmap) fn take_dirty(&mut self, now: Instant) -> Vec<Said> {
+        let all = self.presence.iter_mut();
+        all.filter_map(|(id, presence)| presence.take_dirty(*id, now))
+            .collect()
+    }
+
+    /// Volatile state that other nodes have not been told of yet.
+    pub(in crate::netmap) fn take_unsaid(&mut self, now: Instant) -> Vec<Said> {
+        let ids = std::mem::take(&mut self.unsaid).into_iter();
+        ids.filter_map(|id| Some(self.presence.get(&id)?.say(id, now)))
+            .collect()
+    }
+
+    /// Another node says how machines are. `answer`: it hears at once if we know better.
+    pub(in crate::netmap) fn hear_of(
         &mut self,
+        said: Vec<Said>,
+        answer: bool,
         now: Instant,
-    ) -> Vec<(MachineId, Timestamp, VolatileReport)> {
-        let taken = self.presence.iter_mut().filter_map(|(id, presence)| {
-            let (last_seen, report) = presence.take_dirty(now)?;
-            Some((*id, last_seen, report))
-        });
-        taken.collect()
+    ) -> Result<()> {
+        for said in said {
+            let id = said.id;
+            if !self.machines.contains_key(&id) {
+                continue;
+            }
+            let here = self.streams.get(&id).map(|stream| stream.since);
+            match self.presence_of(id).hear_of(&said, here, now) {
+                Verdict::Same => {}
+                Verdict::Old if answer && here.is_some() => self.say(id),
+                Verdict::Old => {}
+                Verdict::Overruled => self.say(id),
+                verdict @ (Verdict::News | Verdict::Taken) => {
+                    if here.is_some() {
+                        tracing::debug!(machine = %id, "a machine has connected to another node");
+                        self.streams.remove(&id);
+                    }
+                    if verdict == Verdict::News {
+                        self.tell_peers(id)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Another node has heard of machines again.
+    pub(in crate::netmap) fn hear_elsewhere(&mut self, machines: &[MachineId], now: Instant) {
+        for id in machines {
+            if let Some(presence) = self.presence.get_mut(id) {
+                presence.hear_elsewhere(now);
+            }
+        }
     }
 
     /// Who is there, and when each was last heard of.
@@ -73,19 +117,26 @@ impl OrgState {
         self.presence.entry(id).or_insert_with(Presence::unknown)
     }
 
+    /// A machine's volatile state is another: its peers and other nodes are told.
+    pub(super) fn news_of(&mut self, id: MachineId) -> Result<()> {
+        self.say(id);
+        self.tell_peers(id)
+    }
+
+    /// Other nodes are told of a machine's volatile state.
+    pub(super) fn say(&mut self, id: MachineId) {
+        if self.shared.has_others {
+            self.unsaid.insert(id);
+        }
+    }
+
     /// Tells everybody who sees the machine how it is reached now.
     pub(super) fn tell_peers(&mut self, id: MachineId) -> Result<()> {
         let Some(text) = self.volatile(vec![id], false)? else {
             return Ok(());
         };
         let text = Utf8Bytes::from(text);
-        let connected: Vec<MachineId> = self
-            .streams
-            .keys()
-            .filter(|peer| self.compiled.sees(id, **peer))
-            .copied()
-            .collect();
-        for peer in connected {
+        for peer in self.compiled.visible_peers(id) {
             let full = self
                 .streams
                 .get(&peer)

@@ -84,7 +84,7 @@ pub struct Server {
     pub cut: Arc<Mutex<Vec<WgPublicKey>>>,
     app: App,
     shutdown: CancellationToken,
-    keys: tempfile::TempDir,
+    keys: Arc<tempfile::TempDir>,
 }
 
 impl Server {
@@ -96,12 +96,17 @@ impl Server {
     pub async fn start_with(adjust: impl FnOnce(&mut Config)) -> Self {
         let keys = tempfile::tempdir().unwrap();
         std::fs::set_permissions(keys.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
-        Self::start_on(database().await, keys, adjust).await
+        Self::start_on(database().await, Arc::new(keys), adjust).await
+    }
+
+    /// Another node of the same deployment.
+    pub async fn beside(&self, adjust: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(self.database.clone(), Arc::clone(&self.keys), adjust).await
     }
 
     async fn start_on(
         database: DatabaseConfig,
-        keys: tempfile::TempDir,
+        keys: Arc<tempfile::TempDir>,
         adjust: impl FnOnce(&mut Config),
     ) -> Self {
         let server_keys = ServerKeys::load_or_create(keys.path()).unwrap();

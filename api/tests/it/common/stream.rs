@@ -12,7 +12,7 @@ use ztna_netmap::records::RecordSet;
 use ztna_proto::CAPABILITY;
 use ztna_proto::error::ErrorBody;
 use ztna_proto::ids::MachineId;
-use ztna_proto::netmap::{ClientMessage, PeerRecord, PeerVolatile, ServerMessage};
+use ztna_proto::netmap::{ClientMessage, PeerRecord, PeerVolatile, Resume, ServerMessage};
 use ztna_proto::tokens::MachineToken;
 
 use super::Server;
@@ -58,7 +58,58 @@ pub fn hello(capability: u32) -> ClientMessage {
     }
 }
 
+/// With what a stream began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    InSync,
+    Delta,
+    Full,
+}
+
 impl Stream {
+    /// Connects again, maybe elsewhere, with the map that `held` has, and reads up to and with the
+    /// first ticket.
+    pub async fn again(server: &Server, token: &MachineToken, held: Self) -> (Self, Begun) {
+        let resume = Resume {
+            seq: held.seq,
+            hash: held.map.hash(),
+        };
+        let mut socket = open(server, token).await.unwrap();
+        let mut hello = hello(CAPABILITY);
+        if let ClientMessage::Hello { resume: from, .. } = &mut hello {
+            *from = Some(resume);
+        }
+        send(&mut socket, &hello).await;
+        let mut stream = Self {
+            socket,
+            map: held.map,
+            seq: held.seq,
+            volatile: BTreeMap::new(),
+            ticket: None,
+        };
+        let begun = match stream.next().await {
+            ServerMessage::KeepAlive(at) => {
+                assert_eq!(at.hash, stream.map.hash());
+                stream.seq = at.seq;
+                Begun::InSync
+            }
+            ServerMessage::Delta(delta) => {
+                assert_eq!(delta.base_seq, stream.seq);
+                stream.seq = delta.seq;
+                stream.map.apply(delta).unwrap();
+                Begun::Delta
+            }
+            ServerMessage::Full(full) => {
+                stream.seq = full.seq;
+                stream.map = RecordSet::from_full(full).unwrap();
+                Begun::Full
+            }
+            other => panic!("a stream begins with {other:?}"),
+        };
+        stream.until("the ticket", |s| s.ticket.is_some()).await;
+        (stream, begun)
+    }
+
     /// Connects, says hello, and reads up to and with the first ticket.
     pub async fn connect(server: &Server, token: &MachineToken) -> Self {
         let mut socket = open(server, token).await.unwrap();

@@ -1,24 +1,28 @@
 //! The hub: orgs whose machines are connected, kept up to date with the database.
 
+mod others;
+
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
-use tokio_postgres::types::Json;
 use uuid::Uuid;
 use ztna_proto::ids::{MachineId, OrgId};
 use ztna_proto::keys::KemKeyHash;
-use ztna_proto::netmap::VolatileReport;
+use ztna_proto::netmap::{Resume, VolatileReport};
 use ztna_proto::ticket::TicketSigner;
 
 use super::load::{self, Loaded};
+use super::nodes::{Said, Word};
 use super::org::{self, OUTBOX, OrgState, Shared};
-use super::{Changed, append_change};
+use super::{Changed, append_change, written};
 use crate::db::Db;
 use crate::http::{ApiError, Machine};
+use crate::kv::Kv;
+use others::Words;
 
 /// The messages for one stream, and the stream's number.
 pub(super) struct Subscription {
@@ -32,8 +36,17 @@ pub(crate) struct Hub(Arc<Inner>);
 
 struct Inner {
     db: Db,
+    kv: Arc<dyn Kv>,
+    /// Tells our words from those of other nodes.
+    me: Uuid,
     shared: Shared,
     orgs: Mutex<HashMap<OrgId, Arc<OrgHub>>>,
+    /// What other nodes are to be told.
+    words: OnceLock<Words>,
+    /// Held while an org begins or ends to be heard of, so that the two do not overtake each other.
+    subscriptions: tokio::sync::Mutex<()>,
+    /// Words of other nodes may have been missed.
+    gap: AtomicBool,
 }
 
 /// One org. Reading the database happens under `reading`, applying under `state`, which is never
@@ -41,6 +54,10 @@ struct Inner {
 #[derive(Default)]
 struct OrgHub {
     reading: tokio::sync::Mutex<()>,
+    /// How often somebody asked for a reading …
+    asked: AtomicU64,
+    /// … and how many of these the last good reading has served.
+    served: AtomicU64,
     state: Mutex<Option<OrgState>>,
     /// The database holds a change that could not be read; the sweep tries again.
     stale: AtomicBool,
@@ -50,19 +67,38 @@ impl OrgHub {
     fn state(&self) -> MutexGuard<'_, Option<OrgState>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn is_idle(&self) -> bool {
+        self.state().as_ref().is_none_or(OrgState::is_idle)
+    }
 }
 
 impl Hub {
-    pub(crate) fn new(db: Db, signer: Arc<TicketSigner>, dns_suffix: String) -> Self {
+    pub(crate) fn new(
+        db: Db,
+        kv: Arc<dyn Kv>,
+        signer: Arc<TicketSigner>,
+        dns_suffix: String,
+    ) -> Self {
+        let has_others = kv.is_shared();
         Self(Arc::new(Inner {
             db,
-            shared: Shared { signer, dns_suffix },
+            kv,
+            me: Uuid::now_v7(),
+            shared: Shared {
+                signer,
+                dns_suffix,
+                has_others,
+            },
             orgs: Mutex::new(HashMap::new()),
+            words: OnceLock::new(),
+            subscriptions: tokio::sync::Mutex::new(()),
+            gap: AtomicBool::new(false),
         }))
     }
 
-    /// The org has changed in the database: machines that the change concerns are told. If nobody
-    /// of the org is connected, there is nothing to do.
+    /// The org has changed in the database: machines that the change concerns are told, and other
+    /// nodes, which tell theirs.
     ///
     /// The caller must not hold a connection to the database: if all that there are waited here, none
     /// would be left to read the change with.
@@ -70,11 +106,20 @@ impl Hub {
     /// Goes on when the caller is gone: a client that hangs up right after its change was committed
     /// must not keep the change from its peers.
     pub(crate) async fn notify(&self, id: OrgId) {
-        let Some(org) = self.find(id) else { return };
+        let Some(org) = self.find(id) else {
+            self.say(id, Word::Changed { seq: None });
+            return;
+        };
         org.stale.store(true, Ordering::SeqCst);
         let hub = self.clone();
         let work = tokio::spawn(async move {
-            if let Err(error) = hub.catch_up(id, &org).await {
+            let read = hub.catch_up(id, &org).await;
+            let seq = match &read {
+                Ok(()) => org.state().as_ref().map(OrgState::seq),
+                Err(_) => None,
+            };
+            hub.say(id, Word::Changed { seq });
+            if let Err(error) = read {
                 tracing::error!(org = %id, %error, "a change could not be passed on yet");
             }
         });
@@ -86,18 +131,16 @@ impl Hub {
     pub(super) async fn connect(
         &self,
         machine: &Machine,
+        resume: Option<Resume>,
     ) -> Result<Option<Subscription>, ApiError> {
         let org = self.open(machine.org);
         // The registration that this machine comes from may not have been read yet.
         self.catch_up(machine.org, &org).await?;
         let (outbox, inbox) = mpsc::channel(OUTBOX);
-        let mut state = org.state();
-        let Some(state) = state.as_mut() else {
-            return Ok(None);
-        };
-        let serial = state
-            .connect(machine.id, outbox, Instant::now())
-            .map_err(unserialisable)?;
+        let serial = self.with(machine, |state| {
+            state.connect(machine.id, outbox, resume, Instant::now())
+        })?;
+        let serial = serial.flatten();
         Ok(serial.map(|serial| Subscription { inbox, serial }))
     }
 
@@ -110,12 +153,15 @@ impl Hub {
         let Some(org) = self.find(machine.org) else {
             return Ok(None);
         };
-        let mut state = org.state();
-        state
-            .as_mut()
-            .map(change)
-            .transpose()
-            .map_err(unserialisable)
+        let (changed, unsaid) = {
+            let mut state = org.state();
+            let Some(state) = state.as_mut() else {
+                return Ok(None);
+            };
+            (change(state), state.take_unsaid(Instant::now()))
+        };
+        self.say_machines(machine.org, unsaid);
+        changed.map(Some).map_err(unserialisable)
     }
 
     /// A machine's volatile state came by heartbeat.
@@ -208,78 +254,68 @@ impl Hub {
             .as_ref()
             .is_some_and(|state| state.is_overdue(Timestamp::now()));
         if overdue {
-            self.turn(id, org).await?;
+            self.turn(id).await?;
         }
-        let (dirty, streams) = {
+        let (dirty, unsaid, streams) = {
             let mut state = org.state();
             match state.as_mut() {
                 Some(state) => {
                     let now = Instant::now();
                     state.sweep(now).map_err(unserialisable)?;
-                    (state.take_dirty(now), state.streams())
+                    let (dirty, unsaid) = (state.take_dirty(now), state.take_unsaid(now));
+                    (dirty, unsaid, state.streams())
                 }
-                None => (Vec::new(), 0),
+                None => (Vec::new(), Vec::new(), 0),
             }
         };
+        self.say_machines(id, unsaid);
         if !dirty.is_empty() {
             self.write_down(id, dirty).await?;
             return Ok(streams);
         }
-        let mut orgs = self.orgs();
-        // Two references: the map's and ours. Nobody else is about to use it.
-        if Arc::strong_count(org) == 2 && org.state().as_ref().is_none_or(OrgState::is_idle) {
-            orgs.remove(&id);
+        if org.is_idle() {
+            self.close(id, org).await;
         }
         Ok(streams)
     }
 
     /// Rules have begun or ceased to hold: a change like any other, so that every node and every
     /// machine knows of it by its `seq`.
-    async fn turn(&self, id: OrgId, org: &Arc<OrgHub>) -> Result<(), ApiError> {
+    async fn turn(&self, id: OrgId) -> Result<(), ApiError> {
         let mut connection = self.0.db.connect().await?;
         let tx = connection.org(id).await?;
         append_change(&tx, id, Changed::Policy).await?;
         tx.commit().await?;
         drop(connection);
-        self.catch_up(id, org).await
+        self.notify(id).await;
+        Ok(())
     }
 
-    /// Writes volatile state, in one statement. A machine that was deleted meanwhile is left out.
-    async fn write_down(
-        &self,
-        org: OrgId,
-        dirty: Vec<(MachineId, Timestamp, VolatileReport)>,
-    ) -> Result<(), ApiError> {
-        let mut ids: Vec<Uuid> = Vec::new();
-        let mut times = Vec::new();
-        let mut reports = Vec::new();
-        for (id, last_seen, report) in dirty {
-            ids.push(id.0);
-            times.push(last_seen);
-            reports.push(Json(report));
+    /// Writes volatile state, and lets other nodes know who was heard of.
+    async fn write_down(&self, org: OrgId, dirty: Vec<Said>) -> Result<(), ApiError> {
+        let alive = dirty.iter().filter(|said| said.online);
+        let machines: Vec<_> = alive.map(|said| said.id).collect();
+        if !machines.is_empty() {
+            self.say(org, Word::Alive { machines });
         }
-        let mut connection = self.0.db.connect().await?;
-        let tx = connection.org(org).await?;
-        tx.execute(
-            "INSERT INTO machine_presence (org_id, machine_id, last_seen, report)
-             SELECT m.org_id, m.id, new.last_seen, new.report
-             FROM unnest($2::uuid[], $3::timestamptz[], $4::jsonb[]) AS new (id, last_seen, report)
-             JOIN machines m ON m.org_id = $1 AND m.id = new.id
-             FOR KEY SHARE OF m
-             ON CONFLICT (org_id, machine_id)
-             DO UPDATE SET last_seen = excluded.last_seen, report = excluded.report",
-            &[&org.0, &ids, &times, &reports],
-        )
-        .await?;
-        tx.commit().await
+        written::write(&self.0.db, org, dirty).await
     }
 
-    /// Reads what changed since the state that is held, and applies it.
-    async fn catch_up(&self, id: OrgId, org: &OrgHub) -> Result<(), ApiError> {
+    /// Reads what changed since the state that is held, and applies it. Those who ask while others
+    /// wait are served by one reading, which begins after they asked.
+    async fn catch_up(&self, id: OrgId, org: &Arc<OrgHub>) -> Result<(), ApiError> {
+        let number = org.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let _turn = org.reading.lock().await;
+        if org.served.load(Ordering::SeqCst) >= number {
+            return Ok(());
+        }
+        let serves = org.asked.load(Ordering::SeqCst);
         // Before reading: a change that is committed while we read sets it again.
         org.stale.store(false, Ordering::SeqCst);
         let held = org.state().as_ref().map(OrgState::seq);
+        if held.is_none() {
+            self.subscribe(id, org).await;
+        }
         let loaded = match load::load(&self.0.db, id, held).await {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -288,7 +324,7 @@ impl Hub {
             }
         };
         let mut state = org.state();
-        match (state.as_mut(), loaded) {
+        let applied = match (state.as_mut(), loaded) {
             (Some(state), Loaded::Since(since)) => state.apply(since),
             (Some(state), Loaded::Whole(whole)) => state.replace(whole),
             (None, Loaded::Whole(whole)) => {
@@ -296,11 +332,12 @@ impl Hub {
             }
             // Nothing was held, so everything was read.
             (None, Loaded::Since(_)) => Ok(()),
-        }
-        .map_err(unserialisable)
+        };
+        org.served.store(serves, Ordering::SeqCst);
+        applied.map_err(unserialisable)
     }
 
-    async fn ensure_loaded(&self, id: OrgId, org: &OrgHub) -> Result<(), ApiError> {
+    async fn ensure_loaded(&self, id: OrgId, org: &Arc<OrgHub>) -> Result<(), ApiError> {
         if org.state().is_some() {
             return Ok(());
         }

@@ -1,0 +1,245 @@
+//! Several nodes of one deployment: what one does, the others' machines hear of, and machines move
+//! between them.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::json;
+use ztna_proto::api::{Health, Machine};
+use ztna_proto::ids::RegionId;
+use ztna_proto::netmap::{ClientMessage, VolatileReport};
+
+use crate::common::client::Owner;
+use crate::common::redis::Redis;
+use crate::common::stream::{Begun, Stream};
+use crate::common::{Client, Server, connect};
+
+/// Nodes look into the database this often at any rate; what comes much sooner was told.
+const LOOKED_UP: Duration = Duration::from_secs(30);
+
+fn report(region: u32) -> ClientMessage {
+    ClientMessage::Report(VolatileReport {
+        home_region: Some(RegionId(region)),
+        ..VolatileReport::default()
+    })
+}
+
+async fn two_nodes(redis: &Redis) -> (Server, Server) {
+    let one = Server::start_with(|config| config.kv_url = Some(redis.url())).await;
+    let two = one.beside(|config| config.kv_url = Some(redis.url())).await;
+    (one, two)
+}
+
+async fn rename(owner: &Client, path: &str, name: &str) {
+    let body = json!({ "name": name });
+    let _: Machine = owner.call(Method::PATCH, path, body).await.unwrap();
+}
+
+async fn is_degraded(client: &Client) -> bool {
+    let response = client.request(Method::GET, "/health").send().await.unwrap();
+    assert_eq!(response.status().as_u16(), 200);
+    let health: Health = response.json().await.unwrap();
+    health.status.starts_with("degraded: ")
+}
+
+/// A machine's map is what a node would tell it from nothing.
+async fn assert_whole(server: &Server, stream: &Stream, token: &ztna_proto::tokens::MachineToken) {
+    let fresh = Stream::connect(server, token).await;
+    assert_eq!(fresh.map, stream.map);
+    assert_eq!(fresh.map.hash(), stream.map.hash());
+}
+
+#[tokio::test]
+async fn changes_and_endpoints_cross_and_machines_move() {
+    let redis = Redis::start();
+    let (one, two) = two_nodes(&redis).await;
+    let owner = Owner::new(&one, "acme").await;
+    let (_, alice) = owner.enrol("alice").await;
+    let (_, bob) = owner.enrol("bob").await;
+    let mut at_alice = Stream::connect(&one, &alice.node_key).await;
+    let mut at_bob = Stream::connect(&two, &bob.node_key).await;
+    assert_eq!(
+        (at_alice.peer_names(), at_bob.peer_names()),
+        (vec!["bob".to_owned()], vec!["alice".to_owned()])
+    );
+
+    // Endpoints, in both directions.
+    let begin = Instant::now();
+    at_alice.send(&report(1)).await;
+    at_bob.send(&report(2)).await;
+    let home = |s: &Stream, id| {
+        s.volatile
+            .get(id)
+            .and_then(|peer: &ztna_proto::netmap::PeerVolatile| peer.report.home_region)
+    };
+    at_bob
+        .until("alice's home", |s| {
+            home(s, &alice.machine_id) == Some(RegionId(1))
+        })
+        .await;
+    at_alice
+        .until("bob's home", |s| {
+            home(s, &bob.machine_id) == Some(RegionId(2))
+        })
+        .await;
+    eprintln!("endpoints crossed in {:?}", begin.elapsed());
+    assert!(begin.elapsed() < LOOKED_UP / 2);
+
+    // Durable changes, made at either.
+    let path = owner.path(&format!("/machines/{}", alice.machine_id));
+    let begin = Instant::now();
+    rename(&owner.client, &path, "alicia").await;
+    at_bob
+        .until("alicia", |s| s.peer_names() == ["alicia"])
+        .await;
+    eprintln!("a change crossed in {:?}", begin.elapsed());
+    rename(&owner.client.at(&two), &path, "alice").await;
+    at_bob.until("alice", |s| s.peer_names() == ["alice"]).await;
+    at_alice
+        .until("own name", |s| {
+            s.map.this().raw().get().contains("\"alice\"")
+        })
+        .await;
+    assert!(begin.elapsed() < LOOKED_UP / 2);
+
+    // Alice moves. Its old connection ends, and nobody takes it for offline.
+    let held = Stream::again(&two, &alice.node_key, at_alice).await;
+    let (mut at_alice, begun) = held;
+    assert_eq!(begun, Begun::InSync);
+    at_alice.send(&report(3)).await;
+    at_bob
+        .until("alice's new home", |s| {
+            home(s, &alice.machine_id) == Some(RegionId(3))
+        })
+        .await;
+    assert!(at_bob.volatile[&alice.machine_id].online);
+    let list: Vec<Machine> = owner.client.get(&owner.path("/machines")).await.unwrap();
+    assert!(list.iter().all(|machine| machine.online));
+
+    // Its goodbye is heard where it was before.
+    let carol = owner.enrol("carol").await.1;
+    let mut at_carol = Stream::connect(&one, &carol.node_key).await;
+    at_carol
+        .until("alice", |s| {
+            s.volatile.get(&alice.machine_id).is_some_and(|a| a.online)
+        })
+        .await;
+    at_alice.leave().await;
+    at_carol
+        .until("alice offline", |s| !s.volatile[&alice.machine_id].online)
+        .await;
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_goes_and_its_machines_go_on_at_another() {
+    let redis = Redis::start();
+    let (one, two) = two_nodes(&redis).await;
+    let owner = Owner::new(&one, "acme").await;
+    let (_, alice) = owner.enrol("alice").await;
+    let (_, bob) = owner.enrol("bob").await;
+    let at_alice = Stream::connect(&one, &alice.node_key).await;
+    let mut at_bob = Stream::connect(&two, &bob.node_key).await;
+    one.stop().await;
+
+    let there = owner.client.at(&two);
+    let machine = bob.machine_id;
+    rename(
+        &there,
+        &owner.path(&format!("/machines/{machine}")),
+        "robert",
+    )
+    .await;
+    let (mut at_alice, begun) = Stream::again(&two, &alice.node_key, at_alice).await;
+    assert_eq!(begun, Begun::Delta);
+    assert_eq!(at_alice.peer_names(), ["robert"]);
+    // What comes next comes once: a delta that was applied already would not fit.
+    rename(&there, &owner.path(&format!("/machines/{machine}")), "bob").await;
+    at_alice.until("bob", |s| s.peer_names() == ["bob"]).await;
+    at_bob
+        .until("own name", |s| s.map.this().raw().get().contains("\"bob\""))
+        .await;
+    assert_whole(&two, &at_alice, &alice.node_key).await;
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn without_the_store_nodes_hear_of_each_other_later() {
+    let mut redis = Redis::start();
+    let (one, two) = two_nodes(&redis).await;
+    let owner = Owner::new(&one, "acme").await;
+    let (_, alice) = owner.enrol("alice").await;
+    let (_, bob) = owner.enrol("bob").await;
+    let mut at_alice = Stream::connect(&one, &alice.node_key).await;
+    let mut at_bob = Stream::connect(&two, &bob.node_key).await;
+    let path = owner.path(&format!("/machines/{}", alice.machine_id));
+    redis.stop();
+    let begin = Instant::now();
+    rename(&owner.client, &path, "alicia").await;
+    at_bob
+        .until("alicia", |s| s.peer_names() == ["alicia"])
+        .await;
+    at_alice.send(&report(4)).await;
+    at_bob
+        .until("alice's home", |s| {
+            let alice = s.volatile.get(&alice.machine_id);
+            alice.is_some_and(|alice| alice.report.home_region == Some(RegionId(4)))
+        })
+        .await;
+    eprintln!("without the store, both crossed in {:?}", begin.elapsed());
+    assert!(is_degraded(&owner.client).await && is_degraded(&owner.client.at(&two)).await);
+    assert_whole(&one, &at_bob, &bob.node_key).await;
+
+    // It comes back empty, and all is as before.
+    redis.resume();
+    let mut at_bob = Stream::connect(&two, &bob.node_key).await;
+    while is_degraded(&owner.client).await || is_degraded(&owner.client.at(&two)).await {
+        assert!(
+            begin.elapsed() < LOOKED_UP * 2,
+            "the store is not found again"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let begin = Instant::now();
+    rename(&owner.client, &path, "alice").await;
+    at_bob.until("alice", |s| s.peer_names() == ["alice"]).await;
+    assert!(begin.elapsed() < LOOKED_UP / 2);
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn who_comes_back_is_told_what_it_missed() {
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    let (_, alice) = owner.enrol("alice").await;
+    let (_, bob) = owner.enrol("bob").await;
+    let held = Stream::connect(&server, &alice.node_key).await;
+    let (held, begun) = Stream::again(&server, &alice.node_key, held).await;
+    assert_eq!(begun, Begun::InSync);
+
+    // A node that has just started knows of changes from the log.
+    let path = owner.path(&format!("/machines/{}", bob.machine_id));
+    rename(&owner.client, &path, "robert").await;
+    let server = server.restart().await;
+    let owner_client = owner.client.at(&server);
+    let (held, begun) = Stream::again(&server, &alice.node_key, held).await;
+    assert_eq!(
+        (begun, held.peer_names()),
+        (Begun::Delta, vec!["robert".to_owned()])
+    );
+    assert_whole(&server, &held, &alice.node_key).await;
+
+    // The log is not kept for ever.
+    rename(&owner_client, &path, "bob").await;
+    let admin = connect(&server.database.setup).await;
+    admin.execute("DELETE FROM changes", &[]).await.unwrap();
+    let server = server.restart().await;
+    let (held, begun) = Stream::again(&server, &alice.node_key, held).await;
+    assert_eq!(
+        (begun, held.peer_names()),
+        (Begun::Full, vec!["bob".to_owned()])
+    );
+    server.stop().await;
+}
