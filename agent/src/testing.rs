@@ -304,6 +304,7 @@ impl Org {
             ipv4: "100.64.0.1".parse().unwrap(),
             ipv6: "fd00:1:2::1".parse().unwrap(),
             key_expires_at: None,
+            network: Default::default(),
         };
         Self {
             this,

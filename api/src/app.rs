@@ -23,7 +23,9 @@ use crate::kv::{FallbackKv, Kv, KvError, MemoryKv};
 use crate::mail::{MailError, Mailer};
 use crate::netmap::Hub;
 use crate::relays::{RevocationFeed, Revocations};
-use crate::{api_keys, audit, auth_keys, http, identity, machines, netmap, orgs, policy, relays};
+use crate::{
+    api_keys, audit, auth_keys, http, identity, machines, netmap, network, orgs, policy, relays,
+};
 
 /// How often the hub looks after what time does: silence, expiry, writing down. What a machine has
 /// told in the last period, a crash forgets.
@@ -214,6 +216,7 @@ fn router(state: &State) -> Router {
         .merge(policy::routes())
         .merge(audit::routes())
         .merge(netmap::routes())
+        .merge(network::routes())
         .merge(relays::routes())
         .merge(http::routes())
         .split_for_parts();

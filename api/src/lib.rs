@@ -32,6 +32,7 @@ mod kv;
 mod machines;
 mod mail;
 mod netmap;
+mod network;
 mod orgs;
 mod policy;
 mod relays;

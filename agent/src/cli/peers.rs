@@ -216,6 +216,7 @@ mod tests {
             last_seen: None,
             os: String::new(),
             user: String::new(),
+            routes: Vec::new(),
             path: Default::default(),
             psk: Default::default(),
             tx_bytes: 0,

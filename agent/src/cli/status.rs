@@ -51,6 +51,9 @@ fn show(status: &Status) -> anyhow::Result<()> {
     } else {
         ui::line(format_args!("{style}{state}{style:#}: {}", status.message))?;
     }
+    for line in status.network.lines() {
+        ui::line(line)?;
+    }
     for warning in &status.warnings {
         ui::line(format_args!("{0}warning{0:#}: {warning}", ui::WARN))?;
     }

@@ -1,16 +1,19 @@
 //! `ztna up`
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use clap::builder::FalseyValueParser;
+use ipnet::IpNet;
 use ztna_local::{
     Answer, Answers, Client, ClientError, Progress, Request, Secret, StepState, UpOptions,
 };
 use ztna_mesh::tunnel::NewWireGuard;
 use ztna_proto::keys::KeyError;
+use ztna_proto::network::check_routes;
 use ztna_proto::tokens::AuthKey;
 
 use super::daemon::DaemonFlags;
@@ -44,6 +47,8 @@ pub struct UpArgs {
     /// User who may use `ztna up`, `down` and `logout --forget` without root; empty: nobody
     #[arg(long, env = "ZTNA_OPERATOR", value_name = "USER")]
     operator: Option<String>,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Stay, log to standard error, and take the tunnel down on Ctrl-C
     #[arg(long, env = "ZTNA_FOREGROUND", value_parser = FalseyValueParser::new())]
     pub foreground: bool,
@@ -51,11 +56,66 @@ pub struct UpArgs {
     pub daemon: DaemonFlags,
 }
 
+/// This machine's part in the network; what is not said stays as it was.
+#[derive(Args)]
+struct NetworkArgs {
+    /// Offer to route these networks for others, with commas between; empty: none
+    #[arg(long, env = "ZTNA_ADVERTISE_ROUTES", value_name = "NETWORKS")]
+    advertise_routes: Option<String>,
+    /// Offer to carry others' internet traffic
+    #[arg(long, env = "ZTNA_ADVERTISE_EXIT_NODE", value_name = "BOOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    advertise_exit_node: Option<bool>,
+    /// Send to the networks that other machines route
+    #[arg(long, env = "ZTNA_ACCEPT_ROUTES", value_name = "BOOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    accept_routes: Option<bool>,
+    /// Send everything else through this machine: its name or address; empty: none
+    #[arg(long, env = "ZTNA_EXIT_NODE", value_name = "NAME")]
+    exit_node: Option<String>,
+}
+
+impl NetworkArgs {
+    /// Puts what was said into the options.
+    fn fill(&self, options: &mut UpOptions) -> anyhow::Result<()> {
+        options.advertise_routes = self
+            .advertise_routes
+            .as_deref()
+            .map(read_networks)
+            .transpose()?;
+        options.advertise_exit_node = self.advertise_exit_node;
+        options.accept_routes = self.accept_routes;
+        options.exit_node.clone_from(&self.exit_node);
+        Ok(())
+    }
+}
+
+/// Networks with commas between. An address alone is a network of one.
+fn read_networks(text: &str) -> anyhow::Result<Vec<IpNet>> {
+    let parts = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty());
+    let network = |part: &str| {
+        let address = part.parse::<IpAddr>().map(IpNet::from).ok();
+        let network = part.parse().ok().or(address);
+        network.with_context(|| {
+            format!("{part:?} in --advertise-routes is no network; write it like 10.0.0.0/24")
+        })
+    };
+    let networks: Vec<IpNet> = parts.map(network).collect::<anyhow::Result<_>>()?;
+    check_routes(&networks, &[])?;
+    Ok(networks)
+}
+
 const EXAMPLES: &str = "Examples:
   sudo ztna up                                                  again, or after `ztna login`
   sudo ztna up --server https://ztna.example --auth-key ztna-auth-…
   sudo ztna up --server https://10.0.0.1:8443 --server-pin sha256:… --auth-key file:/run/key
   sudo ztna up --operator \"$USER\"                               from then on without sudo
+  sudo ztna up --advertise-routes 10.0.0.0/24,192.168.7.0/24    route them for others
+  sudo ztna up --accept-routes                                  reach what others route
+  sudo ztna up --exit-node office                               everything through it; \"\": not
   sudo ztna up --foreground                                     in a container";
 
 /// Longest file that an auth key is read from, in bytes.
@@ -71,6 +131,8 @@ pub async fn run(socket: &Path, args: UpArgs, wireguard: NewWireGuard) -> anyhow
             args.server.allow_http,
         )?;
     }
+    // Nothing is started for what makes no sense.
+    args.network.fill(&mut UpOptions::default())?;
     if args.foreground {
         return foreground(socket, args, auth_key, wireguard).await;
     }
@@ -138,6 +200,7 @@ async fn bring_up(
         operator: args.operator.clone(),
         ..UpOptions::default()
     };
+    args.network.fill(&mut options)?;
     if options.auth_key.is_none() {
         let status = super::ask_status(socket).await?;
         session::offer(&mut options, &status, args.org.as_deref()).await?;
@@ -263,6 +326,27 @@ mod tests {
         std::fs::write(&path, format!("{}\n", key.expose())).unwrap();
         let read = read_auth_key(&format!("file:{}", path.display())).unwrap();
         assert_eq!(read.expose(), key.expose());
+    }
+
+    #[test]
+    fn networks_are_read_and_nonsense_is_told_with_the_next_step() {
+        let texts = |text: &str| -> Vec<String> {
+            let networks = read_networks(text).unwrap();
+            networks.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            texts("10.0.0.0/24, fd00::/64"),
+            ["10.0.0.0/24", "fd00::/64"]
+        );
+        assert_eq!(texts("10.0.0.9"), ["10.0.0.9/32"]);
+        assert!(texts("").is_empty());
+        for (bad, part) in [
+            ("10.0.0/24", "is no network"),
+            ("10.0.0.1/24", "write 10.0.0.0/24"),
+        ] {
+            let error = read_networks(bad).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use ztna_proto::api::{
 };
 use ztna_proto::error::Envelope;
 use ztna_proto::keys::KemPublicKey;
+use ztna_proto::network::{AdvertiseRoutesRequest, MachineRoutes};
 use ztna_proto::policy::{EvaluateRequest, Evaluation};
 use ztna_proto::{KemKeyHash, MachineId, OrgId};
 use ztna_tls::KeyExchange;
@@ -94,6 +95,24 @@ impl Api {
         self.call(
             Method::POST,
             "/api/machine-heartbeat",
+            Some(token),
+            Some(request),
+        )
+        .await
+    }
+
+    /// `PUT /api/machine-routes`
+    ///
+    /// # Errors
+    /// The routes or the token are refused, or the control plane was not reached.
+    pub async fn advertise(
+        &self,
+        token: &str,
+        request: &AdvertiseRoutesRequest,
+    ) -> Result<MachineRoutes, ControlError> {
+        self.call(
+            Method::PUT,
+            "/api/machine-routes",
             Some(token),
             Some(request),
         )

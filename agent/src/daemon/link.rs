@@ -62,6 +62,8 @@ pub struct Link {
     pub to_engine: mpsc::Sender<ControlEvent>,
     pub view: watch::Sender<LinkView>,
     pub stop: CancellationToken,
+    /// Told after each change of the netmap.
+    pub map_news: Arc<Notify>,
 }
 
 struct Shared {
@@ -287,6 +289,7 @@ impl Shared {
                 });
                 self.configure(interface).await;
                 self.map_changed.notify_one();
+                self.link.map_news.notify_one();
                 self.to_engine(ControlEvent::Netmap(update)).await;
                 self.synced();
             }

@@ -13,6 +13,7 @@ mod link;
 mod log;
 mod memory;
 mod netcheck;
+mod network;
 mod peers;
 mod ping;
 mod register;

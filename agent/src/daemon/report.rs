@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use ztna_local::{
-    ControlStatus, DaemonState, PathStatus, PeerStatus, RelayStatus, Status, ThisMachine,
+    AdvertisedRoute, ControlStatus, DaemonState, NetworkStatus, PathStatus, PeerStatus,
+    RelayStatus, Status, ThisMachine,
 };
 use ztna_netmap::Netmap;
 use ztna_proto::RegionId;
@@ -11,6 +13,7 @@ use ztna_proto::netmap::SelfRecord;
 
 use super::engine::{EnginePeer, EngineStatus};
 use super::link::LinkView;
+use super::network::NetworkView;
 use super::session::Session;
 use super::state::{Machine, State};
 
@@ -51,6 +54,8 @@ pub async fn add_session(status: &mut Status, session: &Session, tun: &str) {
     status.warnings.extend_from_slice(session.warnings());
     status.warnings.extend(view.interface_error.clone());
     status.warnings.extend(engine.warnings.clone());
+    let network_view = session.network().borrow().clone();
+    status.warnings.extend_from_slice(&network_view.warnings);
     if status.state == DaemonState::Running {
         status.message = message(&view);
     }
@@ -60,9 +65,40 @@ pub async fn add_session(status: &mut Status, session: &Session, tun: &str) {
         }
         status.relay = relay(&engine, map);
         status.peers = peers(&engine, map);
+        status.network = network(&network_view, map);
     });
     status.endpoints = engine.endpoints;
     status.drops = engine.drops;
+}
+
+/// This machine's part in the network.
+#[must_use]
+pub fn network(view: &NetworkView, map: &Netmap) -> NetworkStatus {
+    let routed = map.this().map(|this| this.network.routes.as_slice());
+    let routed = routed.unwrap_or_default();
+    let is_approved = |prefix: &IpNet| match prefix.prefix_len() {
+        // An exit node is told all that is public, which nobody advertises.
+        0 => routed
+            .iter()
+            .any(|route| prefix.contains(route) && !view.prefs.advertise.contains(route)),
+        _ => routed.contains(prefix),
+    };
+    NetworkStatus {
+        advertised: view
+            .prefs
+            .advertise
+            .iter()
+            .map(|prefix| AdvertisedRoute {
+                prefix: *prefix,
+                approved: is_approved(prefix),
+            })
+            .collect(),
+        accept_routes: view.prefs.accept_routes,
+        routes: view.routes.iter().copied().collect(),
+        exit_node: view.prefs.exit_node.clone(),
+        exit_node_ready: view.exit_node_ready,
+        notes: view.notes.clone(),
+    }
 }
 
 /// An empty status of a daemon.
@@ -150,6 +186,7 @@ fn peers(engine: &EngineStatus, map: &Netmap) -> Vec<PeerStatus> {
                 last_seen: volatile.and_then(|volatile| volatile.last_seen),
                 os: record.os.clone(),
                 user: record.user.clone(),
+                routes: record.routes.clone(),
                 path: PathStatus {
                     region_code: path.region.and_then(|region| code(map, region)),
                     ..path

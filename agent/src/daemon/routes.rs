@@ -7,7 +7,8 @@
 //!
 //! The contract does not name an org's prefixes. IPv4: `100.64.0.0/10` (RFC 6598) if this machine's
 //! address is in it. IPv6: the /48 around its address (RFC 4193 §3.1). Peers outside both, as in an
-//! org with IPv4 prefix of its own, get routes of their own, and so do the networks behind peers.
+//! org with IPv4 prefix of its own, get routes of their own. The networks behind peers are another
+//! matter: `network::wanted`.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -35,9 +36,6 @@ pub fn wanted<'a>(
                 routes.insert(host(address));
             }
         }
-        // A default route would swallow the tunnel's own packets.
-        let networks = peer.routes.iter().filter(|route| route.prefix_len() > 0);
-        routes.extend(networks.map(IpNet::trunc));
     }
     routes
 }
@@ -88,7 +86,7 @@ mod tests {
     fn prefixes_cover_peers_and_others_get_their_own() {
         let peers = [
             peer("100.64.0.2", "fd7a:1:2::2", &["0.0.0.0/0", "::/0"]),
-            peer("10.9.0.3", "fd00::3", &["192.168.7.9/24"]),
+            peer("10.9.0.3", "fd00::3", &["192.168.7.0/24"]),
         ];
         let routes = wanted(
             "100.64.0.1".parse().unwrap(),
@@ -100,7 +98,6 @@ mod tests {
             [
                 "10.9.0.3/32",
                 "100.64.0.0/10",
-                "192.168.7.0/24",
                 "fd00::3/128",
                 "fd7a:1:2::/48"
             ]

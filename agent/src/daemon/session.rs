@@ -3,13 +3,14 @@
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use ztna_netmap::Netmap;
 
 use super::engine::{self, CHANNEL_CAPACITY, EngineConfig, EngineHandle};
 use super::link::{Link, LinkView, NETMAP_FILE};
+use super::network::{Network, NetworkPrefs, NetworkView};
 use super::state::{Keys, Machine};
 use super::state_dir::StateDir;
 use super::{Options, routes};
@@ -67,6 +68,9 @@ pub struct Session {
     view: watch::Receiver<LinkView>,
     stop: CancellationToken,
     link: Mutex<Option<JoinHandle<()>>>,
+    network: Mutex<Option<JoinHandle<()>>>,
+    prefs: watch::Sender<NetworkPrefs>,
+    network_view: watch::Receiver<NetworkView>,
     /// What a person should know of how it came up.
     warnings: Vec<String>,
 }
@@ -82,6 +86,7 @@ impl Session {
         api: Api,
         keys: &Keys,
         machine: &Machine,
+        prefs: &NetworkPrefs,
     ) -> Result<Self, SessionError> {
         let map = cached_map(dir, machine);
         // The map may know of an address that the machine was given later.
@@ -132,6 +137,22 @@ impl Session {
             engine::start(config, from_control, to_control).map_err(SessionError::Engine)?;
         let (view, seen) = watch::channel(LinkView::default());
         let stop = CancellationToken::new();
+        let map_news = Arc::new(Notify::new());
+        let (network_view, network_seen) = watch::channel(NetworkView::default());
+        let network = Network {
+            api: api.clone(),
+            token: machine.token.clone(),
+            netmap: Arc::clone(&netmap),
+            map_changed: Arc::clone(&map_news),
+            dir: Arc::clone(dir),
+            to_engine: to_engine.clone(),
+            view: network_view,
+            stop: stop.clone(),
+            device: name.clone(),
+            index,
+        };
+        let (prefs, wanted) = watch::channel(prefs.clone());
+        let network = tokio::spawn(network.run(wanted));
         let link = Link {
             api,
             token: machine.token.clone(),
@@ -140,6 +161,7 @@ impl Session {
             to_engine,
             view,
             stop: stop.clone(),
+            map_news,
         };
         let link = tokio::spawn(link.run(from_engine, interface));
         Ok(Self {
@@ -148,6 +170,9 @@ impl Session {
             view: seen,
             stop,
             link: Mutex::new(Some(link)),
+            network: Mutex::new(Some(network)),
+            prefs,
+            network_view: network_seen,
             warnings,
         })
     }
@@ -160,7 +185,33 @@ impl Session {
         {
             tracing::error!(%error, "the link to the control plane ended badly");
         }
+        if let Some(network) = self.network.lock().await.take()
+            && let Err(error) = network.await
+        {
+            tracing::error!(%error, "the network's settings were not taken back");
+        }
         self.engine.shutdown().await;
+    }
+
+    /// Wants something else of this machine's part in the network.
+    pub fn set_prefs(&self, prefs: &NetworkPrefs) {
+        self.prefs.send_if_modified(|old| {
+            let changed = old != prefs;
+            old.clone_from(prefs);
+            changed
+        });
+    }
+
+    /// What is wanted of this machine's part in the network.
+    #[must_use]
+    pub fn prefs(&self) -> NetworkPrefs {
+        self.prefs.borrow().clone()
+    }
+
+    /// How this machine's part in the network stands, and when that changes.
+    #[must_use]
+    pub fn network(&self) -> watch::Receiver<NetworkView> {
+        self.network_view.clone()
     }
 
     /// The engine.

@@ -14,6 +14,7 @@ use ztna_proto::api::Registered;
 use ztna_proto::tokens::MachineToken;
 use ztna_proto::{MachineId, OrgId, WgPrivateKey};
 
+use super::network::NetworkPrefs;
 use super::state_dir::StateDir;
 use crate::control::Server;
 
@@ -21,7 +22,7 @@ use crate::control::Server;
 pub const STATE_FILE: &str = "state.json";
 
 /// Version of the file's form. It grows when an older daemon could misread a newer file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Room for the file's text, in bytes: some ten times what it has.
 const FILE_ROOM: usize = 16 * 1024;
@@ -44,6 +45,9 @@ pub struct State {
     pub operator: Option<u32>,
     /// Wanted name, if it is not the system's.
     pub hostname: Option<String>,
+    /// Its part in the network.
+    #[serde(default)]
+    pub network: NetworkPrefs,
 }
 
 /// Whether the tunnel is to be up.
@@ -132,6 +136,7 @@ impl State {
             machine: None,
             operator: None,
             hostname: None,
+            network: NetworkPrefs::default(),
         }
     }
 
@@ -158,7 +163,11 @@ impl State {
             );
         }
         match serde_json::from_slice::<Self>(&bytes) {
-            Ok(state) => Ok(state),
+            // It is written in the form of now.
+            Ok(state) => Ok(Self {
+                version: VERSION,
+                ..state
+            }),
             Err(error) => {
                 let why = describe(&error);
                 let aside = dir.set_aside(STATE_FILE).with_context(|| {
@@ -332,7 +341,7 @@ mod tests {
     fn a_newer_file_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let dir = StateDir::open(folder.path()).unwrap();
-        dir.write(STATE_FILE, br#"{"version": 2, "later": true}"#)
+        dir.write(STATE_FILE, br#"{"version": 3, "later": true}"#)
             .unwrap();
         let Err(error) = State::load(&dir) else {
             panic!("a newer file was read");

@@ -133,7 +133,8 @@ impl Supervisor {
         };
         let started = async {
             let api = Api::new(server.clone()).map_err(|error| error.to_string())?;
-            Session::start(&self.options, &self.dir, api, &core.state.keys, machine)
+            let (keys, prefs) = (&core.state.keys, &core.state.network);
+            Session::start(&self.options, &self.dir, api, keys, machine, prefs)
                 .await
                 .map_err(|error| error.to_string())
         }

@@ -10,16 +10,21 @@ use ztna_local::{
 };
 use ztna_proto::ErrorBody;
 
+use super::network::Offer;
 use super::register::{has_credential, register};
+use super::report;
 use super::session::Session;
 use super::state::{State, Wanted};
 use super::supervisor::{Core, Supervisor, ended_message, failed};
 use crate::control::{Api, Server};
+use crate::platform::check_forwarding;
 
 /// How long the control plane may take to answer.
 const CONTROL_WAIT: Duration = Duration::from_secs(15);
 /// How long a relay may take to admit this machine.
 const RELAY_WAIT: Duration = Duration::from_secs(8);
+/// How long the network's settings may take.
+const NETWORK_WAIT: Duration = Duration::from_secs(10);
 /// How often the relay is looked at.
 const RELAY_POLL: Duration = Duration::from_millis(50);
 
@@ -70,6 +75,7 @@ impl Supervisor {
                     };
                     let done = format!("connected to the control plane {url}: {peers}");
                     steps.tell(Step::Control, StepState::Done, done).await;
+                    tell_network(&session, &mut steps).await;
                     return wait_for_relay(&session, &mut steps).await;
                 }
                 Control::Away(error) => {
@@ -102,6 +108,12 @@ impl Supervisor {
     ) -> Result<Arc<Session>, Failure> {
         let mut core = self.core.lock().await;
         let core = &mut *core;
+        let prefs = core.state.network.with(options)?;
+        if !prefs.advertise.is_empty() {
+            check_forwarding()
+                .await
+                .map_err(|error| Failure::new(FailureKind::Failed, error.to_string()))?;
+        }
         let server = wanted_server(&core.state, options)?;
         set_operator(&mut core.state, options, caller)?;
         if core.state.machine.is_some() && core.state.server.as_ref() != Some(&server) {
@@ -132,8 +144,12 @@ impl Supervisor {
                 .await;
         }
 
+        core.state.network = prefs;
         let session = match &core.session {
-            Some(session) => Arc::clone(session),
+            Some(session) => {
+                session.set_prefs(&core.state.network);
+                Arc::clone(session)
+            }
             None => self.start_session(core).await?,
         };
         core.state.wanted = Wanted::Up;
@@ -307,6 +323,28 @@ async fn wait_for_control(session: &Session) -> Result<Control, Failure> {
                 ));
             }
         }
+    }
+}
+
+/// Tells what became of this machine's part in the network, if it has any.
+async fn tell_network(session: &Session, steps: &mut Steps<'_>) {
+    let mut seen = session.network();
+    let wanted = session.prefs();
+    let settled = timeout_at(
+        Instant::now() + NETWORK_WAIT,
+        seen.wait_for(|view| view.prefs == wanted && view.offer != Offer::Pending),
+    );
+    let view = match settled.await {
+        Ok(Ok(view)) => view.clone(),
+        // What is not done yet shows in `ztna status`.
+        _ => return,
+    };
+    for warning in &view.warnings {
+        steps.tell(Step::Network, StepState::Warning, warning).await;
+    }
+    let status = session.read_map(|map| report::network(&view, map));
+    for line in status.lines() {
+        steps.tell(Step::Network, StepState::Done, line).await;
     }
 }
 

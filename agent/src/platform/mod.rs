@@ -2,13 +2,19 @@
 //!
 //! * [`Tun`]: the device that IP packets come from and go to.
 //! * [`Interface`]: its addresses and routes.
+//! * [`Steer`]: routes for what lies behind peers.
+//! * [`masquerade`] and [`switch_forwarding_on`]: this machine as a router.
 //! * [`NetworkMonitor`]: the machine's own addresses, and when they change.
 
 #[cfg(target_os = "linux")]
 mod linux;
 
 #[cfg(target_os = "linux")]
-pub use linux::{Addresses, Interface, NetworkMonitor, Tun, TunReader, TunWriter, allow_fragments};
+pub use linux::{
+    Addresses, BYPASS_MARK, Families, Interface, NetworkMonitor, Steer, Steering, Tun, TunReader,
+    TunWriter, allow_fragments, check_forwarding, loosen_source_check, masquerade,
+    remove_masquerade, restore_source_check, switch_forwarding_on,
+};
 
 /// An address of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

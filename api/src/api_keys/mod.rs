@@ -19,9 +19,10 @@ use crate::app::State;
 use crate::http::{Actor, ApiError, act_as, refuse};
 
 /// What scopes can be limited to: the part of the path after the org.
-const AREAS: [&str; 6] = [
+const AREAS: [&str; 7] = [
     "audit",
     "auth-keys",
+    "dns",
     "machines",
     "members",
     "policy",
@@ -55,6 +56,7 @@ fn area_of(path: &str) -> Option<&str> {
         "api-keys" => None,
         "invitations" => Some("members"),
         "acl-evaluate" => Some("policy"),
+        "routes" => Some("machines"),
         area => Some(area),
     }
 }

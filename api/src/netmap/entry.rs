@@ -1,9 +1,13 @@
-//! A machine's records: as it sees itself, and as all its peers see it.
+//! A machine's records: as it sees itself, and as its peers see it.
 
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
 use ztna_netmap::records::Record;
 use ztna_proto::ids::OrgId;
 use ztna_proto::keys::{KemKeyHash, WgPublicKey};
 use ztna_proto::netmap::{PeerRecord, PqMode, SelfRecord};
+use ztna_proto::network::{DnsSettings, SelfNetwork};
 
 use super::load::MachineRow;
 
@@ -13,6 +17,7 @@ pub(super) struct Org<'a> {
     pub(super) name: &'a str,
     pub(super) slug: &'a str,
     pub(super) dns_suffix: &'a str,
+    pub(super) dns: &'a DnsSettings,
 }
 
 /// A machine with its records.
@@ -21,7 +26,10 @@ pub(super) struct Entry {
     /// Those of the peers' record.
     pub(super) groups: Vec<String>,
     pub(super) this: Record,
+    /// With all of its routes.
     pub(super) peer: Record,
+    /// As who may reach none of its routes sees it. `None`: it has no routes.
+    unrouted: Option<Record>,
     pub(super) wg_key: WgPublicKey,
     pub(super) kem_hash: KemKeyHash,
 }
@@ -43,8 +51,13 @@ impl Entry {
             ipv4: machine.ipv4,
             ipv6: machine.ipv6,
             key_expires_at: machine.key_expires_at,
+            network: SelfNetwork {
+                advertised: machine.advertised.clone(),
+                routes: forwarded(&machine.routes),
+                dns: org.dns.clone(),
+            },
         };
-        let peer = PeerRecord {
+        let mut peer = PeerRecord {
             id: machine.id,
             name: machine.name.clone(),
             dns_name,
@@ -52,19 +65,52 @@ impl Entry {
             kem_key: Some(machine.kem_hash),
             ipv4: machine.ipv4,
             ipv6: machine.ipv6,
-            routes: Vec::new(),
+            routes: machine.routes.clone(),
             groups: groups.clone(),
             pq: PqMode::Required,
             os: machine.os.clone(),
             user: machine.user.clone(),
         };
+        let routed = Record::peer(&peer)?;
+        let unrouted = match std::mem::take(&mut peer.routes).is_empty() {
+            true => None,
+            false => Some(Record::peer(&peer)?),
+        };
         Ok(Self {
             this: Record::this(&this)?,
-            peer: Record::peer(&peer)?,
+            peer: routed,
+            unrouted,
             wg_key: machine.wg_key,
             kem_hash: machine.kem_hash,
             groups,
             row: machine,
         })
     }
+    /// The machine as a peer sees it that may reach these of its routes. Made anew only where they
+    /// are some and not all.
+    pub(super) fn seen_with(&self, routes: &BTreeSet<IpNet>) -> serde_json::Result<Record> {
+        if routes.len() == self.row.routes.len() {
+            return Ok(self.peer.clone());
+        }
+        match &self.unrouted {
+            Some(unrouted) if routes.is_empty() => Ok(unrouted.clone()),
+            _ => {
+                let mut peer: PeerRecord = serde_json::from_str(self.peer.raw().get())?;
+                peer.routes.retain(|route| routes.contains(route));
+                Record::peer(&peer)
+            }
+        }
+    }
+}
+
+/// What a machine with these approved routes lets pass: an exit node what is public, for its own
+/// private networks are routes of their own.
+fn forwarded(routes: &[IpNet]) -> Vec<IpNet> {
+    let subnets = routes.iter().filter(|route| route.prefix_len() > 0);
+    let public = ztna_policy::internet().iter();
+    let public = public.filter(|public| {
+        let mut exits = routes.iter().filter(|route| route.prefix_len() == 0);
+        exits.any(|exit| exit.contains(*public))
+    });
+    subnets.chain(public).copied().collect()
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -12,6 +13,7 @@ use ztna_policy::{Document, Facts};
 use ztna_proto::api::Role;
 use ztna_proto::ids::{MachineId, OrgId};
 use ztna_proto::keys::{KemKeyHash, WgPublicKey};
+use ztna_proto::network::DnsSettings;
 use ztna_proto::relay::RelayMap;
 
 use super::nodes::Said;
@@ -19,7 +21,7 @@ use super::org::RESUME_LOG;
 use super::{Changed, written};
 use crate::db::{Db, Tx};
 use crate::http::ApiError;
-use crate::{orgs, policy, relays};
+use crate::{network, orgs, policy, relays};
 
 /// A machine that may talk to others (not expired).
 #[derive(Clone)]
@@ -35,6 +37,10 @@ pub(super) struct MachineRow {
     /// The user's role in the org.
     pub(super) role: Option<Role>,
     pub(super) key_expires_at: Option<Timestamp>,
+    /// The networks that it offers to route.
+    pub(super) advertised: Vec<IpNet>,
+    /// Those of them that it may.
+    pub(super) routes: Vec<IpNet>,
 }
 
 /// How a machine of the log stands now.
@@ -52,6 +58,7 @@ pub(super) struct Whole {
     pub(super) name: String,
     pub(super) slug: String,
     pub(super) policy: Arc<Document>,
+    pub(super) dns: DnsSettings,
     /// The deployment's regions and the org's own.
     pub(super) relays: RelayMap,
     pub(super) machines: Vec<MachineRow>,
@@ -77,9 +84,12 @@ pub(super) enum Loaded {
 }
 
 const MACHINE: &str = "SELECT m.id, m.name, m.os, m.wg_key, m.kem_hash, m.ipv4, m.ipv6,
-        COALESCE(u.email, ''), m.key_expires_at, m.expired, p.role
+        COALESCE(u.email, ''), m.key_expires_at, m.expired, p.role, r.advertised, r.approved
     FROM machines m LEFT JOIN users u ON u.id = m.user_id
     LEFT JOIN members p ON p.org_id = m.org_id AND p.user_id = m.user_id
+    LEFT JOIN (SELECT machine_id, array_agg(prefix::text ORDER BY prefix) AS advertised,
+                      array_agg(prefix::text ORDER BY prefix) FILTER (WHERE approved) AS approved
+               FROM machine_routes WHERE org_id = $1 GROUP BY machine_id) r ON r.machine_id = m.id
     WHERE m.org_id = $1";
 
 impl MachineRow {
@@ -92,6 +102,7 @@ impl MachineRow {
             user: (!self.user.is_empty()).then(|| self.user.clone()),
             role: self.role,
             addresses: [self.ipv4.into(), self.ipv6.into()].into(),
+            routes: self.routes.iter().copied().collect(),
             attributes: os.into_iter().collect(),
             ..Facts::default()
         }
@@ -102,6 +113,21 @@ impl MachineRow {
 pub(crate) async fn facts(tx: &Tx<'_>, org: OrgId) -> Result<BTreeMap<MachineId, Facts>, ApiError> {
     let rows = good_machines(tx, org).await?;
     Ok(rows.iter().map(|row| (row.id, row.facts())).collect())
+}
+
+/// What rules can know of one machine, if it may talk to others.
+pub(crate) async fn facts_of(
+    tx: &Tx<'_>,
+    org: OrgId,
+    id: MachineId,
+) -> Result<Option<Facts>, ApiError> {
+    let query = format!("{MACHINE} AND m.id = $2 AND NOT m.expired");
+    let row = tx.query_opt(&query, &[&org.0, &id.0]).await?;
+    Ok(row
+        .as_ref()
+        .map(read_machine)
+        .transpose()?
+        .map(|row| row.facts()))
 }
 
 /// The names of the org's machines.
@@ -144,6 +170,7 @@ pub(super) async fn load(db: &Db, org: OrgId, held: Option<i64>) -> Result<Loade
         name: row.get(1),
         slug: row.get(2),
         policy: policy::load(&tx, org).await?,
+        dns: network::dns(&tx, org).await?,
         relays: relays::load(&tx, org).await?,
         machines,
         presence,
@@ -161,13 +188,14 @@ async fn read_since(
         return Ok(None);
     };
     // Every seq has its entry, so a shorter list was truncated.
-    if i64::try_from(log.len()).ok() != Some(seq - held) {
+    let is_whole = i64::try_from(log.len()).ok() == Some(seq - held);
+    if !is_whole || log.contains(&Changed::Org) {
         return Ok(None);
     }
     let mut ids: BTreeSet<Uuid> = BTreeSet::new();
     ids.extend(log.iter().filter_map(|change| match change {
         Changed::Machine(id) => Some(id.0),
-        Changed::Policy | Changed::Relays => None,
+        Changed::Policy | Changed::Relays | Changed::Org => None,
     }));
     let list: Vec<Uuid> = ids.iter().copied().collect();
     let rows = tx
@@ -210,6 +238,7 @@ async fn read_log(tx: &Tx<'_>, org: OrgId, held: i64) -> Result<Option<Vec<Chang
         ("machine", Some(id)) => Some(Changed::Machine(MachineId(id))),
         ("policy", _) => Some(Changed::Policy),
         ("relays", _) => Some(Changed::Relays),
+        ("org", _) => Some(Changed::Org),
         _ => None,
     });
     Ok(changes.collect())
@@ -238,5 +267,14 @@ fn read_machine(row: &Row) -> Result<MachineRow, ApiError> {
             .map(orgs::parse_role)
             .transpose()?,
         key_expires_at: row.get(8),
+        advertised: read_prefixes(row.get(11))?,
+        routes: read_prefixes(row.get(12))?,
     })
+}
+
+/// `cidr` values, as text.
+fn read_prefixes(texts: Option<Vec<&str>>) -> Result<Vec<IpNet>, ApiError> {
+    let damaged = |_| ApiError::Internal("a stored route is damaged".to_owned());
+    let texts = texts.unwrap_or_default().into_iter();
+    texts.map(|text| text.parse().map_err(damaged)).collect()
 }

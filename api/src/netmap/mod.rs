@@ -27,7 +27,7 @@ use ztna_proto::ids::{MachineId, OrgId};
 use ztna_proto::netmap::{MAX_ENDPOINTS, VolatileReport};
 
 pub(crate) use hub::Hub;
-pub(crate) use load::{facts, names};
+pub(crate) use load::{facts, facts_of, names};
 pub(crate) use stream::routes;
 
 use crate::db::Tx;
@@ -45,6 +45,8 @@ pub(crate) enum Changed {
     Policy,
     /// The org's own relay regions are others.
     Relays,
+    /// What every machine is told of the org: read anew.
+    Org,
 }
 
 /// Takes the org's next `seq` and logs the change under it. Locks the org's row until the
@@ -65,6 +67,7 @@ pub(crate) async fn append_change(
         Changed::Machine(id) => ("machine", Some(id.0)),
         Changed::Policy => ("policy", None),
         Changed::Relays => ("relays", None),
+        Changed::Org => ("org", None),
     };
     tx.execute(
         "INSERT INTO changes (org_id, seq, kind, machine_id) VALUES ($1, $2, $3, $4)",

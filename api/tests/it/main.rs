@@ -12,6 +12,7 @@ mod kv;
 mod machines;
 mod mail;
 mod mfa;
+mod network;
 mod nodes;
 mod operation;
 mod orgs;

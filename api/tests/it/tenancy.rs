@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use ztna_proto::api::{CreatedApiKey, Invited};
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{ApiKeyId, InvitationId, RuleId};
+use ztna_proto::tokens::MachineToken;
 
 /// Tables that row-level security does not guard, and why that is right.
 const UNGUARDED: [(&str, &str); 5] = [
@@ -106,7 +107,8 @@ async fn a_query_that_forgets_the_org_sees_nothing() {
     let server = Server::start().await;
     let acme = Owner::new(&server, "acme").await;
     let rival = Owner::new(&server, "rival").await;
-    acme.enrol("a").await;
+    let (_, machine) = acme.enrol("a").await;
+    fill_network(&acme, &machine.node_key).await;
     rival.enrol("b").await;
     own_region(&acme).await;
     own_region(&rival).await;
@@ -123,7 +125,7 @@ async fn a_query_that_forgets_the_org_sees_nothing() {
         )
         .await
         .unwrap();
-    assert_eq!(tables.len(), 20);
+    assert_eq!(tables.len(), 22);
     let org = acme.org.id.to_string();
     for table in &tables {
         let table: &str = table.get(0);
@@ -383,6 +385,23 @@ async fn another_orgs_ids_are_not_found() {
         ),
         (
             Method::GET,
+            format!("/api/orgs/{theirs}/routes"),
+            json!(null),
+        ),
+        (
+            Method::PUT,
+            format!("/api/orgs/{theirs}/machines/{id}/routes"),
+            json!({"approved": []}),
+        ),
+        (
+            Method::PUT,
+            format!("/api/orgs/{own}/machines/{id}/routes"),
+            json!({"approved": []}),
+        ),
+        (Method::GET, format!("/api/orgs/{theirs}/dns"), json!(null)),
+        (Method::PUT, format!("/api/orgs/{theirs}/dns"), json!({})),
+        (
+            Method::GET,
             format!("/api/orgs/{theirs}/audit"),
             json!(null),
         ),
@@ -469,6 +488,17 @@ async fn another_orgs_ids_are_not_found() {
     let list: Vec<ztna_proto::api::Machine> =
         acme.client.get(&acme.path("/machines")).await.unwrap();
     assert_eq!(list[0].name, "a");
+}
+
+/// A route that a machine offers, and names.
+async fn fill_network(owner: &Owner, machine: &MachineToken) {
+    let body = json!({"routes": ["10.0.0.0/24"]});
+    let machine = owner.as_machine(machine);
+    let call = machine.call::<Value>(Method::PUT, "/api/machine-routes", body);
+    call.await.unwrap();
+    let (path, body) = (owner.path("/dns"), json!({"search": ["example.com"]}));
+    let call = owner.client.call::<Value>(Method::PUT, &path, body);
+    call.await.unwrap();
 }
 
 /// An invitation and an API key of the org's own.

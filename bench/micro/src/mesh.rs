@@ -162,6 +162,7 @@ impl Machine {
             ipv4: record.ipv4,
             ipv6: record.ipv6,
             key_expires_at: None,
+            network: Default::default(),
         });
         mesh.set_filter(&allow_members());
         let addr = endpoint(n);

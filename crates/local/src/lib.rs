@@ -28,8 +28,8 @@ pub use server::{
     Caller, Listener, ListenerError, MAX_CLIENTS, MAX_CLIENTS_PER_USER, Replies, Service,
 };
 pub use status::{
-    ControlStatus, DaemonState, PathKind, PathStatus, PeerStatus, PskState, PskStatus, RelayStatus,
-    RelayTransport, Status, ThisMachine,
+    AdvertisedRoute, ControlStatus, DaemonState, NetworkStatus, PathKind, PathStatus, PeerStatus,
+    PskState, PskStatus, RelayStatus, RelayTransport, Status, ThisMachine,
 };
 
 /// Where the daemon listens if nothing else is said.

@@ -1,5 +1,6 @@
 //! Requests and answers.
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 use ztna_proto::{OrgId, RegionId};
@@ -107,6 +108,18 @@ pub struct UpOptions {
     /// User who may change things beside root, by name or number. Empty: nobody.
     #[serde(default)]
     pub operator: Option<String>,
+    /// Networks that this machine offers to route, in place of those before.
+    #[serde(default)]
+    pub advertise_routes: Option<Vec<IpNet>>,
+    /// Whether it offers to be an exit node.
+    #[serde(default)]
+    pub advertise_exit_node: Option<bool>,
+    /// Whether it sends to networks that others route.
+    #[serde(default)]
+    pub accept_routes: Option<bool>,
+    /// The peer that everything else goes through: name, DNS name or tailnet address. Empty: none.
+    #[serde(default)]
+    pub exit_node: Option<String>,
 }
 
 /// What `ping` is to do.
@@ -189,6 +202,8 @@ pub enum Step {
     Tunnel,
     /// The machine stream stands and the netmap has come.
     Control,
+    /// What this machine routes for others, and sends to others, is in force.
+    Network,
     /// A relay has admitted this machine.
     Relay,
 }

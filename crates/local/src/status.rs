@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use ztna_proto::{MachineId, OrgId, RegionId, WgPublicKey};
@@ -34,6 +35,73 @@ pub struct Status {
     pub version: String,
     /// The TUN device's name, while it is up.
     pub interface: Option<String>,
+    /// This machine's part in the network.
+    pub network: NetworkStatus,
+}
+
+/// What a machine routes for others, and sends to others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkStatus {
+    /// The networks that it offers to route.
+    pub advertised: Vec<AdvertisedRoute>,
+    /// Whether it sends to networks that others route.
+    pub accept_routes: bool,
+    /// Those networks; they lead into the tunnel.
+    pub routes: Vec<IpNet>,
+    /// The exit node that is wanted.
+    pub exit_node: Option<String>,
+    /// Whether it is there and may be used. What is meant for one that is not goes nowhere.
+    pub exit_node_ready: bool,
+    /// What was done to this system for all that, one line each.
+    pub notes: Vec<String>,
+}
+
+impl NetworkStatus {
+    /// In words, a line each. Nothing of a machine that has no part in it.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let list = |approved: bool| {
+            let routes = self.advertised.iter();
+            let of_kind = routes.filter(|route| route.approved == approved);
+            let texts: Vec<String> = of_kind.map(|route| route.prefix.to_string()).collect();
+            texts.join(", ")
+        };
+        let mut lines = Vec::new();
+        let (routing, waiting) = (list(true), list(false));
+        if !routing.is_empty() {
+            lines.push(format!("routes {routing} for others"));
+        }
+        if !waiting.is_empty() {
+            lines.push(format!(
+                "offers to route {waiting}; an admin of the org has to approve"
+            ));
+        }
+        if self.accept_routes {
+            let subnets = self.routes.iter().filter(|route| route.prefix_len() > 0);
+            let subnets: Vec<String> = subnets.map(ToString::to_string).collect();
+            lines.push(match subnets.is_empty() {
+                true => {
+                    "accepts routes; no network behind a peer is open to this machine".to_owned()
+                }
+                false => format!("reaches {} through peers", subnets.join(", ")),
+            });
+        }
+        if let Some(name) = self.exit_node.as_ref().filter(|_| self.exit_node_ready) {
+            lines.push(format!("everything else goes through the exit node {name}"));
+        }
+        lines.extend(self.notes.iter().cloned());
+        lines
+    }
+}
+
+/// A network that a machine offers to route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdvertisedRoute {
+    /// The network.
+    pub prefix: IpNet,
+    /// Whether it may.
+    pub approved: bool,
 }
 
 /// What the daemon is about.
@@ -146,6 +214,9 @@ pub struct PeerStatus {
     pub os: String,
     /// E-mail of its user. Empty if an auth key enrolled it.
     pub user: String,
+    /// Networks behind it that are open to this machine. An exit node has `0.0.0.0/0` and `::/0`.
+    #[serde(default)]
+    pub routes: Vec<IpNet>,
     /// How packets reach it.
     pub path: PathStatus,
     /// The tunnel's preshared key.

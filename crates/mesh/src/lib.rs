@@ -33,4 +33,5 @@ pub mod wireguard;
 pub use config::{MeshConfig, SourceFilter};
 pub use mesh::Mesh;
 pub use output::{Event, Output};
+pub use routing::RouteUse;
 pub use status::{DropCounts, PeerStatus, PskStatus};

@@ -5,7 +5,7 @@ mod outbound;
 mod oversize;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use ipnet::IpNet;
@@ -23,7 +23,7 @@ use crate::addresses::Addresses;
 use crate::config::{MeshConfig, SourceFilter};
 use crate::output::Output;
 use crate::peer::{Peer, Tick};
-use crate::routing::RoutingTable;
+use crate::routing::{RouteUse, RoutingTable};
 use crate::status::{DropCounts, PeerStatus};
 use crate::tunnel::WireGuard;
 
@@ -45,9 +45,10 @@ pub struct Mesh {
     /// Peers by their paths' candidates.
     by_address: Addresses,
     routes: RoutingTable,
+    route_use: RouteUse,
     /// Where this machine may be reached, for call-me-maybe.
     endpoints: Vec<SocketAddr>,
-    own_networks: Vec<IpNet>,
+    own_addresses: Vec<IpAddr>,
     /// When each peer wants to be looked at; an entry may be early, never late.
     deadlines: BTreeSet<(Instant, MachineId)>,
     /// When it was last looked up whose a datagram of no session might be.
@@ -85,8 +86,9 @@ impl Mesh {
             by_index: BTreeMap::new(),
             by_address: Addresses::default(),
             routes: RoutingTable::default(),
+            route_use: RouteUse::default(),
             endpoints: Vec::new(),
-            own_networks: Vec::new(),
+            own_addresses: Vec::new(),
             deadlines: BTreeSet::new(),
             looked_for_lost: None,
             tellings: None,
@@ -103,11 +105,20 @@ impl Mesh {
 
     /// What the control plane says of this machine.
     pub fn set_self(&mut self, this: &SelfRecord) {
-        self.own_networks = vec![
-            IpNet::from(std::net::IpAddr::V4(this.ipv4)),
-            IpNet::from(std::net::IpAddr::V6(this.ipv6)),
-        ];
-        self.filter.set_own(&self.own_networks);
+        self.own_addresses = vec![this.ipv4.into(), this.ipv6.into()];
+        let own = self.own_addresses.iter().copied().map(IpNet::from);
+        let routed = this.network.routes.iter().copied();
+        self.filter.set_own(&own.chain(routed).collect::<Vec<_>>());
+    }
+
+    /// Which of the networks behind peers packets are sent to.
+    pub fn set_route_use(&mut self, route_use: RouteUse) {
+        if std::mem::replace(&mut self.route_use, route_use) == route_use {
+            return;
+        }
+        for id in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.reroute(id);
+        }
     }
 
     /// The packet filter. Costs time in proportion to its rules, whether they are others or not.
@@ -141,7 +152,7 @@ impl Mesh {
         if !is_new {
             self.unroute(&old, Some(record));
         }
-        self.route(record);
+        self.reroute(id);
         match record.kem_key {
             Some(kem_key) => self.handshakes.upsert_peer(
                 record.wg_key,
@@ -161,12 +172,19 @@ impl Mesh {
         is_new
     }
 
-    fn route(&mut self, record: &PeerRecord) {
-        for addr in record.addresses() {
-            self.routes.insert_host(addr, record.id);
+    /// Takes over a peer's addresses and routes as they are now.
+    fn reroute(&mut self, id: MachineId) {
+        let Some(peer) = self.peers.get(&id) else {
+            return;
+        };
+        for addr in peer.record.addresses() {
+            self.routes.insert_host(addr, id);
         }
-        for net in &record.routes {
-            self.routes.insert_route(*net, record.id);
+        for net in &peer.record.routes {
+            match self.route_use.takes(id, net) {
+                true => self.routes.insert_route(*net, id, peer.online),
+                false => self.routes.remove_route(*net, id),
+            }
         }
     }
 
@@ -227,6 +245,7 @@ impl Mesh {
             return;
         };
         let report = &volatile.report;
+        let was_online = std::mem::replace(&mut peer.online, volatile.online);
         let old = std::mem::replace(&mut peer.disco_key, report.disco_key);
         if old.is_some() && old != report.disco_key {
             // The peer's process is a new one: nothing that its paths proved still holds.
@@ -241,6 +260,9 @@ impl Mesh {
             if let Some(key) = report.disco_key {
                 self.by_disco.entry(key).or_default().insert(id);
             }
+        }
+        if was_online != volatile.online {
+            self.reroute(id);
         }
         self.drain_path(id, now);
     }

@@ -24,6 +24,8 @@ const MAX_INDICES: usize = 80;
 
 pub struct Peer {
     pub record: PeerRecord,
+    /// Whether the control plane hears of it, as far as is known.
+    pub online: bool,
     pub disco_key: Option<DiscoPublicKey>,
     pub tunnel: Box<dyn Tunnel>,
     pub path: PathAgent,
@@ -69,6 +71,7 @@ impl Peer {
     ) -> Self {
         Self {
             record,
+            online: false,
             disco_key: None,
             tunnel,
             path,

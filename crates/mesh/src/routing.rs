@@ -1,7 +1,7 @@
 //! Which peer an address belongs to.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -11,16 +11,49 @@ use ztna_proto::MachineId;
 ///
 /// Tailnet addresses are found by one exact look-up, before any route: a route is no way to another
 /// machine's address. Routes, of which there are few, are found by prefix length from long to short.
-/// Where several peers bring one network, the first keeps it, and the next has it when that leaves.
+/// Where several peers bring one address, the first keeps it, and the next has it when that leaves. Of
+/// several that bring one network, one that is online has it, and of these the one with the lowest id:
+/// all machines choose alike.
 #[derive(Default)]
 pub struct RoutingTable {
     hosts: BTreeMap<IpAddr, Claims>,
     /// Keyed by prefix length, longest first.
-    routes: BTreeMap<Reverse<u8>, BTreeMap<IpNet, Claims>>,
+    routes: BTreeMap<Reverse<u8>, BTreeMap<IpNet, Ranked>>,
 }
 
-/// Who brings a network, in the order in which they came. Never empty.
+/// Who brings an address, in the order in which they came. Never empty.
 type Claims = Vec<MachineId>;
+
+/// Who brings a network, and whether each is offline; the first has it. Never empty.
+type Ranked = BTreeSet<(bool, MachineId)>;
+
+/// Which of the networks that peers route this machine sends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteUse {
+    /// Those of subnet routers.
+    pub subnets: bool,
+    /// Everything, through this peer.
+    pub exit: Option<MachineId>,
+}
+
+impl Default for RouteUse {
+    fn default() -> Self {
+        Self {
+            subnets: true,
+            exit: None,
+        }
+    }
+}
+
+impl RouteUse {
+    /// Whether packets go to a peer for a network that it routes.
+    pub fn takes(&self, peer: MachineId, net: &IpNet) -> bool {
+        match net.prefix_len() {
+            0 => self.exit == Some(peer),
+            _ => self.subnets,
+        }
+    }
+}
 
 impl RoutingTable {
     /// Adds a peer's tailnet address.
@@ -33,10 +66,12 @@ impl RoutingTable {
         waive(&mut self.hosts, &addr, peer);
     }
 
-    /// Adds a network that a peer routes.
-    pub fn insert_route(&mut self, net: IpNet, peer: MachineId) {
+    /// Adds a network that a peer routes, or changes whether that peer is online.
+    pub fn insert_route(&mut self, net: IpNet, peer: MachineId, online: bool) {
         let nets = self.routes.entry(Reverse(net.prefix_len())).or_default();
-        claim(nets.entry(net.trunc()).or_default(), peer);
+        let ranked = nets.entry(net.trunc()).or_default();
+        ranked.remove(&(online, peer));
+        ranked.insert((!online, peer));
     }
 
     /// Removes a network that a peer routes.
@@ -45,7 +80,12 @@ impl RoutingTable {
         let Some(nets) = self.routes.get_mut(&length) else {
             return;
         };
-        waive(nets, &net.trunc(), peer);
+        if let Some(ranked) = nets.get_mut(&net.trunc()) {
+            ranked.retain(|(_, owner)| *owner != peer);
+            if ranked.is_empty() {
+                nets.remove(&net.trunc());
+            }
+        }
         if nets.is_empty() {
             self.routes.remove(&length);
         }
@@ -61,7 +101,7 @@ impl RoutingTable {
         self.host(addr).or_else(|| {
             self.routes.iter().find_map(|(length, nets)| {
                 let net = IpNet::new(addr, length.0).ok()?.trunc();
-                nets.get(&net)?.first().copied()
+                nets.get(&net)?.first().map(|(_, peer)| *peer)
             })
         })
     }
@@ -73,7 +113,7 @@ fn claim(claims: &mut Claims, peer: MachineId) {
     }
 }
 
-fn waive<K: Ord>(map: &mut BTreeMap<K, Claims>, key: &K, peer: MachineId) {
+fn waive(map: &mut BTreeMap<IpAddr, Claims>, key: &IpAddr, peer: MachineId) {
     let Some(claims) = map.get_mut(key) else {
         return;
     };
@@ -137,8 +177,8 @@ mod tests {
         let [a, b, c] = [(); 3].map(|()| MachineId::generate());
         let mut table = RoutingTable::default();
         table.insert_host(addr("100.64.0.1"), a);
-        table.insert_route(net("10.0.0.0/8"), b);
-        table.insert_route(net("10.1.2.3/16"), c);
+        table.insert_route(net("10.0.0.0/8"), b, true);
+        table.insert_route(net("10.1.2.3/16"), c, false);
         assert_eq!(table.lookup(addr("100.64.0.1")), Some(a));
         assert_eq!(table.lookup(addr("10.2.0.1")), Some(b));
         assert_eq!(table.lookup(addr("10.1.9.9")), Some(c));
@@ -152,26 +192,46 @@ mod tests {
     }
 
     #[test]
-    fn a_network_stays_with_the_peer_that_brought_it_until_that_leaves() {
+    fn an_address_stays_with_the_peer_that_brought_it_until_that_leaves() {
         let [a, b] = [(); 2].map(|()| MachineId::generate());
         let mut table = RoutingTable::default();
-        for peer in [a, b] {
+        for peer in [b, a] {
             table.insert_host(addr("100.64.0.1"), peer);
-            table.insert_route(net("10.0.0.0/8"), peer);
         }
-        assert_eq!(table.lookup(addr("100.64.0.1")), Some(a));
-        assert_eq!(table.lookup(addr("10.0.0.1")), Some(a));
-        table.remove_host(addr("100.64.0.1"), a);
-        table.remove_route(net("10.0.0.0/8"), a);
         assert_eq!(table.lookup(addr("100.64.0.1")), Some(b));
-        assert_eq!(table.lookup(addr("10.0.0.1")), Some(b));
+        table.remove_host(addr("100.64.0.1"), b);
+        assert_eq!(table.lookup(addr("100.64.0.1")), Some(a));
+    }
+
+    #[test]
+    fn of_several_routers_the_lowest_that_is_online_has_the_network() {
+        let [a, b] = [1, 2].map(|n| MachineId::from_bytes([n; 16]));
+        for order in [[a, b], [b, a]] {
+            let mut table = RoutingTable::default();
+            let there = |table: &RoutingTable| table.lookup(addr("10.0.0.1"));
+            for peer in order {
+                table.insert_route(net("10.0.0.0/8"), peer, true);
+            }
+            assert_eq!(there(&table), Some(a));
+            table.insert_route(net("10.0.0.0/8"), a, false);
+            assert_eq!(there(&table), Some(b));
+            table.insert_route(net("10.0.0.0/8"), b, false);
+            assert_eq!(there(&table), Some(a), "nobody is known to be there");
+            table.insert_route(net("10.0.0.0/8"), b, true);
+            table.insert_route(net("10.0.0.0/8"), a, true);
+            assert_eq!(there(&table), Some(a));
+            table.remove_route(net("10.0.0.0/8"), a);
+            assert_eq!(there(&table), Some(b));
+            table.remove_route(net("10.0.0.0/8"), b);
+            assert!(table.routes.is_empty());
+        }
     }
 
     #[test]
     fn no_route_takes_a_tailnet_address() {
         let [owner, thief] = [(); 2].map(|()| MachineId::generate());
         let mut table = RoutingTable::default();
-        table.insert_route(net("100.64.0.1/32"), thief);
+        table.insert_route(net("100.64.0.1/32"), thief, true);
         table.insert_host(addr("100.64.0.1"), owner);
         assert_eq!(table.lookup(addr("100.64.0.1")), Some(owner));
     }

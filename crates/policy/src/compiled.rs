@@ -10,7 +10,7 @@ use ztna_proto::filter::{Action, FilterRule, PacketFilter, PeerSelector};
 use ztna_proto::ids::MachineId;
 
 use crate::document::Document;
-use crate::facts::Facts;
+use crate::facts::{Facts, internet};
 use crate::lower::{self, Flat, Lowered, Peers};
 use crate::reach;
 
@@ -155,6 +155,33 @@ impl Compiled {
             return false;
         };
         src != dst && self.open(mine, theirs)
+    }
+
+    /// The networks behind `dst` of which some address is open to `src`; of an exit node's, some public
+    /// address, for it carries no other.
+    #[must_use]
+    pub fn open_routes(&self, src: MachineId, dst: MachineId) -> BTreeSet<IpNet> {
+        let (Some((_, mine)), Some((_, theirs))) =
+            (self.machines.get(&src), self.machines.get(&dst))
+        else {
+            return BTreeSet::new();
+        };
+        let Key {
+            routes, addresses, ..
+        } = &theirs.key;
+        if routes.is_empty() || src == dst {
+            return BTreeSet::new();
+        }
+        let flats = self.between(mine, theirs);
+        let opens = |route: IpNet| reach::anything_open_behind(&flats, route, addresses);
+        let open = |route: &&IpNet| match route.prefix_len() {
+            0 => {
+                let mut public = internet().iter().filter(|public| route.contains(*public));
+                public.any(|public| opens(*public))
+            }
+            _ => opens(**route),
+        };
+        routes.iter().filter(open).copied().collect()
     }
 
     /// The machine's packet filter. Empty, which lets nothing through, for a machine that is not

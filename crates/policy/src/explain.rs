@@ -11,7 +11,7 @@ use ztna_proto::ids::MachineId;
 use ztna_proto::policy::{Condition, RuleVerdict, Verdict};
 
 use crate::document::{Document, Rule, Selector, Service, Truth};
-use crate::facts::{Demand, Facts, Place};
+use crate::facts::{Demand, Facts, Place, internet};
 use crate::lower::standing;
 use crate::reach;
 
@@ -334,13 +334,17 @@ fn name(protocol: Protocol) -> String {
     }
 }
 
-/// An address as a [`Place`] at a machine: its own, or behind it.
+/// An address as a [`Place`] at a machine: its own, or behind it. Behind an exit node is what is public.
 #[must_use]
 pub fn place_of(facts: &Facts, address: IpAddr) -> Option<Place> {
     if facts.addresses.contains(&address) {
         return Some(Place::Own);
     }
-    let routed = facts.routes.iter().any(|route| route.contains(&address));
+    let carries = |route: &ipnet::IpNet| match route.prefix_len() {
+        0 => internet().iter().any(|network| network.contains(&address)),
+        _ => route.contains(&address),
+    };
+    let routed = facts.routes.iter().any(carries);
     routed.then_some(Place::Behind(address))
 }
 

@@ -156,8 +156,9 @@ impl Demand {
 }
 
 /// Networks that are nobody's own: all of IPv4 but what is private, shared, local, multicast or
-/// reserved (RFC 6890), and global unicast of IPv6.
-pub(crate) fn internet() -> &'static [IpNet] {
+/// reserved (RFC 6890), and global unicast of IPv6. What an exit node carries.
+#[must_use]
+pub fn internet() -> &'static [IpNet] {
     static INTERNET: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
         let octets = |a, b, bits| Ipv4Net::new([a, b, 0, 0].into(), bits).unwrap_or_default();
         let excluded = [

@@ -33,6 +33,6 @@ pub use compiled::{Change, Compiled, compile};
 pub use document::{Document, FIRST_DOCUMENT, Rule};
 pub use edit::{add_rule, remove_rule, replace_rule, rule_fields};
 pub use explain::{Party, Query, evaluate, in_force, place_of};
-pub use facts::{Facts, Place};
+pub use facts::{Facts, Place, internet};
 pub use impact::{MAX_PAIRS, impact};
 pub use ztna_proto::policy::{Fault, Impact, Position, Section, Verdict};

@@ -49,11 +49,29 @@ pub(crate) fn anything_open(
         .filter(|f| f.networks.is_empty())
         .collect();
     anything_open_at(&to_own, &[false, true])
-        || addresses(flats, routes, own).into_iter().any(|address| {
-            let around = |flat: &&Flat| flat.networks.iter().any(|n| n.contains(&address));
-            let there: Vec<_> = flats.iter().copied().filter(around).collect();
-            anything_open_at(&there, &[address.is_ipv6()])
-        })
+        || addresses(flats, routes, own)
+            .into_iter()
+            .any(|address| anything_open_around(flats, address))
+}
+
+/// The same of one address behind a route.
+fn anything_open_around(flats: &[&Flat], address: IpAddr) -> bool {
+    let around = |flat: &&Flat| flat.networks.iter().any(|n| n.contains(&address));
+    let there: Vec<_> = flats.iter().copied().filter(around).collect();
+    anything_open_at(&there, &[address.is_ipv6()])
+}
+
+/// Whether `flats` (as in [`anything_open`]) allow any packet to an address behind one route.
+pub(crate) fn anything_open_behind(flats: &[&Flat], route: IpNet, own: &BTreeSet<IpAddr>) -> bool {
+    let there = |flat: &&&Flat| {
+        let mut networks = flat.networks.iter();
+        networks.any(|network| overlap(&route, network).is_some())
+    };
+    let flats: Vec<_> = flats.iter().filter(there).copied().collect();
+    // Also without a deny: what is allowed may be the destination's own address and nothing else.
+    addresses(&flats, &[route].into(), own)
+        .into_iter()
+        .any(|address| anything_open_around(&flats, address))
 }
 
 /// Addresses behind `routes` of which one is open if any is.

@@ -9,10 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use ztna_filter::{Direction, Filter, Limits, Verdict};
-use ztna_policy::{Compiled, Document, Facts, Party, Place, Query, compile, evaluate, impact};
+use ztna_policy::{
+    Compiled, Document, Facts, Party, Place, Query, compile, evaluate, impact, internet,
+};
 use ztna_proto::filter::{PeerSelector, Protocol};
 use ztna_proto::ids::MachineId;
 
@@ -96,6 +99,18 @@ proptest! {
                 let (there, back) = (opens(one, two), opens(two, one));
                 prop_assert_eq!(compiled.opens(id(one), id(two)), there, "{} {}\n{}", one, two, plain.text());
                 prop_assert_eq!(compiled.sees(id(one), id(two)), there || back);
+                let open = |route: &&IpNet| kinds(one, two).any(|packet| match packet.place(&org) {
+                    Some(Place::Behind(to)) => {
+                        // An exit node carries what is public.
+                        let carried = route.prefix_len() > 0
+                            || internet().iter().any(|public| public.contains(&to));
+                        carried && route.contains(&to) && plain.allows(&org, packet)
+                    }
+                    _ => false,
+                });
+                let routes = org.get(&id(two)).into_iter().flat_map(|facts| &facts.routes);
+                let routes: BTreeSet<_> = routes.filter(open).copied().collect();
+                prop_assert_eq!(compiled.open_routes(id(one), id(two)), routes, "{} {}\n{}", one, two, plain.text());
                 if there || back {
                     peers.insert(id(two));
                 }

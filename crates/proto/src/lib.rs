@@ -11,6 +11,7 @@ pub mod filter;
 pub mod ids;
 pub mod keys;
 pub mod netmap;
+pub mod network;
 pub mod people;
 pub mod policy;
 pub mod relay;

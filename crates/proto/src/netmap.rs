@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 use crate::error::ErrorBody;
 use crate::ids::{MachineId, OrgId, RegionId};
 use crate::keys::{DiscoPublicKey, KemKeyHash, WgPublicKey, hex, parse_hex};
+use crate::network::SelfNetwork;
 
 /// Largest stream message either side reads, in bytes.
 pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
@@ -71,6 +72,9 @@ pub struct SelfRecord {
     pub ipv6: Ipv6Addr,
     /// When the machine must sign in again. `None`: never.
     pub key_expires_at: Option<Timestamp>,
+    /// Its part in the network: what it routes, and the org's names.
+    #[serde(default)]
+    pub network: SelfNetwork,
 }
 
 /// A peer: another machine of the org that some rule joins with this one.

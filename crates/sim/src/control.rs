@@ -299,6 +299,7 @@ impl Control {
             ipv4: ipv4(of),
             ipv6: ipv6(of),
             key_expires_at: None,
+            network: Default::default(),
         }
     }
 

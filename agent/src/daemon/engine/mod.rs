@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use ztna_handshake::KemPrivateKey;
 use ztna_local::{PathStatus, PathsReport, PskStatus, RelayTransport};
+use ztna_mesh::RouteUse;
 use ztna_mesh::tunnel::NewWireGuard;
 use ztna_netcheck::Report;
 use ztna_netmap::{Netmap, Update};
@@ -81,6 +82,8 @@ pub enum ControlEvent {
     Connected,
     /// The stream broke. What the engine knows stays good.
     Disconnected,
+    /// Which networks behind peers packets go to.
+    RouteUse(RouteUse),
 }
 
 /// Engine → control plane.

@@ -363,6 +363,7 @@ impl Engine {
             ControlEvent::Netmap(update) => self.apply(&update, now()),
             ControlEvent::Ticket(ticket) => self.relays.set_ticket(ticket),
             ControlEvent::KemKey(key) => self.mesh.provide_kem_key(&key, now()),
+            ControlEvent::RouteUse(route_use) => self.mesh.set_route_use(route_use),
             ControlEvent::Connected | ControlEvent::Disconnected => {}
         }
     }

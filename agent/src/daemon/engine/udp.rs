@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 
 use super::burst::{Burst, MAX_BURST};
-use crate::platform::allow_fragments;
+use crate::platform::{BYPASS_MARK, allow_fragments};
 
 /// Kernel receive buffer asked for: 10 ms at 5 Gbit/s. The kernel may grant less.
 const RECEIVE_BUFFER: usize = 7 << 20;
@@ -37,6 +37,10 @@ impl Family {
             socket.set_multicast_loop_v4(false)?;
         }
         socket.set_nonblocking(true)?;
+        // Without the right to it no route leads into a tunnel of ours either.
+        if let Err(error) = socket.set_mark(BYPASS_MARK) {
+            tracing::debug!(%error, "datagrams to peers carry no mark");
+        }
         // Less than asked for is what unprivileged processes get; it costs bursts, nothing else.
         let forced = setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER);
         let _ = forced.or_else(|_| setsockopt(&socket, RcvBuf, &RECEIVE_BUFFER));

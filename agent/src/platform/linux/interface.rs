@@ -17,7 +17,7 @@ use super::tun::Tun;
 
 /// Marks our routes for people who read `ip route`: above the kernel's reserved numbers
 /// (linux/rtnetlink.h, `RTPROT_STATIC` is 4), not taken in `/etc/iproute2/rt_protos`.
-const ROUTE_PROTOCOL: u8 = 141;
+pub(super) const ROUTE_PROTOCOL: u8 = 141;
 
 /// A new IPv6 address is in force after one turn of a kernel work queue; looked for this often,
 const IN_FORCE_TRIES: u32 = 500;
@@ -218,7 +218,7 @@ pub enum Addresses {
 }
 
 /// IPv6 is switched off, for the whole system or for this interface, or not in the kernel.
-fn no_ipv6(error: &io::Error) -> bool {
+pub(super) fn no_ipv6(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EACCES | libc::EPERM | libc::EOPNOTSUPP | libc::EAFNOSUPPORT)

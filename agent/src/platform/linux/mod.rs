@@ -1,14 +1,23 @@
 //! Linux: `/dev/net/tun` with segmentation offload, and route netlink.
 
+mod forward;
 mod fragments;
 mod interface;
 mod network;
+mod steer;
 mod tun;
 
 #[cfg(test)]
+mod steer_tests;
+#[cfg(test)]
 mod tests;
 
+pub use forward::{
+    Families, check as check_forwarding, loosen_source_check, masquerade,
+    remove as remove_masquerade, restore_source_check, switch_on as switch_forwarding_on,
+};
 pub use fragments::allow_fragments;
 pub use interface::{Addresses, Interface};
 pub use network::NetworkMonitor;
+pub use steer::{BYPASS_MARK, Steer, Steering};
 pub use tun::{Tun, TunReader, TunWriter};

@@ -27,6 +27,7 @@ enum Touch {
     },
     /// The rules. `None`: any view may be another.
     Policy(Option<Machines>),
+    /// What every machine is told alike, the org's names too: no peer is another.
     Relays,
 }
 
@@ -93,7 +94,7 @@ impl Log {
                     moved: true,
                 },
                 Changed::Policy => Touch::Policy(None),
-                Changed::Relays => Touch::Relays,
+                Changed::Relays | Changed::Org => Touch::Relays,
             });
         }
         log
@@ -117,7 +118,7 @@ impl Log {
                     moved: effects.moved.contains(&id),
                 },
                 Changed::Policy => Touch::Policy(Some(Arc::clone(&views))),
-                Changed::Relays => Touch::Relays,
+                Changed::Relays | Changed::Org => Touch::Relays,
             });
         }
     }

@@ -16,6 +16,7 @@ use ztna_netmap::records::{Record, RecordSet};
 use ztna_policy::{Compiled, compile};
 use ztna_proto::ids::{MachineId, OrgId, RegionId};
 use ztna_proto::keys::KemKeyHash;
+use ztna_proto::network::DnsSettings;
 use ztna_proto::relay::RelayMap;
 use ztna_proto::ticket::TicketSigner;
 
@@ -44,6 +45,7 @@ pub(super) struct OrgState {
     id: OrgId,
     name: String,
     slug: String,
+    dns: DnsSettings,
     seq: i64,
     log: Log,
     shared: Shared,
@@ -68,6 +70,7 @@ impl OrgState {
             id,
             name: whole.name,
             slug: whole.slug,
+            dns: whole.dns,
             seq: whole.seq,
             log: Log::restored(whole.seq, whole.log),
             shared,
@@ -121,7 +124,7 @@ impl OrgState {
     fn map_of(&self, id: MachineId) -> Option<RecordSet> {
         let this = self.machines.get(&id)?;
         let peers = self.compiled.visible_peers(id).into_iter();
-        let peers = peers.filter_map(|peer| Some((peer, self.machines.get(&peer)?.peer.clone())));
+        let peers = peers.filter_map(|peer| Some((peer, self.seen(id, peer).ok()??)));
         let filter = Record::filter(&self.compiled.filter_for(id)).ok()?;
         Some(RecordSet::new(
             this.this.clone(),
@@ -129,6 +132,16 @@ impl OrgState {
             filter,
             self.relays.clone(),
         ))
+    }
+
+    /// A machine as one sees it that it is visible to.
+    fn seen(&self, by: MachineId, id: MachineId) -> Result<Option<Record>> {
+        let entry = self.machines.get(&id);
+        let record = |entry: &Entry| match entry.row.routes.is_empty() {
+            true => Ok(entry.peer.clone()),
+            false => entry.seen_with(&self.compiled.open_routes(by, id)),
+        };
+        entry.map(record).transpose()
     }
 
     /// A machine's records; the compiled rules know it already.
@@ -139,6 +152,7 @@ impl OrgState {
             name: &self.name,
             slug: &self.slug,
             dns_suffix: &self.shared.dns_suffix,
+            dns: &self.dns,
         };
         Entry::new(&org, machine, groups)
     }

@@ -35,10 +35,9 @@ impl OrgState {
             }
             others.remove(id);
             for other in others {
-                let seen = self.machines.get(&other);
-                let seen = seen.filter(|_| self.compiled.sees(*id, other));
-                edit.peers
-                    .insert(other, seen.map(|entry| entry.peer.clone()));
+                let sees = self.compiled.sees(*id, other);
+                let seen = sees.then(|| self.seen(*id, other)).transpose()?;
+                edit.peers.insert(other, seen.flatten());
             }
             self.tell(*id, edit)?;
         }

@@ -30,6 +30,8 @@ fn row(n: u128, name: &str) -> MachineRow {
         user: String::new(),
         role: None,
         key_expires_at: None,
+        advertised: Vec::new(),
+        routes: Vec::new(),
     }
 }
 
@@ -44,6 +46,7 @@ fn whole(seq: i64, policy: Arc<Document>, machines: Vec<MachineRow>) -> Whole {
         name: "Acme".to_owned(),
         slug: "acme".to_owned(),
         policy,
+        dns: DnsSettings::default(),
         relays: RelayMap::default(),
         machines,
         presence: Vec::new(),

@@ -284,7 +284,7 @@ impl Mesh {
         packet.truncate(length);
         // A route, even one to everywhere, does not let a peer speak for another machine.
         let is_spoofed = source(&packet).is_some_and(|addr| {
-            self.own_networks.iter().any(|own| own.contains(&addr))
+            self.own_addresses.contains(&addr)
                 || self.routes.host(addr).is_some_and(|owner| owner != id)
         });
         if is_spoofed {

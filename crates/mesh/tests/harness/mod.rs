@@ -216,6 +216,7 @@ impl Net {
             ipv4: Self::ipv4(of),
             ipv6: Self::ipv6(of),
             key_expires_at: None,
+            network: Default::default(),
         });
         machine.mesh.set_filter(&filter);
         machine.mesh.set_endpoints(vec![machine.addr]);

@@ -26,6 +26,7 @@ pub fn this(name: &str) -> SelfRecord {
         ipv4: [100, 64, 0, 255].into(),
         ipv6: "fd00::ff".parse().unwrap(),
         key_expires_at: None,
+        network: Default::default(),
     }
 }
 

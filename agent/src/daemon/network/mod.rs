@@ -1,0 +1,320 @@
+//! This machine's part in the network: what it routes for others, and what it sends to others.
+//!
+//! One task brings the system to what preferences and netmap want, and takes everything back when the
+//! tunnel goes down. What fails is told and tried again.
+
+mod outside;
+mod prefs;
+mod wanted;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use ztna_mesh::RouteUse;
+use ztna_netmap::Netmap;
+use ztna_proto::ErrorCode;
+use ztna_proto::network::AdvertiseRoutesRequest;
+use ztna_proto::tokens::MachineToken;
+
+use self::outside::{Names, Outside};
+pub use self::prefs::NetworkPrefs;
+use self::wanted::wanted;
+use super::backoff::Backoff;
+use super::engine::ControlEvent;
+use super::state_dir::StateDir;
+use crate::control::{Api, ControlError};
+use crate::platform::{
+    Families, Steer, Steering, loosen_source_check, masquerade, remove_masquerade,
+    restore_source_check, switch_forwarding_on,
+};
+
+/// A file that is there while nftables has a table of ours: after a crash it is removed.
+pub const FORWARDING_FILE: &str = "forwarding";
+/// How often servers' names are looked up while something is routed into the tunnel.
+const LOOKUP_PERIOD: Duration = Duration::from_secs(60);
+/// Without an event nothing changes.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// How things stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkView {
+    /// What is wanted.
+    pub prefs: NetworkPrefs,
+    /// Networks behind peers that lead into the tunnel.
+    pub routes: BTreeSet<IpNet>,
+    /// Whether the exit node that is wanted is there and may be used.
+    pub exit_node_ready: bool,
+    /// How the offer to route stands.
+    pub offer: Offer,
+    /// What was done to this system, one line each.
+    pub notes: Vec<String>,
+    /// What a person should look at.
+    pub warnings: Vec<String>,
+}
+
+/// How the offer to route stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Offer {
+    /// On its way.
+    #[default]
+    Pending,
+    /// The control plane has it.
+    Told,
+    /// It is not taken, and why.
+    Failed(String),
+}
+
+/// What the task is made of.
+pub struct Network {
+    pub api: Api,
+    pub token: MachineToken,
+    pub netmap: Arc<RwLock<Netmap>>,
+    /// Told after each change of the map.
+    pub map_changed: Arc<Notify>,
+    pub dir: Arc<StateDir>,
+    pub to_engine: mpsc::Sender<ControlEvent>,
+    pub view: watch::Sender<NetworkView>,
+    pub stop: CancellationToken,
+    /// The TUN device.
+    pub device: String,
+    /// Its index.
+    pub index: u32,
+}
+
+/// What is in force.
+#[derive(Default)]
+struct Held {
+    steer: Option<Steer>,
+    steering: Steering,
+    outside: Outside,
+    looked_up: Option<(Instant, Names)>,
+    route_use: Option<RouteUse>,
+    forwarding: Option<Families>,
+    forwarding_notes: Vec<String>,
+    /// The setting before it was loosened, and what to tell.
+    source_check: Option<(String, String)>,
+    /// What the control plane refused, and why: it would again.
+    refused: Option<(BTreeSet<IpNet>, String)>,
+}
+
+impl Network {
+    /// Runs until the tunnel goes down; then nothing of it is left.
+    pub async fn run(self, mut prefs: watch::Receiver<NetworkPrefs>) {
+        let mut held = Held::default();
+        let mut backoff = Backoff::default();
+        self.remove_leftovers().await;
+        loop {
+            let wanted = prefs.borrow_and_update().clone();
+            let applied = tokio::select! {
+                () = self.stop.cancelled() => break,
+                applied = self.apply(&wanted, &mut held) => applied,
+            };
+            let pause = match applied {
+                true => {
+                    backoff.reset();
+                    if held.steering.routes.is_empty() {
+                        IDLE
+                    } else {
+                        LOOKUP_PERIOD
+                    }
+                }
+                false => backoff.after_failure(Instant::now(), &mut rand::rng()),
+            };
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                Ok(()) = prefs.changed() => {}
+                () = self.map_changed.notified() => {}
+                () = sleep(pause) => {}
+            }
+        }
+        self.take_back(&mut held).await;
+    }
+
+    /// Brings everything to what is wanted. `false`: something failed that may succeed later.
+    async fn apply(&self, prefs: &NetworkPrefs, held: &mut Held) -> bool {
+        let (wanted, names, advertised) = {
+            let map = self.netmap.read().unwrap_or_else(PoisonError::into_inner);
+            let advertised = map.this().map(|this| this.network.advertised.clone());
+            (wanted(prefs, &map), Names::of(&map), advertised)
+        };
+        let mut warnings: Vec<String> = wanted.problem.into_iter().collect();
+        if held.route_use.replace(wanted.route_use) != Some(wanted.route_use) {
+            // An engine that has ended needs no news.
+            let news = ControlEvent::RouteUse(wanted.route_use);
+            let _ = self.to_engine.send(news).await;
+        }
+        let mut fine = true;
+        let mut attempt = |what: &str, result: io::Result<()>| {
+            if let Err(error) = result {
+                tracing::warn!(%error, "cannot {what}");
+                warnings.push(format!("cannot {what}: {error}"));
+                fine = false;
+            }
+        };
+        let steered = self.steer(wanted.routes, &names, held).await;
+        attempt("route to the networks behind peers", steered);
+        let checked = check_sources(prefs.exit_node.is_some(), held);
+        attempt("loosen the check of sources", checked);
+        let forwarded = self.forward(prefs, held).await;
+        attempt("route for others", forwarded);
+
+        let offer = match advertised {
+            None => Offer::Pending,
+            Some(held) if held.iter().eq(&prefs.advertise) => Offer::Told,
+            Some(_) => self.offer(&prefs.advertise, held).await,
+        };
+        if let Offer::Failed(why) = &offer {
+            warnings.push(format!(
+                "the networks behind this machine are not offered: {why}"
+            ));
+            // A refusal stands until something else is offered.
+            fine &= held.refused.is_some();
+        }
+        let mut notes = held.forwarding_notes.clone();
+        notes.extend(held.source_check.iter().map(|(_, note)| note.clone()));
+        let view = NetworkView {
+            prefs: prefs.clone(),
+            routes: held.steering.routes.clone(),
+            exit_node_ready: wanted.route_use.exit.is_some(),
+            offer,
+            notes,
+            warnings,
+        };
+        self.view.send_if_modified(|old| {
+            let changed = *old != view;
+            *old = view;
+            changed
+        });
+        fine
+    }
+
+    async fn steer(
+        &self,
+        routes: BTreeSet<IpNet>,
+        names: &Names,
+        held: &mut Held,
+    ) -> io::Result<()> {
+        let mut steering = Steering {
+            routes,
+            outside: held.steering.outside.clone(),
+        };
+        let is_due = held
+            .looked_up
+            .as_ref()
+            .is_none_or(|(at, of)| at.elapsed() >= LOOKUP_PERIOD || of != names);
+        if steering.routes.is_empty() {
+            held.looked_up = None;
+            steering.outside.clear();
+        } else if is_due {
+            steering.outside = held.outside.look_up(self.api.server(), names).await;
+            held.looked_up = Some((Instant::now(), names.clone()));
+        }
+        if held.steering == steering && (held.steer.is_some() || steering.routes.is_empty()) {
+            return Ok(());
+        }
+        let steer = match &mut held.steer {
+            Some(steer) => steer,
+            None => held.steer.insert(Steer::new(self.index).await?),
+        };
+        steer.set(&steering).await?;
+        held.steering = steering;
+        Ok(())
+    }
+
+    async fn forward(&self, prefs: &NetworkPrefs, held: &mut Held) -> io::Result<()> {
+        let families = Families {
+            v4: prefs.advertise.iter().any(|route| route.addr().is_ipv4()),
+            v6: prefs.advertise.iter().any(|route| route.addr().is_ipv6()),
+        };
+        let families = (families != Families::default()).then_some(families);
+        if held.forwarding == families {
+            return Ok(());
+        }
+        let Some(families) = families else {
+            self.unforward().await;
+            held.forwarding = None;
+            held.forwarding_notes.clear();
+            return Ok(());
+        };
+        // What is written down first is cleaned up after a crash.
+        self.dir.write(FORWARDING_FILE, self.device.as_bytes())?;
+        masquerade(&self.device).await?;
+        held.forwarding_notes
+            .extend(switch_forwarding_on(families)?);
+        held.forwarding = Some(families);
+        tracing::info!(notes = ?held.forwarding_notes, "this machine routes for others");
+        Ok(())
+    }
+
+    async fn unforward(&self) {
+        let removed = async {
+            remove_masquerade(&self.device).await?;
+            self.dir.remove(FORWARDING_FILE)
+        };
+        if let Err(error) = removed.await {
+            tracing::warn!(%error, "cannot remove the nftables table of before");
+        }
+    }
+
+    /// Tells the control plane what this machine offers.
+    async fn offer(&self, routes: &BTreeSet<IpNet>, held: &mut Held) -> Offer {
+        if let Some((refused, why)) = &held.refused {
+            if refused == routes {
+                return Offer::Failed(why.clone());
+            }
+            held.refused = None;
+        }
+        let request = AdvertiseRoutesRequest {
+            routes: routes.iter().copied().collect(),
+        };
+        match self.api.advertise(self.token.expose(), &request).await {
+            Ok(_) => Offer::Told,
+            Err(error) => {
+                if let ControlError::Refused(body) = &error
+                    && body.code == ErrorCode::ValidationError
+                {
+                    held.refused = Some((routes.clone(), error.to_string()));
+                }
+                Offer::Failed(error.to_string())
+            }
+        }
+    }
+
+    async fn take_back(&self, held: &mut Held) {
+        if let Some(steer) = &mut held.steer
+            && let Err(error) = steer.set(&Steering::default()).await
+        {
+            tracing::warn!(%error, "cannot remove routes and rules");
+        }
+        if let Err(error) = check_sources(false, held) {
+            tracing::warn!(%error, "cannot restore the check of sources");
+        }
+        self.remove_leftovers().await;
+    }
+
+    /// Removes the nftables table, if there may be one.
+    async fn remove_leftovers(&self) {
+        if matches!(self.dir.read(FORWARDING_FILE), Ok(Some(_))) {
+            self.unforward().await;
+        }
+    }
+}
+
+/// Loosens the check of sources for an exit node, or restores it.
+fn check_sources(loose: bool, held: &mut Held) -> io::Result<()> {
+    match (&held.source_check, loose) {
+        (None, true) => held.source_check = loosen_source_check()?,
+        (Some((before, _)), false) => {
+            restore_source_check(before)?;
+            held.source_check = None;
+        }
+        _ => {}
+    }
+    Ok(())
+}

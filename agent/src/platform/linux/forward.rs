@@ -1,0 +1,199 @@
+//! What makes this machine a router for its peers: the kernel forwards, and nftables puts this
+//! machine's own address in front, so that the networks behind it need no route back.
+
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+/// The program that loads rules.
+const NFT: &str = "nft";
+/// Marks packets on their way from the tunnel, for the chain that sees no incoming interface. Bits of
+/// others stay.
+const FORWARDED: (u32, u32) = (0x00a7_0000, 0x00ff_0000);
+
+/// The check of sources; the larger of this and an interface's own counts (ip-sysctl.rst).
+const RP_FILTER: &str = "/proc/sys/net/ipv4/conf/all/rp_filter";
+
+/// Which families are forwarded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Families {
+    /// IPv4.
+    pub v4: bool,
+    /// IPv6.
+    pub v6: bool,
+}
+
+/// Whether the system can do it at all.
+///
+/// # Errors
+/// nftables is not there; the message says how to get it.
+pub async fn check() -> io::Result<()> {
+    nft(&["--version"], "").await
+}
+
+/// Switches forwarding on. What was off and is on now is told, a line each.
+///
+/// Forwarding stays on later: other programs may rely on it by then.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn switch_on(families: Families) -> io::Result<Vec<String>> {
+    let mut told = Vec::new();
+    if families.v4 && set("net/ipv4/ip_forward", "0", "1")? {
+        told.push("switched IPv4 forwarding on (net.ipv4.ip_forward); it stays on".to_owned());
+    }
+    if families.v6 && Path::new("/proc/sys/net/ipv6").is_dir() {
+        // A router takes no routes from others' announcements unless it is told to (2): this host has
+        // to keep its default route.
+        for entry in std::fs::read_dir("/proc/sys/net/ipv6/conf")?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            set(&format!("net/ipv6/conf/{name}/accept_ra"), "1", "2")?;
+        }
+        if set("net/ipv6/conf/all/forwarding", "0", "1")? {
+            let note = "switched IPv6 forwarding on (net.ipv6.conf.all.forwarding); it stays on";
+            told.push(note.to_owned());
+        }
+    }
+    Ok(told)
+}
+
+/// Lets answers to what left by another interface come in: the kernel's strict check of sources
+/// (RFC 3704) would drop peers' datagrams while everything else is routed into the tunnel. Returns the
+/// value before and what to tell, if that was strict.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn loosen_source_check() -> io::Result<Option<(String, String)>> {
+    let mut strict = false;
+    for entry in std::fs::read_dir("/proc/sys/net/ipv4/conf")?.flatten() {
+        let value = std::fs::read_to_string(entry.path().join("rp_filter"))?;
+        strict |= value.trim() == "1";
+    }
+    if !strict {
+        return Ok(None);
+    }
+    let before = std::fs::read_to_string(RP_FILTER)?.trim().to_owned();
+    std::fs::write(RP_FILTER, "2")?;
+    let note = "net.ipv4.conf.all.rp_filter is 2 (loose) while an exit node is used";
+    Ok(Some((before, note.to_owned())))
+}
+
+/// Takes that back.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn restore_source_check(before: &str) -> io::Result<()> {
+    std::fs::write(RP_FILTER, before)
+}
+
+/// Writes a setting if it has a value. Whether it had.
+fn set(path: &str, from: &str, to: &str) -> io::Result<bool> {
+    let path = Path::new("/proc/sys").join(path);
+    if std::fs::read_to_string(&path)?.trim() != from {
+        return Ok(false);
+    }
+    std::fs::write(&path, to).map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("cannot write {}: {error}", path.display()),
+        )
+    })?;
+    Ok(true)
+}
+
+/// Loads our table for the device, in place of the one before.
+///
+/// # Errors
+/// nftables is missing, or refuses.
+pub async fn masquerade(device: &str) -> io::Result<()> {
+    if device.contains(['"', '\\']) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("nftables cannot name the device {device:?}; choose another with --tun"),
+        ));
+    }
+    nft(&["-f", "-"], &rules(device)).await
+}
+
+/// Removes our table. None there is none to remove.
+///
+/// # Errors
+/// nftables is missing, or refuses.
+pub async fn remove(device: &str) -> io::Result<()> {
+    let table = table(device);
+    // `delete` of a table that is not there fails; one that was just made is there.
+    nft(
+        &["-f", "-"],
+        &format!("table inet {table}\ndelete table inet {table}\n"),
+    )
+    .await
+}
+
+fn table(device: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    format!("ztna_{}", device.chars().map(plain).collect::<String>())
+}
+
+fn rules(device: &str) -> String {
+    let table = table(device);
+    let (mark, mask) = FORWARDED;
+    let rest = !mask;
+    format!(
+        r#"table inet {table}
+delete table inet {table}
+table inet {table} {{
+    chain forward {{
+        type filter hook forward priority mangle; policy accept;
+        iifname "{device}" meta mark set meta mark & {rest:#x} | {mark:#x}
+    }}
+    chain postrouting {{
+        type nat hook postrouting priority srcnat; policy accept;
+        oifname != "{device}" meta mark & {mask:#x} == {mark:#x} masquerade
+    }}
+}}
+"#
+    )
+}
+
+async fn nft(args: &[&str], input: &str) -> io::Result<()> {
+    let spawned = Command::new(NFT)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn();
+    let mut child = spawned.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => io::Error::new(
+            error.kind(),
+            "the program `nft` is missing, which routers need; install nftables (`apt install \
+             nftables`, `dnf install nftables`) and try again",
+        ),
+        _ => error,
+    })?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).await?;
+    }
+    let output = child.wait_with_output().await?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.lines().next().unwrap_or_default();
+    Err(io::Error::other(format!("nftables refuses: {said}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_named_after_its_device() {
+        assert_eq!(table("zt-0.1"), "ztna_zt_0_1");
+        let rules = rules("ztna0");
+        assert!(rules.contains(r#"iifname "ztna0""#) && rules.contains("& 0xff00ffff | 0xa70000"));
+    }
+}

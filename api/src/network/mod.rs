@@ -1,0 +1,14 @@
+//! What an org's network has beside machines: the networks behind them, and names.
+
+mod dns;
+mod routes;
+
+pub(crate) use dns::load as dns;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::app::State;
+
+pub(crate) fn routes() -> OpenApiRouter<State> {
+    routes::routes().merge(dns::routes())
+}
