@@ -21,7 +21,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use ztna_netmap::records::{Record, RecordSet};
-use ztna_proto::api::{HeartbeatAnswer, KemKeyAnswer, RegisterRequest, Registered};
+use ztna_proto::api::{
+    HeartbeatAnswer, HeartbeatRequest, KemKeyAnswer, RegisterRequest, Registered,
+};
 use ztna_proto::error::Envelope;
 use ztna_proto::filter::PacketFilter;
 use ztna_proto::keys::KemPublicKey;
@@ -92,7 +94,8 @@ pub struct State {
     pub greeting: Vec<String>,
     /// Answered to whoever asks for that hash, whatever its own hash is.
     pub kem_keys: BTreeMap<String, KemPublicKey>,
-    pub heartbeats: usize,
+    /// Heartbeats so far.
+    pub heartbeats: Vec<HeartbeatRequest>,
     /// The relay ticket that heartbeats are answered with, if not one that no relay takes.
     pub relay_ticket: Option<String>,
     /// The machine that registrations are answered with.
@@ -199,8 +202,11 @@ impl Script {
                 }
             }
             (&Method::POST, "/api/machine-heartbeat") => {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
                 let mut state = self.state.lock().unwrap();
-                state.heartbeats += 1;
+                state
+                    .heartbeats
+                    .push(serde_json::from_slice(&body).unwrap());
                 let ticket = state.relay_ticket.clone();
                 answer(HeartbeatAnswer {
                     server_time: jiff::Timestamp::now(),
@@ -305,6 +311,7 @@ impl Org {
             ipv6: "fd00:1:2::1".parse().unwrap(),
             key_expires_at: None,
             network: Default::default(),
+            posture: Vec::new(),
         };
         Self {
             this,

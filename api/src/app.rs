@@ -24,7 +24,8 @@ use crate::mail::{MailError, Mailer};
 use crate::netmap::Hub;
 use crate::relays::{RevocationFeed, Revocations};
 use crate::{
-    api_keys, audit, auth_keys, http, identity, machines, netmap, network, orgs, policy, relays,
+    api_keys, audit, auth_keys, http, identity, machines, netmap, network, orgs, policy, posture,
+    relays,
 };
 
 /// How often the hub looks after what time does: silence, expiry, writing down. What a machine has
@@ -74,6 +75,7 @@ pub(crate) struct Inner {
     pub(crate) stopping: CancellationToken,
     pub(crate) probe_period: Duration,
     pub(crate) allow_private_relays: bool,
+    pub(crate) posture_clock: posture::Clock,
     dns_suffix: String,
     on_cut: Option<OnCut>,
 }
@@ -160,6 +162,7 @@ impl App {
             stopping,
             probe_period: config.probe_period,
             allow_private_relays: config.allow_private_relays,
+            posture_clock: posture::Clock::start(config.posture_stale),
             dns_suffix: config.dns_suffix,
             on_cut: config.on_cut,
         }));
@@ -215,6 +218,7 @@ fn router(state: &State) -> Router {
         .merge(machines::routes())
         .merge(policy::routes())
         .merge(audit::routes())
+        .merge(posture::routes())
         .merge(netmap::routes())
         .merge(network::routes())
         .merge(relays::routes())
@@ -237,6 +241,9 @@ async fn look_after(state: State) {
             _ = sweeps.tick() => {
                 if let Err(error) = machines::expire_due(&state).await {
                     tracing::error!(%error, "expired machines could not be ended; trying again");
+                }
+                if let Err(error) = posture::recheck_due(&state).await {
+                    tracing::error!(%error, "machines could not be judged; trying again");
                 }
                 state.hub.sweep().await;
                 if let Err(error) = state.revocations.look(&state.db).await {

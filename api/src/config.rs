@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use ztna_proto::ids::RegionId;
 use ztna_proto::keys::WgPublicKey;
+use ztna_proto::posture::POSTURE_STALE_SECONDS;
 use ztna_proto::relay::RegionDocument;
 
 use crate::db::DatabaseConfig;
@@ -43,6 +44,8 @@ pub struct Config {
     /// Proxies in front of us, each of which appends to `X-Forwarded-For`. 0: none, the header is
     /// not believed.
     pub trusted_proxies: usize,
+    /// Age at which a posture report says nothing any more.
+    pub posture_stale: Duration,
     /// Told of machines that were deleted or expired.
     pub on_cut: Option<OnCut>,
 }
@@ -62,6 +65,7 @@ impl Config {
             dns_suffix: "ztna.internal".to_owned(),
             limits: Limits::default(),
             trusted_proxies: 0,
+            posture_stale: Duration::from_secs(POSTURE_STALE_SECONDS),
             on_cut: None,
         }
     }

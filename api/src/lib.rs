@@ -9,6 +9,7 @@
 //! * [`machines`]: registration, heartbeat, the machines of an org;
 //! * [`policy`]: an org's rules;
 //! * [`audit`]: what was changed, and who signed in;
+//! * [`posture`]: the health of machines, and what orgs ask of it;
 //! * [`relays`]: the relay map, tickets, revocations, health;
 //! * [`netmap`]: the machine stream, and the hub that feeds it.
 //!
@@ -35,6 +36,7 @@ mod netmap;
 mod network;
 mod orgs;
 mod policy;
+mod posture;
 mod relays;
 mod seal;
 mod serve;

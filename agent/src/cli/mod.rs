@@ -14,6 +14,7 @@ mod logout;
 mod netcheck;
 mod peers;
 mod ping;
+mod posture;
 mod session;
 mod start;
 mod status;
@@ -58,6 +59,7 @@ enum Command {
     Ip(ip::IpArgs),
     Ping(ping::PingArgs),
     Netcheck(netcheck::NetcheckArgs),
+    Posture(posture::PostureArgs),
     Acl(acl::AclArgs),
     Debug(debug::DebugArgs),
     Version(version::VersionArgs),
@@ -122,6 +124,7 @@ fn run(cli: Cli, wireguard: NewWireGuard) -> anyhow::Result<ExitCode> {
             Command::Ping(args) => ping::run(socket, args).await,
             Command::Debug(args) => debug::run(socket, args).await,
             Command::Netcheck(args) => netcheck::run(socket, args).await,
+            Command::Posture(args) => posture::run(socket, args).await,
             Command::Version(args) => version::run(socket, args).await,
             Command::Daemon(args) => daemon::run(socket, args, wireguard).await,
         }

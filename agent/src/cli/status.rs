@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use ztna_local::{DaemonState, Status};
 
-use super::{Json, ask_status, peers, ui};
+use super::{Json, ask_status, peers, posture, ui};
 
 /// Tells how things stand: this machine, control plane, relay, peers
 #[derive(Args)]
@@ -56,6 +56,9 @@ fn show(status: &Status) -> anyhow::Result<()> {
     }
     for warning in &status.warnings {
         ui::line(format_args!("{0}warning{0:#}: {warning}", ui::WARN))?;
+    }
+    for line in posture::notices(&status.posture, jiff::Timestamp::now()) {
+        ui::line(line)?;
     }
     if !status.peers.is_empty() {
         ui::line("")?;

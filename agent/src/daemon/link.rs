@@ -17,10 +17,12 @@ use ztna_proto::{ErrorBody, ErrorCode, KemKeyHash};
 
 use super::backoff::Backoff;
 use super::engine::{ControlEvent, EngineEvent};
+use super::posture::PostureTurn;
 use super::routes;
 use super::state_dir::StateDir;
 use crate::control::{Api, ControlError, MachineStream};
-use crate::platform::Interface;
+use crate::platform::health;
+use crate::platform::{Interface, ThisHealth};
 
 /// Name of the netmap's file.
 pub const NETMAP_FILE: &str = "netmap.json";
@@ -355,6 +357,7 @@ impl Shared {
     async fn keep_beating(self: Arc<Self>) {
         let stop = self.link.stop.clone();
         let mut pause = FIRST_HEARTBEAT;
+        let mut posture = PostureTurn::default();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -369,6 +372,7 @@ impl Shared {
             let request = HeartbeatRequest {
                 agent_version: env!("CARGO_PKG_VERSION").to_owned(),
                 report,
+                posture: posture.take(health::posture(&ThisHealth::new()).await),
             };
             let token = self.link.token.expose();
             let answer = tokio::select! {
@@ -376,7 +380,10 @@ impl Shared {
                 answer = self.link.api.heartbeat(token, &request) => answer,
             };
             match answer {
-                Ok(answer) => self.new_ticket(answer.relay_ticket).await,
+                Ok(answer) => {
+                    posture.told(request.posture);
+                    self.new_ticket(answer.relay_ticket).await;
+                }
                 // The stream tells the person; it is refused for the same reason.
                 Err(error) => tracing::debug!(%error, "heartbeat failed"),
             }

@@ -16,6 +16,7 @@ mod netcheck;
 mod network;
 mod peers;
 mod ping;
+mod posture;
 mod register;
 mod report;
 mod routes;

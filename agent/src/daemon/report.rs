@@ -62,6 +62,7 @@ pub async fn add_session(status: &mut Status, session: &Session, tun: &str) {
     session.read_map(|map| {
         if let Some(this) = map.this() {
             status.this = Some(told(this));
+            status.posture.clone_from(&this.posture);
         }
         status.relay = relay(&engine, map);
         status.peers = peers(&engine, map);

@@ -8,8 +8,8 @@ use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use ztna_local::{
-    Answer, Caller, DaemonState, Failure, FailureKind, NetcheckOptions, NetcheckReport, Replies,
-    Request, Service, Status, ThisMachine, VERSION, VersionAnswer,
+    Answer, Caller, DaemonState, Failure, FailureKind, NetcheckOptions, NetcheckReport,
+    PostureStatus, Replies, Request, Service, Status, ThisMachine, VERSION, VersionAnswer,
 };
 use ztna_proto::ErrorBody;
 
@@ -20,6 +20,8 @@ use super::state::{Keys, State, Wanted};
 use super::state_dir::StateDir;
 use super::{Options, netcheck, report};
 use crate::control::Api;
+use crate::platform::ThisHealth;
+use crate::platform::health::posture;
 
 /// A network check that was asked for is there by then, or never: one that is begun anew by a change of
 /// network on the way takes as long again.
@@ -298,6 +300,18 @@ impl Supervisor {
         Ok(session.read_map(|map| netcheck::told(&report, map.relays(), home)))
     }
 
+    /// What this machine tells of its health, and what the org has against it.
+    async fn posture(&self) -> PostureStatus {
+        let notices = self
+            .session()
+            .ok()
+            .and_then(|session| session.read_map(|map| Some(map.this()?.posture.clone())));
+        PostureStatus {
+            report: posture(&ThisHealth::new()).await,
+            notices: notices.unwrap_or_default(),
+        }
+    }
+
     /// The tunnel that is up.
     pub(super) fn session(&self) -> Result<Arc<Session>, Failure> {
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
@@ -366,6 +380,7 @@ impl Service for Door {
         let Self(supervisor) = self;
         match request {
             Request::Status => Answer::Status(Box::new(supervisor.status().await)),
+            Request::Posture => Answer::Posture(Box::new(supervisor.posture().await)),
             Request::Version => Answer::Version(VersionAnswer {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 protocol: VERSION,

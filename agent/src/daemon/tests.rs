@@ -1,6 +1,8 @@
 //! A whole daemon, in a network namespace of its own, with a control plane that says what it is
 //! told to.
 
+mod posture;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

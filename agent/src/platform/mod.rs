@@ -5,15 +5,17 @@
 //! * [`Steer`]: routes for what lies behind peers.
 //! * [`masquerade`] and [`switch_forwarding_on`]: this machine as a router.
 //! * [`NetworkMonitor`]: the machine's own addresses, and when they change.
+//! * [`health::Health`]: what it can tell of its own posture.
 
+pub mod health;
 #[cfg(target_os = "linux")]
 mod linux;
 
 #[cfg(target_os = "linux")]
 pub use linux::{
-    Addresses, BYPASS_MARK, Families, Interface, NetworkMonitor, Steer, Steering, Tun, TunReader,
-    TunWriter, allow_fragments, check_forwarding, loosen_source_check, masquerade,
-    remove_masquerade, restore_source_check, switch_forwarding_on,
+    Addresses, BYPASS_MARK, Families, Interface, LinuxHealth as ThisHealth, NetworkMonitor, Steer,
+    Steering, Tun, TunReader, TunWriter, allow_fragments, check_forwarding, loosen_source_check,
+    masquerade, remove_masquerade, restore_source_check, switch_forwarding_on,
 };
 
 /// An address of this machine.

@@ -19,13 +19,14 @@ use crate::app::State;
 use crate::http::{Actor, ApiError, act_as, refuse};
 
 /// What scopes can be limited to: the part of the path after the org.
-const AREAS: [&str; 7] = [
+const AREAS: [&str; 8] = [
     "audit",
     "auth-keys",
     "dns",
     "machines",
     "members",
     "policy",
+    "posture",
     "relays",
 ];
 

@@ -24,7 +24,7 @@ use crate::http::{
 };
 use crate::netmap::{self, Changed};
 use crate::orgs::{Right, authorise};
-use crate::relays;
+use crate::{posture, relays};
 
 pub(crate) fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
@@ -77,7 +77,7 @@ fn is_guess(error: &ApiError) -> bool {
 
 /// A machine is alive. Bearer: machine token.
 #[utoipa::path(post, path = "/api/machine-heartbeat", tag = "machines", request_body = HeartbeatRequest, responses(
-    (status = 200, body = Envelope<HeartbeatAnswer>), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+    (status = 200, body = Envelope<HeartbeatAnswer>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
     (status = 410, body = ErrorBody),
 ))]
 async fn heartbeat(
@@ -86,8 +86,14 @@ async fn heartbeat(
     Json(request): Json<HeartbeatRequest>,
 ) -> Answer<HeartbeatAnswer> {
     netmap::check_report(&request.report)?;
+    if let Some(report) = &request.posture {
+        posture::check(report)?;
+    }
     upkeep::set_agent_version(&state, &machine, &request.agent_version).await?;
     state.hub.report(&machine, request.report).await?;
+    if let Some(report) = &request.posture {
+        posture::accept(&state, &machine, report).await?;
+    }
     let ticket = state.hub.ticket(&machine).await?;
     ok(HeartbeatAnswer {
         server_time: Timestamp::now(),

@@ -56,6 +56,7 @@ impl Entry {
                 routes: forwarded(&machine.routes),
                 dns: org.dns.clone(),
             },
+            posture: machine.posture.clone(),
         };
         let mut peer = PeerRecord {
             id: machine.id,

@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use tokio_postgres::Row;
+use tokio_postgres::types::Json;
 use uuid::Uuid;
-use ztna_policy::document::OS;
+use ztna_policy::document::{Attributes, OS};
 use ztna_policy::{Document, Facts};
 use ztna_proto::api::Role;
 use ztna_proto::ids::{MachineId, OrgId};
 use ztna_proto::keys::{KemKeyHash, WgPublicKey};
 use ztna_proto::network::DnsSettings;
+use ztna_proto::posture::{PostureNotice, PostureResult};
 use ztna_proto::relay::RelayMap;
 
 use super::nodes::Said;
@@ -21,7 +24,7 @@ use super::org::RESUME_LOG;
 use super::{Changed, written};
 use crate::db::{Db, Tx};
 use crate::http::ApiError;
-use crate::{network, orgs, policy, relays};
+use crate::{network, orgs, policy, posture, relays};
 
 /// A machine that may talk to others (not expired).
 #[derive(Clone)]
@@ -41,6 +44,10 @@ pub(super) struct MachineRow {
     pub(super) advertised: Vec<IpNet>,
     /// Those of them that it may.
     pub(super) routes: Vec<IpNet>,
+    /// What rules see of its posture.
+    pub(super) attributes: Attributes,
+    /// What posture policies say of it.
+    pub(super) posture: Vec<PostureNotice>,
 }
 
 /// How a machine of the log stands now.
@@ -84,8 +91,10 @@ pub(super) enum Loaded {
 }
 
 const MACHINE: &str = "SELECT m.id, m.name, m.os, m.wg_key, m.kem_hash, m.ipv4, m.ipv6,
-        COALESCE(u.email, ''), m.key_expires_at, m.expired, p.role, r.advertised, r.approved
+        COALESCE(u.email, ''), m.key_expires_at, m.expired, p.role, r.advertised, r.approved,
+        h.attributes, h.results
     FROM machines m LEFT JOIN users u ON u.id = m.user_id
+    LEFT JOIN machine_posture h ON h.org_id = m.org_id AND h.machine_id = m.id
     LEFT JOIN members p ON p.org_id = m.org_id AND p.user_id = m.user_id
     LEFT JOIN (SELECT machine_id, array_agg(prefix::text ORDER BY prefix) AS advertised,
                       array_agg(prefix::text ORDER BY prefix) FILTER (WHERE approved) AS approved
@@ -98,12 +107,13 @@ impl MachineRow {
         // `linux-x86_64`: the system, and what it runs on.
         let system = self.os.split('-').next().unwrap_or_default();
         let os = (!system.is_empty()).then(|| (OS.to_owned(), system.to_lowercase()));
+        let posture = self.attributes.clone().into_iter();
         Facts {
             user: (!self.user.is_empty()).then(|| self.user.clone()),
             role: self.role,
             addresses: [self.ipv4.into(), self.ipv6.into()].into(),
             routes: self.routes.iter().copied().collect(),
-            attributes: os.into_iter().collect(),
+            attributes: posture.chain(os).collect(),
             ..Facts::default()
         }
     }
@@ -128,6 +138,20 @@ pub(crate) async fn facts_of(
         .map(read_machine)
         .transpose()?
         .map(|row| row.facts()))
+}
+
+/// What rules can know of these machines of the org, whether they are good or not.
+pub(crate) async fn facts_among(
+    tx: &Tx<'_>,
+    org: OrgId,
+    ids: &[Uuid],
+) -> Result<BTreeMap<MachineId, Facts>, ApiError> {
+    let query = format!("{MACHINE} AND m.id = ANY($2)");
+    let rows = tx.query(&query, &[&org.0, &ids]).await?;
+    let rows = rows
+        .iter()
+        .map(|row| read_machine(row).map(|row| (row.id, row.facts())));
+    rows.collect()
 }
 
 /// The names of the org's machines.
@@ -269,6 +293,8 @@ fn read_machine(row: &Row) -> Result<MachineRow, ApiError> {
         key_expires_at: row.get(8),
         advertised: read_prefixes(row.get(11))?,
         routes: read_prefixes(row.get(12))?,
+        attributes: stored(row, 13)?.unwrap_or_default(),
+        posture: posture::notices(&stored::<Vec<PostureResult>>(row, 14)?.unwrap_or_default()),
     })
 }
 
@@ -277,4 +303,12 @@ fn read_prefixes(texts: Option<Vec<&str>>) -> Result<Vec<IpNet>, ApiError> {
     let damaged = |_| ApiError::Internal("a stored route is damaged".to_owned());
     let texts = texts.unwrap_or_default().into_iter();
     texts.map(|text| text.parse().map_err(damaged)).collect()
+}
+
+/// A value that is kept as JSON.
+fn stored<T: DeserializeOwned>(row: &Row, column: usize) -> Result<Option<T>, ApiError> {
+    let value: Result<Option<Json<T>>, _> = row.try_get(column);
+    value
+        .map(|value| value.map(|Json(value)| value))
+        .map_err(|error| ApiError::Internal(format!("a stored posture cannot be read: {error}")))
 }

@@ -27,7 +27,7 @@ use ztna_proto::ids::{MachineId, OrgId};
 use ztna_proto::netmap::{MAX_ENDPOINTS, VolatileReport};
 
 pub(crate) use hub::Hub;
-pub(crate) use load::{facts, facts_of, names};
+pub(crate) use load::{facts, facts_among, facts_of, names};
 pub(crate) use stream::routes;
 
 use crate::db::Tx;

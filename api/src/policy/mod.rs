@@ -19,6 +19,7 @@ use crate::db::Tx;
 use crate::http::{ApiError, refuse};
 use crate::netmap::{self, Changed};
 use crate::orgs::{Right, authorise, parse_role};
+use crate::posture;
 
 /// Versions that are kept of each org's policy, the one in force among them.
 const KEPT_VERSIONS: i64 = 200;
@@ -35,7 +36,15 @@ pub(crate) async fn load(tx: &Tx<'_>, org: OrgId) -> Result<Arc<Document>, ApiEr
     let document = Document::parse(&stored.text).map_err(|fault| {
         ApiError::Internal(format!("the policy of org {org} cannot be read: {fault}"))
     })?;
-    Ok(Arc::new(document))
+    Ok(Arc::new(with_posture(tx, org, document).await?))
+}
+
+/// The document with what the org's posture policies add to it.
+async fn with_posture(tx: &Tx<'_>, org: OrgId, document: Document) -> Result<Document, ApiError> {
+    Ok(match posture::restrict(tx, org).await? {
+        true => document.restricting(),
+        false => document,
+    })
 }
 
 /// Makes the text the org's policy in force, unchecked. Callers hold the org's row.

@@ -18,6 +18,7 @@ mod operation;
 mod orgs;
 mod pages;
 mod policy;
+mod posture;
 mod relays;
 mod revocations;
 mod sessions;

@@ -305,6 +305,7 @@ async fn the_stream_keeps_to_its_rules() {
             HeartbeatRequest {
                 agent_version: "0.1.0".to_owned(),
                 report: flood,
+                posture: None,
             },
         )
         .await;
@@ -333,6 +334,7 @@ async fn heartbeats_carry_reports_and_tickets() {
             HeartbeatRequest {
                 agent_version: "0.2.0".to_owned(),
                 report: report(2),
+                posture: None,
             },
         )
         .await

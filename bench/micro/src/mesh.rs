@@ -163,6 +163,7 @@ impl Machine {
             ipv6: record.ipv6,
             key_expires_at: None,
             network: Default::default(),
+            posture: Vec::new(),
         });
         mesh.set_filter(&allow_members());
         let addr = endpoint(n);

@@ -133,6 +133,7 @@ fn register_peers(net: &Net, server: &Server) -> Result<()> {
             let request = HeartbeatRequest {
                 agent_version: "0.1.0".into(),
                 report: report(number, &mut rng),
+                posture: None,
             };
             (token.to_owned(), request)
         });

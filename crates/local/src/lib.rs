@@ -29,7 +29,7 @@ pub use server::{
 };
 pub use status::{
     AdvertisedRoute, ControlStatus, DaemonState, NetworkStatus, PathKind, PathStatus, PeerStatus,
-    PskState, PskStatus, RelayStatus, RelayTransport, Status, ThisMachine,
+    PostureStatus, PskState, PskStatus, RelayStatus, RelayTransport, Status, ThisMachine,
 };
 
 /// Where the daemon listens if nothing else is said.

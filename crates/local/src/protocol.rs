@@ -7,7 +7,7 @@ use ztna_proto::{OrgId, RegionId};
 
 use crate::netcheck::NetcheckReport;
 use crate::paths::{PathsOptions, PathsReport};
-use crate::status::{PathKind, Status};
+use crate::status::{PathKind, PostureStatus, Status};
 
 /// Version of this protocol. A daemon refuses other versions: both sides come from one package, and
 /// a difference means that the daemon has to be restarted.
@@ -42,6 +42,8 @@ pub enum Request {
     Netcheck(NetcheckOptions),
     /// Why packets to a peer go the way they go. Answer: [`Answer::Paths`].
     Paths(PathsOptions),
+    /// What the machine tells of its own health. Answer: [`Answer::Posture`].
+    Posture,
     /// Which build the daemon is. Answer: [`Answer::Version`].
     Version,
     /// Ends the daemon. The tunnel comes back at its next start. Answer: [`Answer::Done`].
@@ -53,9 +55,12 @@ impl Request {
     #[must_use]
     pub fn is_change(&self) -> bool {
         match self {
-            Self::Status | Self::Ping(_) | Self::Netcheck(_) | Self::Paths(_) | Self::Version => {
-                false
-            }
+            Self::Status
+            | Self::Ping(_)
+            | Self::Netcheck(_)
+            | Self::Paths(_)
+            | Self::Posture
+            | Self::Version => false,
             Self::Up(_) | Self::Down | Self::Forget | Self::Shutdown => true,
         }
     }
@@ -165,6 +170,8 @@ pub enum Answer {
     Netcheck(Box<NetcheckReport>),
     /// Why packets go the way they go.
     Paths(Box<PathsReport>),
+    /// What the machine tells of its own health.
+    Posture(Box<PostureStatus>),
     /// Which build the daemon is.
     Version(VersionAnswer),
     /// It is done.

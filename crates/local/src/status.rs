@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use ztna_proto::posture::{PostureNotice, PostureReport};
 use ztna_proto::{MachineId, OrgId, RegionId, WgPublicKey};
 
 /// How things stand.
@@ -31,6 +32,8 @@ pub struct Status {
     pub drops: BTreeMap<String, u64>,
     /// What a person should look at, one line each.
     pub warnings: Vec<String>,
+    /// Posture policies of the org that this machine fails.
+    pub posture: Vec<PostureNotice>,
     /// The daemon's version.
     pub version: String,
     /// The TUN device's name, while it is up.
@@ -102,6 +105,15 @@ pub struct AdvertisedRoute {
     pub prefix: IpNet,
     /// Whether it may.
     pub approved: bool,
+}
+
+/// What the machine tells of its own health, and what its org has against it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PostureStatus {
+    /// What it tells, as it is now.
+    pub report: PostureReport,
+    /// Posture policies of the org that it fails.
+    pub notices: Vec<PostureNotice>,
 }
 
 /// What the daemon is about.

@@ -23,7 +23,11 @@ use common::{MACHINES, Org, Packet, Plain, document, facts, id, kinds, now, org,
 
 fn parse(plain: &Plain) -> Arc<Document> {
     let text = plain.text();
-    Arc::new(Document::parse(&text).unwrap_or_else(|fault| panic!("{fault}\n{text}")))
+    let document = Document::parse(&text).unwrap_or_else(|fault| panic!("{fault}\n{text}"));
+    Arc::new(match plain.restricting {
+        true => document.restricting(),
+        false => document,
+    })
 }
 
 fn compiled(plain: &Plain, org: &Org) -> Compiled {

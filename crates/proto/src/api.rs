@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::ids::{ApiKeyId, AuthKeyId, InvitationId, MachineId, OrgId, UserId};
 use crate::keys::{KemPublicKey, WgPublicKey};
 use crate::netmap::VolatileReport;
+use crate::posture::PostureReport;
 use crate::tokens::{ApiKey, AuthKey, InvitationToken, MachineToken};
 
 /// Shortest password, in characters (NIST SP 800-63B §5.1.1.2 asks for 8; we ask for more).
@@ -243,7 +244,7 @@ pub struct AcceptInvitationRequest {
 #[serde(deny_unknown_fields)]
 pub struct CreateApiKeyRequest {
     /// `read`, `write` (which includes reading), or one of them for an area of the API, as in
-    /// `machines:read`. Areas: `auth-keys`, `machines`, `members`, `policy`, `relays`.
+    /// `machines:read`. Areas: `auth-keys`, `machines`, `members`, `policy`, `posture`, `relays`.
     pub scopes: Vec<String>,
     /// Lifetime, 1 to [`MAX_API_KEY_DAYS`].
     pub expires_in_days: u16,
@@ -395,6 +396,9 @@ pub struct HeartbeatRequest {
     pub agent_version: String,
     /// The volatile state, for the case that the stream is down.
     pub report: VolatileReport,
+    /// The machine's health, when it is due ([`PostureReport`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub posture: Option<PostureReport>,
 }
 
 /// Answer to a heartbeat.

@@ -84,6 +84,10 @@ uuid_id!(
     /// A rule of an org's policy.
     RuleId
 );
+uuid_id!(
+    /// A posture policy of an org.
+    PosturePolicyId
+);
 
 /// A relay region. Small numbers chosen by the operator; 900 to 999 are for an org's own regions.
 #[derive(

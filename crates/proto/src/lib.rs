@@ -14,6 +14,7 @@ pub mod netmap;
 pub mod network;
 pub mod people;
 pub mod policy;
+pub mod posture;
 pub mod relay;
 pub mod revocation;
 pub mod ticket;
@@ -21,7 +22,8 @@ pub mod tokens;
 
 pub use error::{ErrorBody, ErrorCode};
 pub use ids::{
-    ApiKeyId, AuthKeyId, InvitationId, MachineId, OrgId, RegionId, RuleId, SessionId, UserId,
+    ApiKeyId, AuthKeyId, InvitationId, MachineId, OrgId, PosturePolicyId, RegionId, RuleId,
+    SessionId, UserId,
 };
 pub use keys::{DiscoPrivateKey, DiscoPublicKey, KemKeyHash, WgPrivateKey, WgPublicKey};
 

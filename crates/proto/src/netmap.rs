@@ -25,6 +25,7 @@ use crate::error::ErrorBody;
 use crate::ids::{MachineId, OrgId, RegionId};
 use crate::keys::{DiscoPublicKey, KemKeyHash, WgPublicKey, hex, parse_hex};
 use crate::network::SelfNetwork;
+use crate::posture::PostureNotice;
 
 /// Largest stream message either side reads, in bytes.
 pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
@@ -75,6 +76,9 @@ pub struct SelfRecord {
     /// Its part in the network: what it routes, and the org's names.
     #[serde(default)]
     pub network: SelfNetwork,
+    /// Posture policies that it fails.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub posture: Vec<PostureNotice>,
 }
 
 /// A peer: another machine of the org that some rule joins with this one.

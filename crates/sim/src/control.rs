@@ -300,6 +300,7 @@ impl Control {
             ipv6: ipv6(of),
             key_expires_at: None,
             network: Default::default(),
+            posture: Vec::new(),
         }
     }
 

@@ -1,7 +1,8 @@
-//! Linux: `/dev/net/tun` with segmentation offload, and route netlink.
+//! Linux: `/dev/net/tun` with segmentation offload, route netlink, and posture from files.
 
 mod forward;
 mod fragments;
+mod health;
 mod interface;
 mod network;
 mod steer;
@@ -17,6 +18,7 @@ pub use forward::{
     remove as remove_masquerade, restore_source_check, switch_on as switch_forwarding_on,
 };
 pub use fragments::allow_fragments;
+pub use health::LinuxHealth;
 pub use interface::{Addresses, Interface};
 pub use network::NetworkMonitor;
 pub use steer::{BYPASS_MARK, Steer, Steering};

@@ -4,6 +4,7 @@ use axum::extract::ws::Utf8Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::mpsc;
+use ztna_policy::document::Attributes;
 use ztna_policy::{Document, FIRST_DOCUMENT};
 use ztna_proto::ErrorCode;
 use ztna_proto::ids::RegionId;
@@ -32,6 +33,8 @@ fn row(n: u128, name: &str) -> MachineRow {
         key_expires_at: None,
         advertised: Vec::new(),
         routes: Vec::new(),
+        attributes: Attributes::new(),
+        posture: Vec::new(),
     }
 }
 

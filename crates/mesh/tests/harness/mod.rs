@@ -217,6 +217,7 @@ impl Net {
             ipv6: Self::ipv6(of),
             key_expires_at: None,
             network: Default::default(),
+            posture: Vec::new(),
         });
         machine.mesh.set_filter(&filter);
         machine.mesh.set_endpoints(vec![machine.addr]);

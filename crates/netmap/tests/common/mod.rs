@@ -27,6 +27,7 @@ pub fn this(name: &str) -> SelfRecord {
         ipv6: "fd00::ff".parse().unwrap(),
         key_expires_at: None,
         network: Default::default(),
+        posture: Vec::new(),
     }
 }
 

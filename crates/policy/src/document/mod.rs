@@ -38,7 +38,9 @@ use ztna_proto::filter::Action;
 use ztna_proto::ids::RuleId;
 use ztna_proto::policy::{Fault, Position, Section};
 
-pub use posture::{Assertion, Attributes, COUNTRY, OS, Truth, is_attribute};
+pub use posture::{
+    Assertion, Attributes, COUNTRY, OS, RESTRICTED, Truth, compare_versions, is_attribute,
+};
 pub(crate) use reader::options;
 pub use schedule::{Standing, Window};
 pub(crate) use selector::Names;
@@ -71,6 +73,11 @@ pub const FIRST_DOCUMENT: &str = r#"// Who may reach what. Nothing is allowed th
   "tests": [],
 }
 "#;
+
+/// The posture that [`Document::restricting`] adds. No document can name one so.
+const RESTRICTING: &str = "restricted by a posture policy";
+/// Tells the id of its rule from those of rules that people write.
+const OF_POSTURE: &[u8] = b"ztna policy rule of posture v1\0";
 
 /// A policy as it is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -175,6 +182,34 @@ impl Document {
     /// The first fault, with its place and what is allowed there.
     pub fn parse(text: &str) -> Result<Self, Fault> {
         read::document(text)
+    }
+
+    /// The document with one rule more: machines that a posture policy restricts ([`RESTRICTED`]) open
+    /// nothing, whatever the other rules say. Others may go on opening towards them.
+    #[must_use]
+    pub fn restricting(mut self) -> Self {
+        let posture = RESTRICTING.to_owned();
+        let restricted = vec![Assertion::is_set(RESTRICTED)];
+        self.postures.insert(posture.clone(), restricted);
+        self.rules.push(Rule {
+            id: rules::derived(OF_POSTURE, RESTRICTED),
+            name: Some(RESTRICTED.to_owned()),
+            description: "machines that fail a posture policy of the org open nothing".to_owned(),
+            section: Section::Acls,
+            index: self.rules.len(),
+            at: Position::default(),
+            action: Action::Deny,
+            src: vec![Selector::Any],
+            dst: vec![Destination {
+                selector: Selector::Any,
+                services: vec![Service::default()],
+            }],
+            conditions: Conditions {
+                postures: vec![posture],
+                ..Conditions::default()
+            },
+        });
+        self
     }
 
     /// The rule with this id, or this name.

@@ -14,11 +14,16 @@ pub const OS: &str = "node:os";
 /// Attribute of the country that the machine calls from: ISO 3166-1 alpha-2.
 pub const COUNTRY: &str = "ip:country";
 
+/// Attribute of machines that a posture policy restricts ([`super::Document::restricting`]).
+pub const RESTRICTED: &str = "posture:restricted";
+
 /// Attributes beside `custom:…`. Those of posture reports are here too: a machine that has not
 /// reported is one of which they are not known.
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 14] = [
     OS,
     "node:osVersion",
+    "node:distro",
+    "node:distroVersion",
     "node:agentVersion",
     COUNTRY,
     "posture:diskEncryption",
@@ -28,6 +33,7 @@ const KNOWN: [&str; 11] = [
     "posture:autoUpdate",
     "posture:rebootPending",
     "posture:compliant",
+    RESTRICTED,
 ];
 
 /// Whether the name is one that a document may ask for.
@@ -158,6 +164,16 @@ impl Assertion {
         }
     }
 
+    /// An attribute that is known.
+    pub(crate) fn is_set(attribute: &str) -> Self {
+        Self {
+            text: format!("{attribute} IS SET"),
+            attribute: attribute.to_owned(),
+            operator: Operator::Set,
+            values: Vec::new(),
+        }
+    }
+
     /// Whether the assertion holds of a machine.
     #[must_use]
     pub fn holds(&self, attributes: &Attributes) -> Truth {
@@ -171,7 +187,7 @@ impl Assertion {
             return Truth::Unknown;
         };
         let equal = |other: &String| other.eq_ignore_ascii_case(value);
-        let order = || Some(version(value)?.cmp(&version(self.values.first()?)?));
+        let order = || compare_versions(value, self.values.first()?);
         let ordered =
             |holds: fn(Ordering) -> bool| order().map_or(Truth::Unknown, |o| holds(o).into());
         match self.operator {
@@ -227,6 +243,12 @@ fn values(text: &str) -> Result<Vec<String>, String> {
         true => Ok(values),
         false => Err(format!("more than {MAX_LIST} values; write fewer")),
     }
+}
+
+/// How two versions compare, as `<` and `>=` do it. `None`: one of them is no version.
+#[must_use]
+pub fn compare_versions(one: &str, other: &str) -> Option<Ordering> {
+    Some(version(one)?.cmp(&version(other)?))
 }
 
 /// Numbers with dots between, as versions compare: 9 before 10, and 14 is 14.0. What follows a `-`

@@ -441,7 +441,7 @@ fn id_of_content(value: &Value<'_>, section: Section) -> RuleId {
 }
 
 /// UUIDv8 (RFC 9562 §5.8) of a hash.
-fn derived(context: &[u8], text: &str) -> RuleId {
+pub(super) fn derived(context: &[u8], text: &str) -> RuleId {
     let hash = Sha256::new()
         .chain_update(context)
         .chain_update(text)

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 use uuid::Uuid;
-use ztna_policy::document::{COUNTRY, OS};
+use ztna_policy::document::{COUNTRY, OS, RESTRICTED};
 use ztna_policy::{Facts, Place};
 use ztna_proto::api::Role;
 use ztna_proto::ids::MachineId;
@@ -73,9 +73,10 @@ pub fn facts(n: u8) -> impl Strategy<Value = Facts> {
         1 => Just(vec!["10.1.2.0/24", "0.0.0.0/0"]),
     ];
     let provided = any::<bool>();
-    (user, tags, os, country, routes, provided).prop_map(
-        move |(user, tags, os, country, routes, provided)| {
-            let attributes = [(OS, os), (COUNTRY, country)];
+    let restricted = prop::option::weighted(0.2, Just("true"));
+    (user, tags, os, country, routes, provided, restricted).prop_map(
+        move |(user, tags, os, country, routes, provided, restricted)| {
+            let attributes = [(OS, os), (COUNTRY, country), (RESTRICTED, restricted)];
             Facts {
                 user: user.map(|(user, _)| user.to_owned()),
                 role: user.map(|(_, role)| role),
@@ -150,7 +151,11 @@ struct PlainRule {
 }
 
 #[derive(Clone, Debug)]
-pub struct Plain(Vec<PlainRule>);
+pub struct Plain {
+    rules: Vec<PlainRule>,
+    /// Whether machines that a posture policy restricts open nothing.
+    pub restricting: bool,
+}
 
 fn rule() -> impl Strategy<Value = PlainRule> {
     let src = prop_oneof![
@@ -253,7 +258,8 @@ fn rule() -> impl Strategy<Value = PlainRule> {
 }
 
 pub fn document() -> impl Strategy<Value = Plain> {
-    vec(rule(), 0..6).prop_map(Plain)
+    let document = (vec(rule(), 0..6), any::<bool>());
+    document.prop_map(|(rules, restricting)| Plain { rules, restricting })
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -381,12 +387,12 @@ impl Packet {
 
 impl Plain {
     pub fn accepts(&self) -> bool {
-        self.0.iter().any(|rule| !rule.deny)
+        self.rules.iter().any(|rule| !rule.deny)
     }
 
     pub fn text(&self) -> String {
         let section = |grant: bool| -> Vec<Value> {
-            self.0
+            self.rules
                 .iter()
                 .filter(|rule| rule.grant == grant)
                 .map(PlainRule::json)
@@ -411,10 +417,11 @@ impl Plain {
             return false;
         };
         let hit = |deny| {
-            let mut rules = self.0.iter().filter(|rule| rule.deny == deny);
+            let mut rules = self.rules.iter().filter(|rule| rule.deny == deny);
             rules.any(|rule| rule.matches(packet, src, dst, place))
         };
-        hit(false) && !hit(true)
+        let restricted = self.restricting && src.attributes.contains_key(RESTRICTED);
+        hit(false) && !hit(true) && !restricted
     }
 }
 

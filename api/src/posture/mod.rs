@@ -1,0 +1,100 @@
+//! Posture: what machines tell of their health, what an org asks for, and what follows.
+//!
+//! Each machine has one row with its latest report, what rules see of it ([`attributes`]) and what the
+//! org's posture policies say ([`judge`]). Where that becomes another (a report, time, a changed policy)
+//! it is a change in the org's log like any other, and peers' views follow ([`update`]); a report
+//! that changes nothing is none. What is not known, and what is too old, opens nothing.
+
+mod attributes;
+mod judge;
+mod policies;
+mod results;
+mod update;
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use utoipa_axum::router::OpenApiRouter;
+use ztna_proto::error::ErrorCode;
+use ztna_proto::posture::{Known, MAX_POSTURE_TEXT, PostureNotice, PostureReport, PostureResult};
+
+use crate::app::State;
+use crate::http::{ApiError, refuse};
+
+pub(crate) use policies::restrict;
+pub(crate) use update::{accept, recheck_due};
+
+/// Machines that have just come to hear a control plane again have so long to report, before their
+/// last reports count as old: two heartbeats.
+const SETTLING: Duration = Duration::from_secs(120);
+
+pub(crate) fn routes() -> OpenApiRouter<State> {
+    policies::routes().merge(results::routes())
+}
+
+/// How long reports count.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    stale_after: SignedDuration,
+    /// Nobody could report to this process before.
+    listens_since: Timestamp,
+}
+
+impl Clock {
+    /// The clock of a process that begins to serve now.
+    pub(crate) fn start(stale_after: Duration) -> Self {
+        let stale_after = SignedDuration::try_from(stale_after).unwrap_or(SignedDuration::MAX);
+        Self {
+            stale_after,
+            listens_since: Timestamp::now(),
+        }
+    }
+
+    /// Until when a report counts.
+    fn counts_until(&self, reported_at: Timestamp) -> Timestamp {
+        let settling = SignedDuration::try_from(SETTLING).unwrap_or(SignedDuration::MAX);
+        let settled = later(self.listens_since, settling.min(self.stale_after));
+        later(reported_at, self.stale_after).max(settled)
+    }
+}
+
+fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// Refuses a report with texts that are too long, or not to be shown.
+pub(crate) fn check(report: &PostureReport) -> Result<(), ApiError> {
+    let bad =
+        |text: &str| text.chars().count() > MAX_POSTURE_TEXT || text.chars().any(char::is_control);
+    match report.texts().find(|(_, text)| bad(text)) {
+        None => Ok(()),
+        Some((field, _)) => Err(refuse(
+            ErrorCode::ValidationError,
+            format!(
+                "`posture.{field}` may have {MAX_POSTURE_TEXT} characters, none of them invisible; \
+                 shorten it"
+            ),
+        )),
+    }
+}
+
+/// What a machine is told of the policies that it fails.
+pub(crate) fn notices(results: &[PostureResult]) -> Vec<PostureNotice> {
+    let failing = results.iter().filter_map(|result| {
+        let failed = result
+            .checks
+            .iter()
+            .filter(|check| check.passed != Known::Yes);
+        let failures = failed.map(|check| ztna_proto::posture::PostureFailure {
+            detail: check.detail.clone(),
+            mend: check.mend.clone(),
+        });
+        Some(PostureNotice {
+            policy: result.name.clone(),
+            on_failure: result.on_failure.to_string(),
+            enforced_at: result.enforced_at?,
+            failures: failures.collect(),
+        })
+    });
+    failing.collect()
+}

@@ -1,0 +1,279 @@
+//! Judging machines anew, and what follows from another answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use tokio_postgres::types::Json;
+use uuid::Uuid;
+use ztna_policy::document::{Attributes, Selector};
+use ztna_proto::api::OFFLINE_AFTER_SECONDS;
+use ztna_proto::ids::{MachineId, OrgId};
+use ztna_proto::posture::{PostureReport, PostureResult};
+
+use super::judge::{Judgement, Subject, judge};
+use super::policies::{self, Policies};
+use crate::app::State;
+use crate::db::Tx;
+use crate::http::{ApiError, Machine};
+use crate::netmap::{self, Changed};
+use crate::policy;
+
+/// Machines that one transaction judges: it holds the org's row meanwhile.
+const BATCH: i64 = 500;
+
+/// A machine with what was said of it.
+struct Judged {
+    id: MachineId,
+    before: Judgement,
+    after: Judgement,
+}
+
+impl Judged {
+    /// Whether rules or the machine itself see anything new.
+    fn is_news(&self) -> bool {
+        (&self.before.attributes, &self.before.results)
+            != (&self.after.attributes, &self.after.results)
+    }
+}
+
+/// Takes a machine's report. One that tells nothing new touches nobody else's row; news is a change in
+/// the org's log.
+pub(crate) async fn accept(
+    state: &State,
+    machine: &Machine,
+    report: &PostureReport,
+) -> Result<(), ApiError> {
+    let mut connection = state.db.connect().await?;
+    {
+        let tx = connection.org(machine.org).await?;
+        store_report(&tx, machine, report).await?;
+        let judged = read(state, &tx, machine.org, Some(machine.id)).await?;
+        if !judged.iter().any(Judged::is_news) {
+            for machine_judged in &judged {
+                store(&tx, machine.org, machine_judged).await?;
+            }
+            return tx.commit().await;
+        }
+        // The org's row comes before a machine's, as in every change: from the beginning then.
+    }
+    let tx = connection.org(machine.org).await?;
+    lock(&tx, machine.org).await?;
+    store_report(&tx, machine, report).await?;
+    let judged = read(state, &tx, machine.org, Some(machine.id)).await?;
+    let news = write(&tx, machine.org, &judged).await?;
+    tx.commit().await?;
+    drop(connection);
+    tell(state, machine.org, news).await;
+    Ok(())
+}
+
+/// Judges anew whom time or a change elsewhere has brought another answer, in every org.
+pub(crate) async fn recheck_due(state: &State) -> Result<(), ApiError> {
+    let orgs = {
+        let mut connection = state.db.connect().await?;
+        let tx = connection.bare().await?;
+        tx.query("SELECT * FROM lookup_orgs_with_due_posture()", &[])
+            .await?
+    };
+    for org in orgs.iter().map(|row| OrgId(row.get(0))) {
+        recheck(state, org).await?;
+    }
+    Ok(())
+}
+
+/// Judges machines of an org anew that are due: one batch, the next one a moment later.
+pub(super) async fn recheck(state: &State, org: OrgId) -> Result<(), ApiError> {
+    let mut connection = state.db.connect().await?;
+    let tx = connection.org(org).await?;
+    lock(&tx, org).await?;
+    let judged = read(state, &tx, org, None).await?;
+    let news = write(&tx, org, &judged).await?;
+    tx.commit().await?;
+    drop(connection);
+    tell(state, org, news).await;
+    Ok(())
+}
+
+async fn lock(tx: &Tx<'_>, org: OrgId) -> Result<(), ApiError> {
+    tx.query_opt("SELECT FROM orgs WHERE id = $1 FOR UPDATE", &[&org.0])
+        .await?;
+    Ok(())
+}
+
+async fn tell(state: &State, org: OrgId, news: usize) {
+    if news > 0 {
+        tracing::info!(%org, machines = news, "posture is another");
+        state.hub.notify(org).await;
+    }
+}
+
+/// Keeps the report; from here on the transaction holds the machine's posture.
+async fn store_report(
+    tx: &Tx<'_>,
+    machine: &Machine,
+    report: &PostureReport,
+) -> Result<(), ApiError> {
+    // A machine that was deleted meanwhile has none.
+    tx.execute(
+        "INSERT INTO machine_posture (org_id, machine_id, report, reported_at)
+         SELECT org_id, id, $3, now() FROM machines WHERE org_id = $1 AND id = $2
+         ON CONFLICT (org_id, machine_id)
+         DO UPDATE SET report = excluded.report, reported_at = excluded.reported_at",
+        &[&machine.org.0, &machine.id.0, &Json(report)],
+    )
+    .await?;
+    Ok(())
+}
+
+const POSTURE: &str = "SELECT h.machine_id, m.os, h.report, h.reported_at, h.attributes, h.results,
+        h.due_at, p.last_seen, now()
+    FROM machine_posture h
+    JOIN machines m ON m.org_id = h.org_id AND m.id = h.machine_id
+    LEFT JOIN machine_presence p ON p.org_id = h.org_id AND p.machine_id = h.machine_id
+    WHERE h.org_id = $1";
+
+/// Reads and judges one machine, or a batch of those that are due, and holds their rows: a policy that
+/// changes meanwhile has them judged again.
+async fn read(
+    state: &State,
+    tx: &Tx<'_>,
+    org: OrgId,
+    one: Option<MachineId>,
+) -> Result<Vec<Judged>, ApiError> {
+    let rows = match one {
+        Some(id) => {
+            let query = format!("{POSTURE} AND h.machine_id = $2 FOR UPDATE OF h");
+            tx.query(&query, &[&org.0, &id.0]).await?
+        }
+        None => {
+            let query = format!(
+                "{POSTURE} AND h.due_at <= now() ORDER BY h.due_at LIMIT $2 FOR UPDATE OF h"
+            );
+            tx.query(&query, &[&org.0, &BATCH]).await?
+        }
+    };
+    // After the rows are held.
+    let policies = policies::load(tx, org).await?;
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    let labels = labels(tx, org, &policies, &ids).await?;
+    let none = BTreeSet::new();
+    rows.iter()
+        .map(|row| {
+            let labels = labels.get(&MachineId(row.get(0))).unwrap_or(&none);
+            judge_row(state, row, &policies, labels)
+        })
+        .collect()
+}
+
+fn judge_row(
+    state: &State,
+    row: &Row,
+    policies: &Policies,
+    labels: &BTreeSet<String>,
+) -> Result<Judged, ApiError> {
+    let unreadable = |error: tokio_postgres::Error| {
+        ApiError::Internal(format!("a stored posture cannot be read: {error}"))
+    };
+    let report: Option<Json<PostureReport>> = row.try_get(2).map_err(unreadable)?;
+    let reported_at: Option<Timestamp> = row.get(3);
+    let Json(attributes): Json<Attributes> = row.try_get(4).map_err(unreadable)?;
+    // Of another version's results nothing is known: graces begin anew.
+    let results: Option<Json<Vec<PostureResult>>> = row.try_get(5).ok();
+    let before = Judgement {
+        attributes,
+        results: results.map(|Json(results)| results).unwrap_or_default(),
+        due_at: row.get(6),
+    };
+    let now: Timestamp = row.get(8);
+    let last_seen: Option<Timestamp> = row.get(7);
+    let subject = Subject {
+        report: report
+            .as_ref()
+            .zip(reported_at)
+            .map(|(Json(report), at)| (report, at)),
+        heard: last_seen.is_some_and(|at| {
+            now.duration_since(at).as_secs() <= OFFLINE_AFTER_SECONDS.cast_signed()
+        }),
+        system: system(row.get(1)),
+        labels,
+        before: &before.results,
+    };
+    Ok(Judged {
+        id: MachineId(row.get(0)),
+        after: judge(policies, &subject, &state.posture_clock, now),
+        before,
+    })
+}
+
+/// `linux` of `linux-x86_64`.
+fn system(os: &str) -> &str {
+    os.split('-').next().unwrap_or_default()
+}
+
+/// What policies know machines by, as far as they ask.
+async fn labels(
+    tx: &Tx<'_>,
+    org: OrgId,
+    policies: &Policies,
+    ids: &[Uuid],
+) -> Result<BTreeMap<MachineId, BTreeSet<String>>, ApiError> {
+    let scopes = policies.iter().flat_map(|(_, policy)| &policy.scope);
+    let groups: BTreeSet<&str> = scopes
+        .clone()
+        .filter_map(|scope| scope.strip_prefix("group:"))
+        .collect();
+    if scopes.count() == 0 || ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let facts = netmap::facts_among(tx, org, ids).await?;
+    let document = match groups.is_empty() {
+        true => None,
+        false => Some(policy::load(tx, org).await?),
+    };
+    let labels = facts.into_iter().map(|(id, facts)| {
+        let mut labels: BTreeSet<String> =
+            facts.tags.iter().map(|tag| format!("tag:{tag}")).collect();
+        if let Some(document) = &document {
+            let within = groups.iter().filter(|group| {
+                facts.is(Some(id), &Selector::Group((**group).to_owned()), document)
+            });
+            labels.extend(within.map(|group| format!("group:{group}")));
+        }
+        (id, labels)
+    });
+    Ok(labels.collect())
+}
+
+/// Writes down what is another, and logs what is news; how many machines that concerns. The transaction
+/// holds the org's row.
+async fn write(tx: &Tx<'_>, org: OrgId, judged: &[Judged]) -> Result<usize, ApiError> {
+    let mut news = 0;
+    for machine in judged {
+        if machine.is_news() {
+            netmap::append_change(tx, org, Changed::Machine(machine.id)).await?;
+            news += 1;
+        }
+        store(tx, org, machine).await?;
+    }
+    Ok(news)
+}
+
+async fn store(tx: &Tx<'_>, org: OrgId, machine: &Judged) -> Result<(), ApiError> {
+    if machine.before == machine.after {
+        return Ok(());
+    }
+    tx.execute(
+        "UPDATE machine_posture SET attributes = $3, results = $4, due_at = $5
+         WHERE org_id = $1 AND machine_id = $2",
+        &[
+            &org.0,
+            &machine.id.0,
+            &Json(&machine.after.attributes),
+            &Json(&machine.after.results),
+            &machine.after.due_at,
+        ],
+    )
+    .await?;
+    Ok(())
+}
