@@ -322,7 +322,8 @@ CREATE FUNCTION audit_table(relation regclass, kind text, secret text[] DEFAULT 
 DECLARE
     keys text[];
 BEGIN
-    SELECT array_agg(a.attname::text ORDER BY k.place) INTO keys
+    -- Of a table with one row for each org, nothing.
+    SELECT COALESCE(array_agg(a.attname::text ORDER BY k.place), '{}') INTO keys
       FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS k (number, place), pg_attribute a
      WHERE i.indrelid = relation AND i.indisprimary AND a.attrelid = relation AND a.attnum = k.number
        AND a.attname <> 'org_id';
