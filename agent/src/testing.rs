@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use ztna_netmap::records::{Record, RecordSet};
 use ztna_proto::api::{
-    HeartbeatAnswer, HeartbeatRequest, KemKeyAnswer, RegisterRequest, Registered,
+    HeartbeatAnswer, HeartbeatRequest, KemKeyAnswer, RegisterRequest, Registered, WIPED_PATH,
 };
 use ztna_proto::error::Envelope;
 use ztna_proto::filter::PacketFilter;
@@ -96,6 +96,12 @@ pub struct State {
     pub kem_keys: BTreeMap<String, KemPublicKey>,
     /// Heartbeats so far.
     pub heartbeats: Vec<HeartbeatRequest>,
+    /// Bearers of streams so far.
+    pub streams: Vec<String>,
+    /// Bearers that said that they are wiped.
+    pub wiped: Vec<String>,
+    /// What those are answered, if not that it is well.
+    pub refuse_wiped: Option<ErrorBody>,
     /// The relay ticket that heartbeats are answered with, if not one that no relay takes.
     pub relay_ticket: Option<String>,
     /// The machine that registrations are answered with.
@@ -210,10 +216,21 @@ impl Script {
                 let ticket = state.relay_ticket.clone();
                 answer(HeartbeatAnswer {
                     server_time: jiff::Timestamp::now(),
-                    relay_ticket: ticket.unwrap_or_else(|| "ticket".to_owned()),
+                    relay_ticket: Some(ticket.unwrap_or_else(|| "ticket".to_owned())),
                 })
             }
-            (&Method::GET, "/api/machine-stream") => self.stream(request),
+            (&Method::POST, WIPED_PATH) => {
+                let mut state = self.state.lock().unwrap();
+                state.wiped.push(bearer);
+                match &state.refuse_wiped {
+                    Some(error) => refuse(error.clone()),
+                    None => answer(serde_json::json!({})),
+                }
+            }
+            (&Method::GET, "/api/machine-stream") => {
+                self.state.lock().unwrap().streams.push(bearer);
+                self.stream(request)
+            }
             (&Method::GET, path) if path.starts_with("/api/kem-keys/") => {
                 let hash = path.trim_start_matches("/api/kem-keys/");
                 match self.state.lock().unwrap().kem_keys.get(hash) {
@@ -312,6 +329,7 @@ impl Org {
             key_expires_at: None,
             network: Default::default(),
             posture: Vec::new(),
+            hold: None,
         };
         Self {
             this,

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::get;
@@ -76,6 +76,8 @@ pub(crate) struct Inner {
     pub(crate) probe_period: Duration,
     pub(crate) allow_private_relays: bool,
     pub(crate) posture_clock: posture::Clock,
+    pub(crate) ephemeral_silence: Duration,
+    pub(crate) started: Instant,
     dns_suffix: String,
     on_cut: Option<OnCut>,
 }
@@ -163,6 +165,8 @@ impl App {
             probe_period: config.probe_period,
             allow_private_relays: config.allow_private_relays,
             posture_clock: posture::Clock::start(config.posture_stale),
+            ephemeral_silence: config.ephemeral_silence,
+            started: Instant::now(),
             dns_suffix: config.dns_suffix,
             on_cut: config.on_cut,
         }));
@@ -244,6 +248,9 @@ async fn look_after(state: State) {
                 }
                 if let Err(error) = posture::recheck_due(&state).await {
                     tracing::error!(%error, "machines could not be judged; trying again");
+                }
+                if let Err(error) = machines::remove_silent(&state).await {
+                    tracing::error!(%error, "silent machines could not be removed; trying again");
                 }
                 state.hub.sweep().await;
                 if let Err(error) = state.revocations.look(&state.db).await {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use ztna_proto::ids::RegionId;
 use ztna_proto::keys::WgPublicKey;
+use ztna_proto::machines::EPHEMERAL_SILENCE_SECONDS;
 use ztna_proto::posture::POSTURE_STALE_SECONDS;
 use ztna_proto::relay::RegionDocument;
 
@@ -46,7 +47,9 @@ pub struct Config {
     pub trusted_proxies: usize,
     /// Age at which a posture report says nothing any more.
     pub posture_stale: Duration,
-    /// Told of machines that were deleted or expired.
+    /// Silence after which an ephemeral machine is deleted.
+    pub ephemeral_silence: Duration,
+    /// Told of machines that lost their place: deleted, expired, quarantined, locked or disabled.
     pub on_cut: Option<OnCut>,
 }
 
@@ -66,6 +69,7 @@ impl Config {
             limits: Limits::default(),
             trusted_proxies: 0,
             posture_stale: Duration::from_secs(POSTURE_STALE_SECONDS),
+            ephemeral_silence: Duration::from_secs(EPHEMERAL_SILENCE_SECONDS),
             on_cut: None,
         }
     }

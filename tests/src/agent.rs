@@ -33,12 +33,22 @@ pub struct Status {
     pub message: String,
     /// This machine, once it is enrolled.
     pub this: Option<This>,
+    /// The control plane.
+    #[serde(default)]
+    pub control: Control,
     /// Its home relay.
     #[serde(default)]
     pub relay: HomeRelay,
     /// The peers it knows.
     #[serde(default)]
     pub peers: Vec<Peer>,
+}
+
+/// A machine's connection to the control plane.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Control {
+    /// Whether its stream stands.
+    pub connected: bool,
 }
 
 /// A machine's home relay.

@@ -11,6 +11,7 @@ use ztna_proto::api::{
     Session, SignupRequest, UpdateMachineRequest,
 };
 use ztna_proto::error::Envelope;
+use ztna_proto::machines::{MachineAction, OrgSettings, UpdateOrgSettings};
 use ztna_proto::policy::{PolicyDocument, PutPolicyRequest};
 use ztna_proto::{ErrorBody, MachineId, OrgId};
 use ztna_tls::{KeyExchange, client_config, parse_pin};
@@ -158,13 +159,44 @@ impl Owner<'_> {
     /// # Errors
     /// The control plane refuses.
     pub fn auth_key(&self, reusable: bool, expires_in: Option<u64>) -> Result<CreatedAuthKey> {
-        let request = CreateAuthKeyRequest {
+        self.make_key(&CreateAuthKeyRequest {
             reusable,
             expires_in,
             description: "lab".to_owned(),
-        };
+            ..CreateAuthKeyRequest::default()
+        })
+    }
+
+    /// An auth key as it is asked for.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub fn make_key(&self, request: &CreateAuthKeyRequest) -> Result<CreatedAuthKey> {
         let path = format!("/api/orgs/{}/auth-keys", self.org);
-        self.api.post(&path, Some(&self.token), &request)
+        self.api.post(&path, Some(&self.token), request)
+    }
+
+    /// Changes the org's settings.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub fn settings(&self, change: &UpdateOrgSettings) -> Result<()> {
+        let path = format!("/api/orgs/{}/settings", self.org);
+        let token = Some(&*self.token);
+        let changed =
+            self.api
+                .call::<OrgSettings>(reqwest::Method::PATCH, &path, token, Some(change));
+        changed.map(|_| ())
+    }
+
+    /// Approves, quarantines, locks a machine, or the like.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub fn act(&self, machine: MachineId, action: &MachineAction) -> Result<()> {
+        let path = format!("/api/orgs/{}/machines/{machine}/actions", self.org);
+        let done = self.api.post::<Machine>(&path, Some(&self.token), action);
+        done.map(|_| ())
     }
 
     /// The org's machines.

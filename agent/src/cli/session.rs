@@ -193,7 +193,8 @@ pub async fn offer(
     status: &Status,
     org: Option<&str>,
 ) -> anyhow::Result<()> {
-    if status.this.is_some() && status.state != DaemonState::NeedsLogin {
+    let registered = status.this.is_some() && status.state != DaemonState::NeedsLogin;
+    if registered && !options.renew {
         return Ok(());
     }
     let named = match (&options.server, &status.control.url) {

@@ -38,6 +38,9 @@ pub struct UpArgs {
         hide_env_values = true
     )]
     auth_key: Option<String>,
+    /// Sign in again, so that this machine's sign-in ends later; the tunnel stays up
+    #[arg(long, env = "ZTNA_RENEW", value_parser = FalseyValueParser::new())]
+    renew: bool,
     /// Org to join, if you signed in and are a member of several: its name, label or id
     #[arg(long, env = "ZTNA_ORG")]
     org: Option<String>,
@@ -112,6 +115,7 @@ const EXAMPLES: &str = "Examples:
   sudo ztna up                                                  again, or after `ztna login`
   sudo ztna up --server https://ztna.example --auth-key ztna-auth-…
   sudo ztna up --server https://10.0.0.1:8443 --server-pin sha256:… --auth-key file:/run/key
+  sudo ztna up --renew                                          before the sign-in ends, after `ztna login`
   sudo ztna up --operator \"$USER\"                               from then on without sudo
   sudo ztna up --advertise-routes 10.0.0.0/24,192.168.7.0/24    route them for others
   sudo ztna up --accept-routes                                  reach what others route
@@ -198,6 +202,7 @@ async fn bring_up(
         auth_key: auth_key.map(|key| Secret::new(key.expose().to_owned())),
         hostname: args.hostname.clone(),
         operator: args.operator.clone(),
+        renew: args.renew,
         ..UpOptions::default()
     };
     args.network.fill(&mut options)?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ztna_proto::api::{
     AuthAction, HeartbeatAnswer, HeartbeatRequest, KemKeyAnswer, Me, RefreshRequest,
-    RegisterRequest, Registered, Session,
+    RegisterRequest, Registered, Session, WIPED_PATH,
 };
 use ztna_proto::error::Envelope;
 use ztna_proto::keys::KemPublicKey;
@@ -117,6 +117,16 @@ impl Api {
             Some(request),
         )
         .await
+    }
+
+    /// `POST /api/machine-wiped`
+    ///
+    /// # Errors
+    /// Nobody asked for it, the token is refused, or the control plane was not reached.
+    pub async fn wiped(&self, token: &str) -> Result<(), ControlError> {
+        self.send(Method::POST, WIPED_PATH, Some(token), None::<&()>)
+            .await
+            .map(drop)
     }
 
     /// `GET /api/kem-keys/{hash}`, checked against the hash.

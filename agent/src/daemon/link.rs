@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use ztna_netmap::{Netmap, RESYNC_INTERVAL, Update};
 use ztna_proto::api::{HEARTBEAT_SECONDS, HeartbeatRequest};
+use ztna_proto::machines::HoldKind;
 use ztna_proto::netmap::{ClientMessage, MAX_ENDPOINTS, VolatileReport};
 use ztna_proto::tokens::MachineToken;
 use ztna_proto::{ErrorBody, ErrorCode, KemKeyHash};
@@ -35,6 +36,8 @@ const SAVE_DELAY: Duration = Duration::from_secs(1);
 const FIRST_HEARTBEAT: Duration = Duration::from_secs(5);
 /// ML-KEM keys that are fetched at once.
 const KEY_FETCHES: usize = 8;
+/// An answer to a registration takes no longer.
+const RENEWAL_WAIT: Duration = Duration::from_secs(3);
 /// A stream that stood this long was a good one: the next failure starts the pauses anew.
 const GOOD_STREAM: Duration = Duration::from_secs(10);
 
@@ -49,6 +52,10 @@ pub struct LinkView {
     pub error: Option<String>,
     /// The control plane does not serve this registration any more, and why.
     pub ended: Option<ErrorBody>,
+    /// The machine was switched off, and why: there is no map until it is switched on.
+    pub disabled: Option<String>,
+    /// The control plane wants this machine's keys and state erased, and why.
+    pub wipe: Option<String>,
     /// The engine gave up, and why.
     pub engine_failed: Option<String>,
     /// Addresses or routes could not be set, and why.
@@ -58,7 +65,8 @@ pub struct LinkView {
 /// What a link is made of.
 pub struct Link {
     pub api: Api,
-    pub token: MachineToken,
+    /// A renewal brings another.
+    pub token: watch::Receiver<MachineToken>,
     pub netmap: Arc<RwLock<Netmap>>,
     pub dir: Arc<StateDir>,
     pub to_engine: mpsc::Sender<ControlEvent>,
@@ -136,6 +144,10 @@ impl Link {
 }
 
 impl Shared {
+    fn token(&self) -> MachineToken {
+        self.link.token.borrow().clone()
+    }
+
     async fn to_engine(&self, event: ControlEvent) {
         // An engine that has ended needs no news; the link hears of it by its own channel.
         let _ = self.link.to_engine.send(event).await;
@@ -158,6 +170,16 @@ impl Shared {
             }
             if was_connected {
                 self.to_engine(ControlEvent::Disconnected).await;
+            }
+            if let ControlError::Refused(body) = &error
+                && body.code == ErrorCode::MachineDisabled
+            {
+                self.disabled(&body.message).await;
+            }
+            if matches!(&error, ControlError::Refused(body) if body.code == ErrorCode::Unauthorized)
+                && self.is_renewed().await
+            {
+                continue;
             }
             let ended = error.ends_registration();
             self.link.view.send_modify(|view| {
@@ -188,10 +210,11 @@ impl Shared {
         interface: &mut Interface,
         stop: &CancellationToken,
     ) -> Option<ControlError> {
+        let token = self.token();
         let connected = loop {
             tokio::select! {
                 () = stop.cancelled() => return None,
-                connected = MachineStream::connect(&self.link.api, self.link.token.expose()) => {
+                connected = MachineStream::connect(&self.link.api, token.expose()) => {
                     break connected;
                 }
                 // The attempt may hang on an address that is gone.
@@ -294,6 +317,7 @@ impl Shared {
                 self.link.map_news.notify_one();
                 self.to_engine(ControlEvent::Netmap(update)).await;
                 self.synced();
+                self.look_for_wipe();
             }
             Update::Volatile(_) => self.to_engine(ControlEvent::Netmap(update)).await,
             Update::Ticket(ticket) => self.new_ticket(ticket).await,
@@ -305,9 +329,42 @@ impl Shared {
     }
 
     fn synced(&self) {
-        self.link
-            .view
-            .send_if_modified(|view| !std::mem::replace(&mut view.synced, true));
+        self.link.view.send_if_modified(|view| {
+            let was_disabled = view.disabled.take().is_some();
+            !std::mem::replace(&mut view.synced, true) || was_disabled
+        });
+    }
+
+    /// The control plane refuses this machine, until it does not: what the map says is void, on disk
+    /// too, so that a restart does not bring it back.
+    async fn disabled(&self, message: &str) {
+        *self.lock_map() = Netmap::default();
+        if let Err(error) = self.link.dir.remove(NETMAP_FILE) {
+            tracing::warn!(%error, "cannot remove the saved netmap");
+        }
+        self.map_changed.notify_one();
+        self.to_engine(ControlEvent::Netmap(Update::Full)).await;
+        self.link.view.send_modify(|view| {
+            view.synced = false;
+            view.disabled = Some(message.to_owned());
+        });
+    }
+
+    /// Whether another token came in the place of one that is not good any more: whoever renews the
+    /// registration hears of it a moment after the control plane has voided the old one.
+    async fn is_renewed(&self) -> bool {
+        let mut token = self.link.token.clone();
+        matches!(timeout(RENEWAL_WAIT, token.changed()).await, Ok(Ok(())))
+    }
+
+    fn look_for_wipe(&self) {
+        let wipe = self.read_map(|map| {
+            let hold = map.this()?.hold.as_ref()?;
+            (hold.kind == HoldKind::Wipe).then(|| hold.message.clone())
+        });
+        if wipe.is_some() {
+            self.link.view.send_modify(|view| view.wipe = wipe);
+        }
     }
 
     async fn new_ticket(&self, ticket: String) {
@@ -374,15 +431,17 @@ impl Shared {
                 report,
                 posture: posture.take(health::posture(&ThisHealth::new()).await),
             };
-            let token = self.link.token.expose();
+            let token = self.token();
             let answer = tokio::select! {
                 () = stop.cancelled() => return,
-                answer = self.link.api.heartbeat(token, &request) => answer,
+                answer = self.link.api.heartbeat(token.expose(), &request) => answer,
             };
             match answer {
                 Ok(answer) => {
                     posture.told(request.posture);
-                    self.new_ticket(answer.relay_ticket).await;
+                    if let Some(ticket) = answer.relay_ticket {
+                        self.new_ticket(ticket).await;
+                    }
                 }
                 // The stream tells the person; it is refused for the same reason.
                 Err(error) => tracing::debug!(%error, "heartbeat failed"),
@@ -424,11 +483,11 @@ impl Shared {
     async fn fetch_until_done(&self, hash: KemKeyHash) {
         let mut backoff = Backoff::default();
         loop {
-            let token = self.link.token.expose();
+            let token = self.token();
             let fetched = {
                 // Never closed.
                 let _turn = self.fetches.acquire().await;
-                self.link.api.kem_key(token, hash).await
+                self.link.api.kem_key(token.expose(), hash).await
             };
             match fetched {
                 Ok(key) => return self.to_engine(ControlEvent::KemKey(key)).await,

@@ -3,7 +3,7 @@
 //! * [`supervisor`]: carries out what clients ask, brings the tunnel up and down.
 //! * [`session`]: a tunnel that is up. [`link`]: its connection to the control plane.
 //!   [`engine`]: its packets.
-//! * [`state`]: what is remembered, in [`state_dir`].
+//! * [`state`]: what is remembered, in [`state_dir`]. [`wipe`]: what is left of it when an admin says so.
 
 mod backoff;
 mod capabilities;
@@ -25,6 +25,7 @@ mod state;
 mod state_dir;
 mod supervisor;
 mod up;
+mod wipe;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
+use jiff::{SignedDuration, Timestamp};
 use ztna_local::{
     AdvertisedRoute, ControlStatus, DaemonState, NetworkStatus, PathStatus, PeerStatus,
     RelayStatus, Status, ThisMachine,
@@ -16,6 +17,9 @@ use super::link::LinkView;
 use super::network::NetworkView;
 use super::session::Session;
 use super::state::{Machine, State};
+
+/// People are told this long before a machine's sign-in ends.
+const RENEW_WITHIN: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// This machine as it was registered.
 #[must_use]
@@ -63,6 +67,7 @@ pub async fn add_session(status: &mut Status, session: &Session, tun: &str) {
         if let Some(this) = map.this() {
             status.this = Some(told(this));
             status.posture.clone_from(&this.posture);
+            status.warnings.extend(ends_soon(this, Timestamp::now()));
         }
         status.relay = relay(&engine, map);
         status.peers = peers(&engine, map);
@@ -124,6 +129,18 @@ fn message(view: &LinkView) -> String {
         }
         _ => String::new(),
     }
+}
+
+/// That it is time to sign in again.
+fn ends_soon(this: &SelfRecord, now: Timestamp) -> Option<String> {
+    let ends_at = this.key_expires_at?;
+    (ends_at.duration_since(now) < RENEW_WITHIN).then(|| {
+        format!(
+            "this machine's sign-in ends on {}; sign in again with `sudo ztna up --renew`, which \
+             interrupts nothing",
+            ends_at.strftime("%Y-%m-%d %H:%M UTC")
+        )
+    })
 }
 
 fn told(this: &SelfRecord) -> ThisMachine {
@@ -202,4 +219,24 @@ fn peers(engine: &EngineStatus, map: &Netmap) -> Vec<PeerStatus> {
         .collect();
     peers.sort_by(|a, b| a.name.cmp(&b.name));
     peers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_told_two_weeks_before_a_sign_in_ends() {
+        let mut this = crate::testing::Org::new().this;
+        let now = Timestamp::UNIX_EPOCH;
+        assert_eq!(ends_soon(&this, now), None, "it never ends");
+        this.key_expires_at = Some(now + RENEW_WITHIN);
+        assert_eq!(ends_soon(&this, now), None);
+        let later = now + SignedDuration::from_secs(1);
+        assert_eq!(
+            ends_soon(&this, later).unwrap(),
+            "this machine's sign-in ends on 1970-01-15 00:00 UTC; sign in again with `sudo ztna up \
+             --renew`, which interrupts nothing"
+        );
+    }
 }

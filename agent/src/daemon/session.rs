@@ -7,6 +7,7 @@ use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use ztna_netmap::Netmap;
+use ztna_proto::tokens::MachineToken;
 
 use super::engine::{self, CHANNEL_CAPACITY, EngineConfig, EngineHandle};
 use super::link::{Link, LinkView, NETMAP_FILE};
@@ -66,6 +67,7 @@ pub struct Session {
     engine: EngineHandle,
     netmap: Arc<RwLock<Netmap>>,
     view: watch::Receiver<LinkView>,
+    token: watch::Sender<MachineToken>,
     stop: CancellationToken,
     link: Mutex<Option<JoinHandle<()>>>,
     network: Mutex<Option<JoinHandle<()>>>,
@@ -136,12 +138,13 @@ impl Session {
         let engine =
             engine::start(config, from_control, to_control).map_err(SessionError::Engine)?;
         let (view, seen) = watch::channel(LinkView::default());
+        let (token, current) = watch::channel(machine.token.clone());
         let stop = CancellationToken::new();
         let map_news = Arc::new(Notify::new());
         let (network_view, network_seen) = watch::channel(NetworkView::default());
         let network = Network {
             api: api.clone(),
-            token: machine.token.clone(),
+            token: current.clone(),
             netmap: Arc::clone(&netmap),
             map_changed: Arc::clone(&map_news),
             dir: Arc::clone(dir),
@@ -155,7 +158,7 @@ impl Session {
         let network = tokio::spawn(network.run(wanted));
         let link = Link {
             api,
-            token: machine.token.clone(),
+            token: current,
             netmap: Arc::clone(&netmap),
             dir: Arc::clone(dir),
             to_engine,
@@ -168,6 +171,7 @@ impl Session {
             engine,
             netmap,
             view: seen,
+            token,
             stop,
             link: Mutex::new(Some(link)),
             network: Mutex::new(Some(network)),
@@ -212,6 +216,12 @@ impl Session {
     #[must_use]
     pub fn network(&self) -> watch::Receiver<NetworkView> {
         self.network_view.clone()
+    }
+
+    /// The machine was registered again while its tunnel was up: calls go on with the token that it was
+    /// given, and the stream stays.
+    pub fn renewed(&self, token: MachineToken) {
+        self.token.send_replace(token);
     }
 
     /// The engine.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 use ztna_handshake::KemPrivateKey;
 use ztna_proto::api::Registered;
+use ztna_proto::netmap::SelfRecord;
 use ztna_proto::tokens::MachineToken;
 use ztna_proto::{MachineId, OrgId, WgPrivateKey};
 
@@ -109,6 +110,20 @@ impl From<Registered> for Machine {
             ipv6: registered.ipv6,
             key_expires_at: registered.key_expires_at,
         }
+    }
+}
+
+impl Machine {
+    /// Takes over what the control plane has changed since the registration.
+    pub fn follow(&mut self, this: &SelfRecord) {
+        if self.id != this.id {
+            return;
+        }
+        self.name.clone_from(&this.name);
+        self.dns_name.clone_from(&this.dns_name);
+        self.org_name.clone_from(&this.org_name);
+        (self.ipv4, self.ipv6) = (this.ipv4, this.ipv6);
+        self.key_expires_at = this.key_expires_at;
     }
 }
 

@@ -12,9 +12,10 @@ use ztna_local::{
     PostureStatus, Replies, Request, Service, Status, ThisMachine, VERSION, VersionAnswer,
 };
 use ztna_proto::ErrorBody;
+use ztna_proto::machines::HoldKind;
 
 use super::backoff::Backoff;
-use super::link::{self, NETMAP_FILE, TICKET_FILE};
+use super::link::{self, LinkView, NETMAP_FILE, TICKET_FILE};
 use super::session::Session;
 use super::state::{Keys, State, Wanted};
 use super::state_dir::StateDir;
@@ -37,7 +38,7 @@ pub struct Supervisor {
     pub(super) core: Mutex<Core>,
     /// What readers see.
     view: RwLock<View>,
-    end: CancellationToken,
+    pub(super) end: CancellationToken,
 }
 
 /// What changes change.
@@ -48,6 +49,21 @@ pub struct Core {
     pub problem: Option<(DaemonState, String)>,
     /// The control plane says that this machine was deleted: its keys must not come back.
     pub deleted: bool,
+}
+
+impl Core {
+    /// Remembers what the control plane has changed of this machine since it was registered: its name,
+    /// say.
+    pub(super) fn follow(&mut self) {
+        let (Some(session), Some(machine)) = (&self.session, &mut self.state.machine) else {
+            return;
+        };
+        session.read_map(|map| {
+            if let Some(this) = map.this() {
+                machine.follow(this);
+            }
+        });
+    }
 }
 
 #[derive(Default)]
@@ -209,11 +225,21 @@ impl Supervisor {
     async fn watch_until_over(self: Arc<Self>, session: Arc<Session>) {
         let mut view = session.view();
         let seen = view
-            .wait_for(|view| view.ended.is_some() || view.engine_failed.is_some())
+            .wait_for(|view| {
+                view.ended.is_some() || view.wipe.is_some() || view.engine_failed.is_some()
+            })
             .await
-            .map(|view| (view.ended.clone(), view.engine_failed.clone()));
+            .map(|view| view.clone());
         // The session was stopped.
-        let Ok((ended, failed)) = seen else { return };
+        let Ok(LinkView {
+            ended,
+            wipe,
+            engine_failed,
+            ..
+        }) = seen
+        else {
+            return;
+        };
         let mut core = self.core.lock().await;
         let current = core.session.as_ref();
         if !current.is_some_and(|current| Arc::ptr_eq(current, &session)) {
@@ -225,7 +251,11 @@ impl Supervisor {
         }
         core.session = None;
         session.stop().await;
-        let message = failed.unwrap_or_default();
+        if let Some(why) = wipe {
+            drop(core);
+            return self.wipe(why).await;
+        }
+        let message = engine_failed.unwrap_or_default();
         tracing::error!(error = message, "the tunnel broke");
         core.problem = Some((DaemonState::Error, format!("the tunnel broke: {message}")));
         self.publish(&core);
@@ -235,6 +265,7 @@ impl Supervisor {
 
     async fn down(&self) -> Result<(), Failure> {
         let mut core = self.core.lock().await;
+        core.follow();
         core.state.wanted = Wanted::Down;
         core.state.save(&self.dir).map_err(failed)?;
         core.problem = None;
@@ -260,7 +291,7 @@ impl Supervisor {
     }
 
     /// Removes what is on disk of the org.
-    fn remove_saved(&self) -> std::io::Result<()> {
+    pub(super) fn remove_saved(&self) -> std::io::Result<()> {
         self.dir.remove(NETMAP_FILE)?;
         self.dir.remove(TICKET_FILE)
     }
@@ -327,11 +358,17 @@ const TUNNEL_DOWN: &str = "the tunnel is down; bring it up with `sudo ztna up`";
 impl View {
     fn describe(&self) -> (DaemonState, String) {
         if let Some(session) = &self.session {
-            if session.read_map(|map| map.this().is_some()) {
-                return (DaemonState::Running, String::new());
+            let view = session.view().borrow().clone();
+            if let Some(message) = view.disabled {
+                return (DaemonState::Disabled, message);
             }
-            let error = session.view().borrow().error.clone();
-            return (DaemonState::Starting, error.unwrap_or_default());
+            return session.read_map(|map| match map.this() {
+                None => (DaemonState::Starting, view.error.unwrap_or_default()),
+                Some(this) => match &this.hold {
+                    None => (DaemonState::Running, String::new()),
+                    Some(hold) => (held(hold.kind), hold.message.clone()),
+                },
+            });
         }
         if let Some(problem) = &self.problem {
             return problem.clone();
@@ -340,6 +377,15 @@ impl View {
             return (DaemonState::NeedsLogin, NOT_REGISTERED.to_owned());
         }
         (DaemonState::Stopped, TUNNEL_DOWN.to_owned())
+    }
+}
+
+/// How a machine that is kept out of the network stands.
+pub(super) fn held(kind: HoldKind) -> DaemonState {
+    match kind {
+        HoldKind::Pending => DaemonState::Pending,
+        HoldKind::Quarantined => DaemonState::Quarantined,
+        HoldKind::Locked | HoldKind::Wipe => DaemonState::Locked,
     }
 }
 

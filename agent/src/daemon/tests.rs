@@ -1,6 +1,7 @@
 //! A whole daemon, in a network namespace of its own, with a control plane that says what it is
 //! told to.
 
+mod life;
 mod posture;
 
 use std::path::PathBuf;

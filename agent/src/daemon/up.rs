@@ -15,7 +15,7 @@ use super::register::{has_credential, register};
 use super::report;
 use super::session::Session;
 use super::state::{State, Wanted};
-use super::supervisor::{Core, Supervisor, ended_message, failed};
+use super::supervisor::{Core, Supervisor, ended_message, failed, held};
 use crate::control::{Api, Server};
 use crate::platform::check_forwarding;
 
@@ -50,6 +50,8 @@ enum Control {
     Away(String),
     /// It does not know this registration any more.
     Ended(ErrorBody),
+    /// It keeps this machine out of the network, and why.
+    Held(DaemonState, String),
 }
 
 impl Supervisor {
@@ -83,6 +85,15 @@ impl Supervisor {
                     steps.tell(Step::Control, StepState::Warning, warning).await;
                     return Ok(());
                 }
+                // The registration is what was asked for, and it stands.
+                Control::Held(DaemonState::Pending, message) => {
+                    let told = format!("connected to the control plane {url}; {message}");
+                    steps.tell(Step::Control, StepState::Warning, told).await;
+                    return Ok(());
+                }
+                Control::Held(_, message) => {
+                    return Err(Failure::new(FailureKind::Failed, message));
+                }
                 // One more try, if there is something to register anew with.
                 Control::Ended(error) if has_credential(&options) && !ended => {
                     let mut core = self.core.lock().await;
@@ -108,6 +119,7 @@ impl Supervisor {
     ) -> Result<Arc<Session>, Failure> {
         let mut core = self.core.lock().await;
         let core = &mut *core;
+        core.follow();
         let prefs = core.state.network.with(options)?;
         if !prefs.advertise.is_empty() {
             check_forwarding()
@@ -126,10 +138,22 @@ impl Supervisor {
 
         let refused = matches!(core.problem, Some((DaemonState::NeedsLogin, _)));
         let over = ended || core.deleted || refused;
-        if core.state.machine.is_none() || (over && has_credential(options)) {
+        if options.renew && !has_credential(options) {
+            return Err(Failure::new(
+                FailureKind::NeedsLogin,
+                "nothing to sign in with; run `ztna login` first, or give an auth key with --auth-key",
+            ));
+        }
+        let renewed = !over && options.renew && core.session.is_some();
+        if core.state.machine.is_none() || ((over || options.renew) && has_credential(options)) {
             let begun = format!("registering with {}", server.origin());
             steps.tell(Step::Register, StepState::Started, begun).await;
             self.register(core, options, server).await?;
+            if let (true, Some(session), Some(machine)) =
+                (renewed, &core.session, &core.state.machine)
+            {
+                session.renewed(machine.token.clone());
+            }
             steps
                 .tell(Step::Register, StepState::Done, registered(&core.state))
                 .await;
@@ -298,8 +322,15 @@ async fn wait_for_control(session: &Session) -> Result<Control, Failure> {
         if let Some(error) = now.engine_failed.or(now.interface_error) {
             return Err(Failure::new(FailureKind::Failed, error));
         }
+        if let Some(message) = now.disabled {
+            return Ok(Control::Held(DaemonState::Disabled, message));
+        }
         if now.connected && now.synced {
-            return Ok(Control::Synced);
+            let hold = session.read_map(|map| map.this().and_then(|this| this.hold.clone()));
+            return Ok(match hold {
+                Some(hold) => Control::Held(held(hold.kind), hold.message),
+                None => Control::Synced,
+            });
         }
         let has_map = session.read_map(|map| map.this().is_some());
         if let (Some(error), true) = (&now.error, has_map) {

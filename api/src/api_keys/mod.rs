@@ -19,7 +19,7 @@ use crate::app::State;
 use crate::http::{Actor, ApiError, act_as, refuse};
 
 /// What scopes can be limited to: the part of the path after the org.
-const AREAS: [&str; 8] = [
+const AREAS: [&str; 9] = [
     "audit",
     "auth-keys",
     "dns",
@@ -28,6 +28,7 @@ const AREAS: [&str; 8] = [
     "policy",
     "posture",
     "relays",
+    "settings",
 ];
 
 /// Whether a text is a scope: `read`, `write`, or one of them for an area, as in `machines:read`.

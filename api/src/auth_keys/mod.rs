@@ -32,23 +32,35 @@ pub(crate) async fn find(tx: &Tx<'_>, key: &AuthKey) -> Result<(OrgId, AuthKeyId
     Ok((OrgId(row.get(0)), AuthKeyId(row.get(1))))
 }
 
+/// What a key says of the machines that it enrols. By default nothing, as for a person's machine.
+#[derive(Default)]
+pub(crate) struct Terms {
+    pub(crate) tags: Vec<String>,
+    pub(crate) ephemeral: bool,
+    pub(crate) preapproved: bool,
+}
+
 /// Uses the key once, within the registration's transaction: of any number of callers at once, a
 /// one-shot key admits one, and none if that one's registration fails.
 ///
 /// # Errors
 /// `INVALID_KEY` (revoked), `KEY_EXPIRED` or `KEY_USED`.
-pub(crate) async fn consume(tx: &Tx<'_>, org: OrgId, key: AuthKeyId) -> Result<(), ApiError> {
+pub(crate) async fn consume(tx: &Tx<'_>, org: OrgId, key: AuthKeyId) -> Result<Terms, ApiError> {
     let consumed = tx
         .query_opt(
             "UPDATE auth_keys SET uses = uses + 1
              WHERE org_id = $1 AND id = $2 AND revoked_at IS NULL AND expires_at > now()
                AND (reusable OR uses = 0)
-             RETURNING id",
+             RETURNING tags, ephemeral, preapproved",
             &[&org.0, &key.0],
         )
         .await?;
-    if consumed.is_some() {
-        return Ok(());
+    if let Some(row) = consumed {
+        return Ok(Terms {
+            tags: row.get(0),
+            ephemeral: row.get(1),
+            preapproved: row.get(2),
+        });
     }
     Err(why_not(tx, org, key.0).await?)
 }

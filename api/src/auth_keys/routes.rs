@@ -1,7 +1,10 @@
 //! `/api/orgs/{org}/auth-keys`.
 
-use axum::extract;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{self, Query};
+use serde::Deserialize;
 use tokio_postgres::Row;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use ztna_proto::api::{
@@ -14,10 +17,16 @@ use ztna_proto::tokens::AuthKey;
 
 use crate::app::State;
 use crate::http::{Answer, ApiError, Empty, Json, Path, User, created, ok, refuse};
+use crate::machines::{self, check_tags};
 use crate::orgs::{Right, authorise};
 
-/// Columns of an [`AuthKeyInfo`], in [`read_info`]'s order.
-const INFO: &str = "id, description, reusable, uses, created_at, expires_at, revoked_at";
+/// The keys of an org, as [`read_info`] reads them.
+const INFO: &str =
+    "SELECT k.id, k.description, k.reusable, k.uses, k.tags, k.ephemeral, k.preapproved,
+        u.email, k.created_at, k.expires_at, k.revoked_at
+    FROM auth_keys k LEFT JOIN users u ON u.id = k.created_by WHERE k.org_id = $1";
+/// Told of machines that are quarantined because their key was revoked.
+const REVOKED: &str = "the auth key that enrolled it was revoked";
 
 pub(crate) fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
@@ -31,9 +40,13 @@ fn read_info(row: &Row) -> AuthKeyInfo {
         description: row.get(1),
         reusable: row.get(2),
         uses: row.get::<_, i64>(3).unsigned_abs(),
-        created_at: row.get(4),
-        expires_at: row.get(5),
-        revoked_at: row.get(6),
+        tags: row.get(4),
+        ephemeral: row.get(5),
+        preapproved: row.get(6),
+        created_by: row.get(7),
+        created_at: row.get(8),
+        expires_at: row.get(9),
+        revoked_at: row.get(10),
     }
 }
 
@@ -53,24 +66,29 @@ async fn create(
     let key = AuthKey::generate(&mut rand::rng());
     let mut connection = state.db.connect().await?;
     let tx = connection.org(org).await?;
-    authorise(&tx, org, user, Right::Manage).await?;
+    let role = authorise(&tx, org, user, Right::Manage).await?;
+    let tags = check_tags(&tx, org, (user, role), &request.tags).await?;
+    let id = AuthKeyId::generate();
+    tx.execute(
+        "INSERT INTO auth_keys (org_id, id, hash, description, reusable, tags, ephemeral, preapproved,
+                created_by, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10::bigint * interval '1 second')",
+        &[
+            &org.0,
+            &id.0,
+            &key.hash().as_slice(),
+            &request.description,
+            &request.reusable,
+            &tags,
+            &request.ephemeral,
+            &request.preapproved,
+            &user.0,
+            &seconds,
+        ],
+    )
+    .await?;
     let row = tx
-        .query_one(
-            &format!(
-                "INSERT INTO auth_keys (org_id, id, hash, description, reusable, created_by, expires_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, now() + $7::bigint * interval '1 second')
-                 RETURNING {INFO}"
-            ),
-            &[
-                &org.0,
-                &AuthKeyId::generate().0,
-                &key.hash().as_slice(),
-                &request.description,
-                &request.reusable,
-                &user.0,
-                &seconds,
-            ],
-        )
+        .query_one(&format!("{INFO} AND k.id = $2"), &[&org.0, &id.0])
         .await?;
     let info = read_info(&row);
     tx.commit().await?;
@@ -110,27 +128,44 @@ async fn list(
     let tx = connection.org(org).await?;
     authorise(&tx, org, user, Right::Read).await?;
     let rows = tx
-        .query(
-            &format!("SELECT {INFO} FROM auth_keys WHERE org_id = $1 ORDER BY id DESC"),
-            &[&org.0],
-        )
+        .query(&format!("{INFO} ORDER BY k.id DESC"), &[&org.0])
         .await?;
     ok(rows.iter().map(read_info).collect())
 }
 
-/// Revokes a key: it enrols no more machines. Those that it has enrolled stay.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Revoke {
+    /// Whether the machines that it has enrolled are quarantined.
+    #[serde(default)]
+    quarantine: bool,
+}
+
+/// Revokes a key: it enrols no more machines. Those that it has enrolled stay, unless they are to be
+/// quarantined; a key that was revoked before can be revoked again for that.
 #[utoipa::path(delete, path = "/api/orgs/{org}/auth-keys/{id}", tag = "auth keys",
-    params(("org" = OrgId, Path), ("id" = AuthKeyId, Path)), responses(
-    (status = 200, body = Envelope<Empty>), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
+    params(("org" = OrgId, Path), ("id" = AuthKeyId, Path), Revoke), responses(
+    (status = 200, body = Envelope<Empty>), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
+    (status = 404, body = ErrorBody),
 ))]
 async fn revoke(
     extract::State(state): extract::State<State>,
     User(user): User,
     Path((org, id)): Path<(OrgId, AuthKeyId)>,
+    query: Result<Query<Revoke>, QueryRejection>,
 ) -> Answer<Empty> {
+    let Query(Revoke { quarantine }) = query.map_err(|rejection| {
+        refuse(
+            ErrorCode::ValidationError,
+            format!("`quarantine` is true or false: {}", rejection.body_text()),
+        )
+    })?;
     let mut connection = state.db.connect().await?;
     let tx = connection.org(org).await?;
     authorise(&tx, org, user, Right::Manage).await?;
+    // Before the key's row, as a registration takes them.
+    tx.query_opt("SELECT FROM orgs WHERE id = $1 FOR UPDATE", &[&org.0])
+        .await?;
     let found = tx
         .execute(
             "UPDATE auth_keys SET revoked_at = COALESCE(revoked_at, now()) WHERE org_id = $1 AND id = $2",
@@ -143,6 +178,14 @@ async fn revoke(
             "the org has no auth key with that id",
         ));
     }
+    let cut = match quarantine {
+        true => Some(machines::quarantine_all(&tx, org, id, REVOKED).await?),
+        false => None,
+    };
     tx.commit().await?;
+    drop(connection);
+    if let Some(cut) = cut {
+        cut.tell(&state, org).await;
+    }
     ok(Empty {})
 }

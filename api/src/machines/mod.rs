@@ -1,14 +1,22 @@
-//! The machines of an org: registration, heartbeat, list, change, deletion.
+//! The machines of an org: registration, heartbeat, list, change, what is decided of them, deletion.
 
+mod actions;
 mod address;
 mod authenticate;
 mod registration;
 mod routes;
+mod standing;
+mod tags;
 mod upkeep;
+mod view;
 
-pub(crate) use authenticate::{authenticate, unknown_token};
+pub(crate) use authenticate::authenticate;
 pub(crate) use routes::routes;
-pub(crate) use upkeep::{Removed, expire_due, remove_all, set_agent_version};
+pub(crate) use standing::{Standing, deleted, disabled, expired, unknown_token};
+pub(crate) use tags::{TAG, check_tags};
+pub(crate) use upkeep::{
+    Removed, expire_due, quarantine_all, remove_all, remove_silent, set_agent_version,
+};
 
 use ztna_proto::api::MAX_MACHINE_NAME;
 use ztna_proto::error::ErrorCode;

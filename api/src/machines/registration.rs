@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio_postgres::Row;
 use ztna_proto::api::{MAX_MACHINE_NAME, RegisterRequest, Registered};
 use ztna_proto::error::ErrorCode;
@@ -14,9 +14,10 @@ use ztna_proto::ids::{AuthKeyId, MachineId, OrgId, UserId};
 use ztna_proto::keys::KemKeyHash;
 use ztna_proto::tokens::{AuthKey, MachineToken, TokenHash};
 
+use super::standing::{Standing, disabled};
 use super::{address, check_text, normalise_name};
 use crate::app::State;
-use crate::auth_keys;
+use crate::auth_keys::{self, Terms};
 use crate::db::Tx;
 use crate::http::{Actor, ApiError, act_as, refuse};
 use crate::netmap::{self, Changed};
@@ -108,7 +109,10 @@ struct Org {
     name: String,
     slug: String,
     networks: address::Networks,
-    key_expires_at: Option<Timestamp>,
+    /// When a sign-in of now ends, if it does.
+    key_expires_at: Timestamp,
+    /// Whether new machines wait for an admin's word.
+    approval: bool,
 }
 
 /// Registers a machine.
@@ -131,9 +135,10 @@ pub(super) async fn register(
         authorise(&tx, org, user, Right::Belong).await?;
     }
     let org = lock_org(&tx, org).await?;
-    if let Some(key) = key {
-        auth_keys::consume(&tx, org.id, key).await?;
-    }
+    let terms = match key {
+        Some(key) => auth_keys::consume(&tx, org.id, key).await?,
+        None => Terms::default(),
+    };
     let user = match sponsor {
         Sponsor::User(user) => Some(user),
         Sponsor::Key(_) => None,
@@ -145,21 +150,17 @@ pub(super) async fn register(
         token: &token,
         user,
         key,
+        terms: &terms,
     };
     let machine = match joining.find_previous().await? {
-        Some((id, shown)) => joining.renew(id, shown).await?,
+        Some(previous) => joining.renew(&previous).await?,
         None => joining.insert(&name).await?,
     };
     netmap::append_change(&tx, org.id, Changed::Machine(machine.id)).await?;
     let revoked_until = relays::revoked_until(&tx, &request.wg_key).await?;
     tx.commit().await?;
     drop(connection);
-    if let Some(until) = revoked_until {
-        // Its key was revoked a moment ago, and its new tickets have to be newer than that.
-        let left = until.duration_since(Timestamp::now());
-        let left = left.clamp(SignedDuration::ZERO, relays::REVOKED_AHEAD);
-        tokio::time::sleep(left.unsigned_abs()).await;
-    }
+    relays::outlast(revoked_until).await;
     state.hub.notify(org.id).await;
     metrics::counter!("ztna_registrations_total").increment(1);
     tracing::info!(org = %org.id, machine = %machine.id, name = machine.name, "a machine was registered");
@@ -173,7 +174,7 @@ pub(super) async fn register(
         org_name: org.name,
         ipv4: machine.ipv4,
         ipv6: machine.ipv6,
-        key_expires_at: org.key_expires_at,
+        key_expires_at: machine.key_expires_at,
     })
 }
 
@@ -181,7 +182,7 @@ async fn lock_org(tx: &Tx<'_>, org: OrgId) -> Result<Org, ApiError> {
     let row = tx
         .query_one(
             "SELECT name, slug, ipv4_network, ipv4_next, ipv6_network,
-                    now() + key_expiry_seconds * interval '1 second'
+                    now() + key_expiry_seconds * interval '1 second', machine_approval
              FROM orgs WHERE id = $1 FOR UPDATE",
             &[&org.0],
         )
@@ -199,6 +200,7 @@ async fn lock_org(tx: &Tx<'_>, org: OrgId) -> Result<Org, ApiError> {
             ipv6,
         },
         key_expires_at: row.get(5),
+        approval: row.get(6),
     })
 }
 
@@ -209,6 +211,16 @@ struct Joining<'a> {
     token: &'a MachineToken,
     user: Option<UserId>,
     key: Option<AuthKeyId>,
+    terms: &'a Terms,
+}
+
+/// The machine that registers again.
+struct Previous {
+    id: MachineId,
+    /// The token by which it proves to be that machine.
+    shown: TokenHash,
+    tags: Vec<String>,
+    key_expiry: bool,
 }
 
 /// A machine as the database holds it now.
@@ -217,9 +229,13 @@ struct Joined {
     name: String,
     ipv4: Ipv4Addr,
     ipv6: Ipv6Addr,
+    key_expires_at: Option<Timestamp>,
 }
 
 impl Joined {
+    /// The columns that [`Joined::read`] reads.
+    const COLUMNS: &str = "id, name, ipv4, ipv6, key_expires_at";
+
     fn read(row: &Row) -> Result<Self, ApiError> {
         let (IpAddr::V4(ipv4), IpAddr::V6(ipv6)) = (row.get(2), row.get(3)) else {
             return Err(ApiError::Internal("a machine has no addresses".to_owned()));
@@ -229,19 +245,23 @@ impl Joined {
             name: row.get(1),
             ipv4,
             ipv6,
+            key_expires_at: row.get(4),
         })
     }
 }
 
 impl Joining<'_> {
-    /// The machine that has this WireGuard key already, and the token by which the caller proves to
-    /// be it.
-    async fn find_previous(&self) -> Result<Option<(MachineId, TokenHash)>, ApiError> {
+    /// The machine that has this WireGuard key already, if the caller proves to be it.
+    async fn find_previous(&self) -> Result<Option<Previous>, ApiError> {
+        let query = format!(
+            "SELECT m.id, m.token_hash, m.previous_token_hash, m.tags, m.key_expiry, {}
+             FROM machines m WHERE m.org_id = $1 AND m.wg_key = $2",
+            Standing::COLUMNS
+        );
         let row = self
             .tx
             .query_opt(
-                "SELECT id, token_hash, previous_token_hash FROM machines
-                 WHERE org_id = $1 AND wg_key = $2",
+                &query,
                 &[&self.org.id.0, &self.request.wg_key.as_bytes().as_slice()],
             )
             .await?;
@@ -250,35 +270,63 @@ impl Joining<'_> {
         let proven = proof.filter(|hash| {
             row.get::<_, &[u8]>(1) == hash || row.get::<_, Option<&[u8]>>(2) == Some(hash)
         });
-        match proven {
-            Some(hash) => Ok(Some((MachineId(row.get(0)), hash))),
-            None => Err(conflict()),
+        let shown = proven.ok_or_else(conflict)?;
+        let standing = Standing::read(&row, 5);
+        if let Some(reason) = &standing.disabled {
+            return Err(disabled(reason));
         }
+        if standing.locked.is_some() || standing.wipe.is_some() {
+            let message = standing.hold(&self.org.name).map(|hold| hold.message);
+            return Err(refuse(
+                ErrorCode::MachineLocked,
+                message.unwrap_or_default(),
+            ));
+        }
+        Ok(Some(Previous {
+            id: MachineId(row.get(0)),
+            shown,
+            tags: row.get(3),
+            key_expiry: row.get(4),
+        }))
     }
 
-    /// The same machine again: id, name and addresses stay. The token that it has shown goes on
-    /// proving who it is, in case the answer with the new one is lost.
-    async fn renew(&self, id: MachineId, shown: TokenHash) -> Result<Joined, ApiError> {
+    /// The same machine again: id, name and addresses stay, and so does what was decided of it. Tags
+    /// stay too, unless the key brings others: a sign-in does not make it somebody's. The token that
+    /// it has shown goes on proving who it is, in case the answer with the new one is lost.
+    async fn renew(&self, previous: &Previous) -> Result<Joined, ApiError> {
+        let tags = match self.terms.tags.as_slice() {
+            [] => &previous.tags,
+            _ => &self.terms.tags,
+        };
+        let user = self.user.filter(|_| tags.is_empty());
+        let expires = previous.key_expiry && tags.is_empty();
+        let query = format!(
+            "UPDATE machines SET os = $3, agent_version = $4, kem_key = $5, kem_hash = $6,
+                    previous_token_hash = $7, token_hash = $8,
+                    user_id = $9, auth_key_id = $10, key_expires_at = $11, expired = false,
+                    tags = $12, approved = approved OR $13
+             WHERE org_id = $1 AND id = $2
+             RETURNING {}",
+            Joined::COLUMNS
+        );
         let row = self
             .tx
             .query_one(
-                "UPDATE machines SET os = $3, agent_version = $4, kem_key = $5, kem_hash = $6,
-                        previous_token_hash = $7, token_hash = $8,
-                        user_id = $9, auth_key_id = $10, key_expires_at = $11, expired = false
-                 WHERE org_id = $1 AND id = $2
-                 RETURNING id, name, ipv4, ipv6",
+                &query,
                 &[
                     &self.org.id.0,
-                    &id.0,
+                    &previous.id.0,
                     &self.request.os,
                     &self.request.agent_version,
                     &self.request.kem_key.as_bytes().as_slice(),
                     &KemKeyHash::of(&self.request.kem_key).as_bytes().as_slice(),
-                    &shown.as_slice(),
+                    &previous.shown.as_slice(),
                     &self.token.hash().as_slice(),
-                    &self.user.map(|user| user.0),
+                    &user.map(|user| user.0),
                     &self.key.map(|key| key.0),
-                    &self.org.key_expires_at,
+                    &expires.then_some(self.org.key_expires_at),
+                    tags,
+                    &self.terms.preapproved,
                 ],
             )
             .await?;
@@ -288,13 +336,20 @@ impl Joining<'_> {
     async fn insert(&self, wanted: &str) -> Result<Joined, ApiError> {
         let name = self.free_name(wanted).await?;
         let (ipv4, ipv6) = address::allocate(self.tx, self.org.id, &self.org.networks).await?;
+        let terms = self.terms;
+        let expires = terms.tags.is_empty();
+        let approved = terms.preapproved || !self.org.approval;
+        let query = format!(
+            "INSERT INTO machines (org_id, id, name, os, agent_version, wg_key, kem_key, kem_hash,
+                    token_hash, ipv4, ipv6, user_id, auth_key_id, key_expires_at, tags, ephemeral, approved)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+             RETURNING {}",
+            Joined::COLUMNS
+        );
         let row = self
             .tx
             .query_one(
-                "INSERT INTO machines (org_id, id, name, os, agent_version, wg_key, kem_key, kem_hash,
-                        token_hash, ipv4, ipv6, user_id, auth_key_id, key_expires_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-                 RETURNING id, name, ipv4, ipv6",
+                &query,
                 &[
                     &self.org.id.0,
                     &MachineId::generate().0,
@@ -309,7 +364,10 @@ impl Joining<'_> {
                     &IpAddr::V6(ipv6),
                     &self.user.map(|user| user.0),
                     &self.key.map(|key| key.0),
-                    &self.org.key_expires_at,
+                    &expires.then_some(self.org.key_expires_at),
+                    &terms.tags,
+                    &terms.ephemeral,
+                    &approved,
                 ],
             )
             .await

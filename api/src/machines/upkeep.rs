@@ -1,13 +1,18 @@
-//! How a machine ends: deleted by a person, or expired by time.
+//! How a machine changes, and how it ends: deleted by a person, expired by time, gone by silence.
 
-use ztna_proto::ids::{MachineId, OrgId, UserId};
+use jiff::Timestamp;
+use ztna_proto::api::UpdateMachineRequest;
+use ztna_proto::error::ErrorCode;
+use ztna_proto::ids::{AuthKeyId, MachineId, OrgId, UserId};
 use ztna_proto::keys::WgPublicKey;
 
 use super::authenticate::wg_key;
-use super::check_text;
+use super::routes::no_machine;
+use super::standing::Standing;
+use super::{check_text, normalise_name};
 use crate::app::State;
 use crate::db::Tx;
-use crate::http::{ApiError, Machine};
+use crate::http::{ApiError, Machine, refuse};
 use crate::netmap::{self, Changed};
 use crate::relays;
 
@@ -28,6 +33,80 @@ pub(crate) async fn set_agent_version(
     )
     .await?;
     tx.commit().await
+}
+
+/// What a change has done to a machine's sign-in.
+pub(super) struct Updated {
+    pub(super) wg_key: WgPublicKey,
+    /// It is over now.
+    pub(super) ended: bool,
+    /// It was over, and is not.
+    pub(super) returned: bool,
+}
+
+/// Changes a machine, `of` one person if named. `tags` are checked. The transaction holds the org's row.
+pub(super) async fn update(
+    tx: &Tx<'_>,
+    org: OrgId,
+    id: MachineId,
+    of: Option<UserId>,
+    request: &UpdateMachineRequest,
+    tags: Option<Vec<String>>,
+) -> Result<Updated, ApiError> {
+    let name = request.name.as_deref().map(normalise_name).transpose()?;
+    let query = format!(
+        "SELECT m.wg_key, m.tags, m.key_expiry, m.key_expires_at,
+                now() + o.key_expiry_seconds * interval '1 second', {}
+         FROM machines m JOIN orgs o ON o.id = m.org_id
+         WHERE m.org_id = $1 AND m.id = $2 AND ($3::uuid IS NULL OR m.user_id = $3)",
+        Standing::COLUMNS
+    );
+    let row = tx
+        .query_opt(&query, &[&org.0, &id.0, &of.map(|user| user.0)])
+        .await?
+        .ok_or_else(no_machine)?;
+    let before = Standing::read(&row, 5);
+    let tags: Vec<String> = tags.unwrap_or_else(|| row.get(1));
+    let key_expiry: bool = request.key_expiry.unwrap_or_else(|| row.get(2));
+    let expires = key_expiry && tags.is_empty() && before.wipe.is_none();
+    if !expires && request.key_expires_at.is_some() {
+        return Err(refuse(
+            ErrorCode::ValidationError,
+            "the machine's sign-in does not end: it has tags, or `key_expiry` is off; change that first",
+        ));
+    }
+    let ends_at: Option<Timestamp> = match expires {
+        true => request
+            .key_expires_at
+            .or_else(|| row.get(3))
+            .or_else(|| row.get(4)),
+        false => None,
+    };
+    let expired = ends_at.is_some_and(|ends_at| ends_at <= Timestamp::now());
+    tx.execute(
+        "UPDATE machines SET name = COALESCE($3, name), tags = $4, key_expiry = $5,
+                user_id = CASE WHEN cardinality($4::text[]) = 0 THEN user_id END,
+                key_expires_at = $6, expired = $7
+         WHERE org_id = $1 AND id = $2",
+        &[&org.0, &id.0, &name, &tags, &key_expiry, &ends_at, &expired],
+    )
+    .await
+    .map_err(|error| match error.violates("machines_org_id_name_key") {
+        true => refuse(
+            ErrorCode::Conflict,
+            "another machine of the org has that name; choose another",
+        ),
+        false => error,
+    })?;
+    let after = Standing {
+        expired,
+        ..before.clone()
+    };
+    Ok(Updated {
+        wg_key: wg_key(row.get(0))?,
+        ended: before.is_in() && !after.is_in(),
+        returned: !before.is_in() && after.is_in(),
+    })
 }
 
 /// Deletes a machine of the org, `of` one person if named, and keeps its token's hash so that it can
@@ -54,7 +133,7 @@ pub(super) async fn delete(
     wg_key(row.get(0)).map(Some)
 }
 
-/// Machines that a transaction has deleted, to be told of once it is committed.
+/// Machines that a transaction has deleted or cut off, to be told of once it is committed.
 #[must_use = "peers and relays have to be told"]
 pub(crate) struct Removed(Vec<WgPublicKey>);
 
@@ -93,6 +172,89 @@ pub(crate) async fn remove_all(
             keys.push(key);
         }
     }
+    Ok(Removed(keys))
+}
+
+/// Quarantines the machines that a key has enrolled. The transaction holds the org's row.
+pub(crate) async fn quarantine_all(
+    tx: &Tx<'_>,
+    org: OrgId,
+    key: AuthKeyId,
+    reason: &str,
+) -> Result<Removed, ApiError> {
+    let rows = tx
+        .query(
+            "UPDATE machines SET quarantined = $3
+             WHERE org_id = $1 AND auth_key_id = $2 AND quarantined IS NULL RETURNING id, wg_key",
+            &[&org.0, &key.0, &reason],
+        )
+        .await?;
+    let mut keys = Vec::new();
+    for row in &rows {
+        netmap::append_change(tx, org, Changed::Machine(MachineId(row.get(0)))).await?;
+        keys.push(wg_key(row.get(1))?);
+    }
+    for key in &keys {
+        relays::append(tx, key).await?;
+    }
+    Ok(Removed(keys))
+}
+
+/// Deletes ephemeral machines that were silent for too long, in every org. Nobody's silence counts
+/// before this process has been there to hear for as long.
+pub(crate) async fn remove_silent(state: &State) -> Result<(), ApiError> {
+    if state.started.elapsed() < state.ephemeral_silence {
+        return Ok(());
+    }
+    let seconds = i64::try_from(state.ephemeral_silence.as_secs()).unwrap_or(i64::MAX);
+    let orgs = {
+        let mut connection = state.db.connect().await?;
+        let tx = connection.bare().await?;
+        tx.query(
+            "SELECT * FROM lookup_orgs_with_silent_machines($1)",
+            &[&seconds],
+        )
+        .await?
+    };
+    for org in orgs.iter().map(|row| OrgId(row.get(0))) {
+        remove_silent_in(state, org, seconds)
+            .await?
+            .tell(state, org)
+            .await;
+    }
+    Ok(())
+}
+
+async fn remove_silent_in(state: &State, org: OrgId, seconds: i64) -> Result<Removed, ApiError> {
+    let present = state.hub.presence(org);
+    let mut connection = state.db.connect().await?;
+    let tx = connection.org(org).await?;
+    tx.query_opt("SELECT FROM orgs WHERE id = $1 FOR UPDATE", &[&org.0])
+        .await?;
+    let rows = tx
+        .query(
+            "SELECT m.id FROM machines m
+             LEFT JOIN machine_presence p ON p.org_id = m.org_id AND p.machine_id = m.id
+             WHERE m.org_id = $1 AND m.ephemeral
+               AND COALESCE(p.last_seen, m.created_at) < now() - $2::bigint * interval '1 second'
+             ORDER BY m.id",
+            &[&org.0, &seconds],
+        )
+        .await?;
+    let silent = rows.iter().map(|row| MachineId(row.get(0)));
+    let silent = silent.filter(|id| !present.get(id).is_some_and(|(online, _)| *online));
+    let mut keys = Vec::new();
+    for id in silent {
+        netmap::append_change(&tx, org, Changed::Machine(id)).await?;
+        if let Some(key) = delete(&tx, org, id, None).await? {
+            tracing::info!(%org, machine = %id, "an ephemeral machine was silent for too long");
+            keys.push(key);
+        }
+    }
+    for key in &keys {
+        relays::append(&tx, key).await?;
+    }
+    tx.commit().await?;
     Ok(Removed(keys))
 }
 

@@ -1,24 +1,24 @@
 //! What a machine is told whose stream ends for good.
 
-use ztna_proto::{ErrorBody, ErrorCode};
+use ztna_proto::ErrorBody;
+
+use crate::machines;
 
 /// Why a stream ends for good.
-pub(super) enum Ended {
+pub(super) enum Ended<'a> {
     Deleted,
     Expired,
+    /// With the reason that was given.
+    Disabled(&'a str),
 }
 
-impl Ended {
+impl Ended<'_> {
     pub fn body(&self) -> ErrorBody {
-        match self {
-            Self::Deleted => ErrorBody::new(
-                ErrorCode::MachineDeleted,
-                "this machine was deleted from its org; enrol it again with `ztna up`",
-            ),
-            Self::Expired => ErrorBody::new(
-                ErrorCode::KeyExpired,
-                "this machine's sign-in has expired; sign in again with `ztna up`",
-            ),
-        }
+        let error = match self {
+            Self::Deleted => machines::deleted(),
+            Self::Expired => machines::expired(),
+            Self::Disabled(reason) => machines::disabled(reason),
+        };
+        error.into_body()
     }
 }

@@ -57,6 +57,7 @@ impl Entry {
                 dns: org.dns.clone(),
             },
             posture: machine.posture.clone(),
+            hold: machine.standing.hold(org.name),
         };
         let mut peer = PeerRecord {
             id: machine.id,

@@ -24,9 +24,10 @@ use super::org::RESUME_LOG;
 use super::{Changed, written};
 use crate::db::{Db, Tx};
 use crate::http::ApiError;
+use crate::machines::{self, TAG};
 use crate::{network, orgs, policy, posture, relays};
 
-/// A machine that may talk to others (not expired).
+/// A machine that the control plane serves: neither expired nor disabled.
 #[derive(Clone)]
 pub(super) struct MachineRow {
     pub(super) id: MachineId,
@@ -48,12 +49,18 @@ pub(super) struct MachineRow {
     pub(super) attributes: Attributes,
     /// What posture policies say of it.
     pub(super) posture: Vec<PostureNotice>,
+    /// As in `tag:web`.
+    pub(super) tags: Vec<String>,
+    /// Whether it is in the network, and if not, why.
+    pub(super) standing: machines::Standing,
 }
 
 /// How a machine of the log stands now.
 pub(super) enum Standing {
     Good(MachineRow),
     Expired(MachineId),
+    /// With the reason that was given.
+    Disabled(MachineId, String),
     Gone(MachineId),
 }
 
@@ -90,16 +97,22 @@ pub(super) enum Loaded {
     Since(Since),
 }
 
-const MACHINE: &str = "SELECT m.id, m.name, m.os, m.wg_key, m.kem_hash, m.ipv4, m.ipv6,
-        COALESCE(u.email, ''), m.key_expires_at, m.expired, p.role, r.advertised, r.approved,
-        h.attributes, h.results
-    FROM machines m LEFT JOIN users u ON u.id = m.user_id
-    LEFT JOIN machine_posture h ON h.org_id = m.org_id AND h.machine_id = m.id
-    LEFT JOIN members p ON p.org_id = m.org_id AND p.user_id = m.user_id
-    LEFT JOIN (SELECT machine_id, array_agg(prefix::text ORDER BY prefix) AS advertised,
-                      array_agg(prefix::text ORDER BY prefix) FILTER (WHERE approved) AS approved
-               FROM machine_routes WHERE org_id = $1 GROUP BY machine_id) r ON r.machine_id = m.id
-    WHERE m.org_id = $1";
+/// The machines of an org, as [`read_machine`] reads them.
+fn select() -> String {
+    format!(
+        "SELECT m.id, m.name, m.os, m.wg_key, m.kem_hash, m.ipv4, m.ipv6,
+                COALESCE(u.email, ''), m.key_expires_at, m.tags, p.role, r.advertised, r.approved,
+                h.attributes, h.results, {}
+         FROM machines m LEFT JOIN users u ON u.id = m.user_id
+         LEFT JOIN machine_posture h ON h.org_id = m.org_id AND h.machine_id = m.id
+         LEFT JOIN members p ON p.org_id = m.org_id AND p.user_id = m.user_id
+         LEFT JOIN (SELECT machine_id, array_agg(prefix::text ORDER BY prefix) AS advertised,
+                           array_agg(prefix::text ORDER BY prefix) FILTER (WHERE approved) AS approved
+                    FROM machine_routes WHERE org_id = $1 GROUP BY machine_id) r ON r.machine_id = m.id
+         WHERE m.org_id = $1",
+        machines::Standing::COLUMNS
+    )
+}
 
 impl MachineRow {
     /// What rules can know of the machine.
@@ -108,9 +121,14 @@ impl MachineRow {
         let system = self.os.split('-').next().unwrap_or_default();
         let os = (!system.is_empty()).then(|| (OS.to_owned(), system.to_lowercase()));
         let posture = self.attributes.clone().into_iter();
+        let tags = self.tags.iter();
         Facts {
             user: (!self.user.is_empty()).then(|| self.user.clone()),
             role: self.role,
+            tags: tags
+                .filter_map(|tag| tag.strip_prefix(TAG))
+                .map(str::to_owned)
+                .collect(),
             addresses: [self.ipv4.into(), self.ipv6.into()].into(),
             routes: self.routes.iter().copied().collect(),
             attributes: posture.chain(os).collect(),
@@ -119,19 +137,20 @@ impl MachineRow {
     }
 }
 
-/// What rules can know of the org's machines.
+/// What rules can know of the machines in the org's network.
 pub(crate) async fn facts(tx: &Tx<'_>, org: OrgId) -> Result<BTreeMap<MachineId, Facts>, ApiError> {
     let rows = good_machines(tx, org).await?;
-    Ok(rows.iter().map(|row| (row.id, row.facts())).collect())
+    let inside = rows.iter().filter(|row| row.standing.is_in());
+    Ok(inside.map(|row| (row.id, row.facts())).collect())
 }
 
-/// What rules can know of one machine, if it may talk to others.
+/// What rules can know of one machine, if there is such a machine.
 pub(crate) async fn facts_of(
     tx: &Tx<'_>,
     org: OrgId,
     id: MachineId,
 ) -> Result<Option<Facts>, ApiError> {
-    let query = format!("{MACHINE} AND m.id = $2 AND NOT m.expired");
+    let query = format!("{} AND m.id = $2", select());
     let row = tx.query_opt(&query, &[&org.0, &id.0]).await?;
     Ok(row
         .as_ref()
@@ -146,7 +165,7 @@ pub(crate) async fn facts_among(
     org: OrgId,
     ids: &[Uuid],
 ) -> Result<BTreeMap<MachineId, Facts>, ApiError> {
-    let query = format!("{MACHINE} AND m.id = ANY($2)");
+    let query = format!("{} AND m.id = ANY($2)", select());
     let rows = tx.query(&query, &[&org.0, &ids]).await?;
     let rows = rows
         .iter()
@@ -163,9 +182,9 @@ pub(crate) async fn names(
     Ok(rows.into_iter().map(|row| (row.id, row.name)).collect())
 }
 
-/// The machines that may talk to others.
+/// The machines that the control plane serves.
 async fn good_machines(tx: &Tx<'_>, org: OrgId) -> Result<Vec<MachineRow>, ApiError> {
-    let query = format!("{MACHINE} AND NOT m.expired");
+    let query = format!("{} AND NOT m.expired AND m.disabled IS NULL", select());
     let rows = tx.query(&query, &[&org.0]).await?;
     rows.iter().map(read_machine).collect()
 }
@@ -223,18 +242,26 @@ async fn read_since(
     }));
     let list: Vec<Uuid> = ids.iter().copied().collect();
     let rows = tx
-        .query(&format!("{MACHINE} AND m.id = ANY($2)"), &[&org.0, &list])
+        .query(
+            &format!("{} AND m.id = ANY($2)", select()),
+            &[&org.0, &list],
+        )
         .await?;
-    let mut machines = Vec::new();
+    let mut found = Vec::new();
     for row in &rows {
         let machine = read_machine(row)?;
         ids.remove(&machine.id.0);
-        machines.push(match row.get(9) {
-            true => Standing::Expired(machine.id),
-            false => Standing::Good(machine),
+        let id = machine.id;
+        found.push(match &machine.standing {
+            machines::Standing {
+                disabled: Some(reason),
+                ..
+            } => Standing::Disabled(id, reason.clone()),
+            machines::Standing { expired: true, .. } => Standing::Expired(id),
+            _ => Standing::Good(machine),
         });
     }
-    machines.extend(ids.into_iter().map(|id| Standing::Gone(MachineId(id))));
+    found.extend(ids.into_iter().map(|id| Standing::Gone(MachineId(id))));
     Ok(Some(Since {
         seq,
         policy: match log.contains(&Changed::Policy) {
@@ -245,7 +272,7 @@ async fn read_since(
             true => Some(relays::load(tx, org).await?),
             false => None,
         },
-        machines,
+        machines: found,
         log,
     }))
 }
@@ -295,6 +322,8 @@ fn read_machine(row: &Row) -> Result<MachineRow, ApiError> {
         routes: read_prefixes(row.get(12))?,
         attributes: stored(row, 13)?.unwrap_or_default(),
         posture: posture::notices(&stored::<Vec<PostureResult>>(row, 14)?.unwrap_or_default()),
+        tags: row.get(9),
+        standing: machines::Standing::read(row, 15),
     })
 }
 

@@ -4,6 +4,7 @@ mod create;
 mod invitations;
 mod members;
 mod routes;
+mod settings;
 
 use ztna_proto::api::Role;
 use ztna_proto::error::ErrorCode;

@@ -6,7 +6,7 @@ use utoipa_axum::routes;
 use ztna_proto::api::{CreateOrgRequest, OrgMembership};
 use ztna_proto::error::{Envelope, ErrorBody};
 
-use super::{create, invitations, members};
+use super::{create, invitations, members, settings};
 use crate::app::State;
 use crate::http::{Answer, Json, User, created};
 
@@ -15,6 +15,7 @@ pub(crate) fn routes() -> OpenApiRouter<State> {
         .routes(routes!(create_org))
         .merge(members::routes())
         .merge(invitations::routes())
+        .merge(settings::routes())
 }
 
 /// Makes an org; the caller owns it. Its first rule lets members reach all its machines.

@@ -20,8 +20,8 @@ use ztna_proto::ticket::{TICKET_LIFETIME, TicketClaims, TicketSigner};
 
 pub(crate) use health::keep_probing;
 pub(crate) use map::{load, upsert};
-pub(crate) use revocations::{REVOKED_AHEAD, Revocations, append, revoked_until};
 pub use revocations::{RevocationFeed, RevocationFeedError};
+pub(crate) use revocations::{Revocations, append, outlast, revoked_until};
 
 use crate::app::State;
 

@@ -34,7 +34,7 @@ use crate::http::{ApiError, ClientIp, Counted, prefix, refuse};
 const LOCK: i64 = 0x7a74_6e61_7265_766f;
 /// Revocations reach this far ahead of the moment: the last ticket of a machine may be signed while
 /// the transaction that ends it commits, on another clock.
-pub(crate) const REVOKED_AHEAD: SignedDuration = SignedDuration::from_secs(1);
+const REVOKED_AHEAD: SignedDuration = SignedDuration::from_secs(1);
 /// Relays that wait at a time, in all …
 const MAX_WAITERS: usize = 1024;
 /// … and from one address.
@@ -68,6 +68,15 @@ pub(crate) async fn revoked_until(
         )
         .await?;
     Ok(row.get(0))
+}
+
+/// Waits until the tickets that a key is given are newer than what [`revoked_until`] says.
+pub(crate) async fn outlast(until: Option<Timestamp>) {
+    if let Some(until) = until {
+        let left = until.duration_since(Timestamp::now());
+        let left = left.clamp(SignedDuration::ZERO, REVOKED_AHEAD);
+        tokio::time::sleep(left.unsigned_abs()).await;
+    }
 }
 
 /// What was revoked after a number, as it stands now.

@@ -342,7 +342,7 @@ async fn heartbeats_carry_reports_and_tickets() {
     server
         .ticket_verifier()
         .verify(
-            &answer.relay_ticket,
+            answer.relay_ticket.as_ref().unwrap(),
             &bob_keys.wg_key,
             RegionId(2),
             answer.server_time,

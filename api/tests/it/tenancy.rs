@@ -20,7 +20,7 @@ const UNGUARDED: [(&str, &str); 5] = [
 ];
 
 /// Functions that look across orgs. Another one needs a reason and a line here.
-const ACROSS_ORGS: [&str; 22] = [
+const ACROSS_ORGS: [&str; 23] = [
     "audit_begin",
     "audit_cut",
     "audit_event",
@@ -36,6 +36,7 @@ const ACROSS_ORGS: [&str; 22] = [
     "lookup_org_seqs",
     "lookup_orgs_to_expire",
     "lookup_orgs_with_due_posture",
+    "lookup_orgs_with_silent_machines",
     "lookup_presence_news",
     "lookup_refresh_token",
     "rotate_refresh_token",
@@ -320,6 +321,36 @@ async fn another_orgs_ids_are_not_found() {
             Method::PATCH,
             format!("/api/orgs/{own}/machines/{id}"),
             json!({"name": "stolen"}),
+        ),
+        (
+            Method::GET,
+            format!("/api/orgs/{theirs}/machines/{id}"),
+            json!(null),
+        ),
+        (
+            Method::GET,
+            format!("/api/orgs/{own}/machines/{id}"),
+            json!(null),
+        ),
+        (
+            Method::POST,
+            format!("/api/orgs/{theirs}/machines/{id}/actions"),
+            json!({"action": "quarantine"}),
+        ),
+        (
+            Method::POST,
+            format!("/api/orgs/{own}/machines/{id}/actions"),
+            json!({"action": "quarantine"}),
+        ),
+        (
+            Method::GET,
+            format!("/api/orgs/{theirs}/settings"),
+            json!(null),
+        ),
+        (
+            Method::PATCH,
+            format!("/api/orgs/{theirs}/settings"),
+            json!({"machine_approval": true}),
         ),
         (
             Method::DELETE,

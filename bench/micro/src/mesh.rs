@@ -164,6 +164,7 @@ impl Machine {
             key_expires_at: None,
             network: Default::default(),
             posture: Vec::new(),
+            hold: None,
         });
         mesh.set_filter(&allow_members());
         let addr = endpoint(n);

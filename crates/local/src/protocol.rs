@@ -107,6 +107,9 @@ pub struct UpOptions {
     /// The org to join, with an access token.
     #[serde(default)]
     pub org: Option<OrgId>,
+    /// Whether a machine that is registered registers again, so that its sign-in ends later.
+    #[serde(default)]
+    pub renew: bool,
     /// Wanted name in the org.
     #[serde(default)]
     pub hostname: Option<String>,

@@ -129,6 +129,14 @@ pub enum DaemonState {
     Stopped,
     /// The machine has to register (again).
     NeedsLogin,
+    /// It is registered, and waits for an admin's approval.
+    Pending,
+    /// An admin or a policy of the org keeps it from its peers.
+    Quarantined,
+    /// An admin of the org has closed its tunnel.
+    Locked,
+    /// An admin of the org has switched it off.
+    Disabled,
     /// The tunnel should be up and is not.
     Error,
 }

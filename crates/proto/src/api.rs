@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::ids::{ApiKeyId, AuthKeyId, InvitationId, MachineId, OrgId, UserId};
 use crate::keys::{KemPublicKey, WgPublicKey};
+use crate::machines::MachineLife;
 use crate::netmap::VolatileReport;
 use crate::posture::PostureReport;
 use crate::tokens::{ApiKey, AuthKey, InvitationToken, MachineToken};
@@ -244,7 +245,8 @@ pub struct AcceptInvitationRequest {
 #[serde(deny_unknown_fields)]
 pub struct CreateApiKeyRequest {
     /// `read`, `write` (which includes reading), or one of them for an area of the API, as in
-    /// `machines:read`. Areas: `auth-keys`, `machines`, `members`, `policy`, `posture`, `relays`.
+    /// `machines:read`. Areas: `auth-keys`, `machines`, `members`, `policy`, `posture`,
+    /// `relays`, `settings`.
     pub scopes: Vec<String>,
     /// Lifetime, 1 to [`MAX_API_KEY_DAYS`].
     pub expires_in_days: u16,
@@ -303,6 +305,16 @@ pub struct CreateAuthKeyRequest {
     /// For people, at most [`MAX_DESCRIPTION`] characters.
     #[serde(default)]
     pub description: String,
+    /// Tags of the machines that it enrols, as in `tag:web`: names of the policy's `tagOwners`. Such
+    /// machines belong to no user, and their sign-in does not end.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Its machines are deleted once they have been silent for a while.
+    #[serde(default)]
+    pub ephemeral: bool,
+    /// Its machines need no approval.
+    #[serde(default)]
+    pub preapproved: bool,
 }
 
 /// A new auth key, shown this once.
@@ -314,7 +326,8 @@ pub struct CreatedAuthKey {
     pub info: AuthKeyInfo,
 }
 
-/// An entry of `GET /api/orgs/{org}/auth-keys`. `DELETE …/auth-keys/{id}` revokes it.
+/// An entry of `GET /api/orgs/{org}/auth-keys`. `DELETE …/auth-keys/{id}` revokes it; with
+/// `?quarantine=true` the machines that it has enrolled are quarantined too.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct AuthKeyInfo {
     /// The key's id.
@@ -325,6 +338,14 @@ pub struct AuthKeyInfo {
     pub reusable: bool,
     /// Machines enrolled with it.
     pub uses: u64,
+    /// Tags of its machines.
+    pub tags: Vec<String>,
+    /// Whether its machines are deleted once they have been silent for a while.
+    pub ephemeral: bool,
+    /// Whether its machines need no approval.
+    pub preapproved: bool,
+    /// E-mail of the member who made it. `None`: no member any more.
+    pub created_by: Option<String>,
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -407,9 +428,13 @@ pub struct HeartbeatAnswer {
     /// The control plane's clock.
     #[schema(value_type = String, format = DateTime)]
     pub server_time: Timestamp,
-    /// A fresh relay ticket ([`crate::ticket`]).
-    pub relay_ticket: String,
+    /// A fresh relay ticket ([`crate::ticket`]). `None`: the machine is not in the network.
+    pub relay_ticket: Option<String>,
 }
+
+/// `POST /api/machine-wiped`, bearer: machine token, by a machine that has erased its keys and its state
+/// as it was told. The token ends with it.
+pub const WIPED_PATH: &str = "/api/machine-wiped";
 
 /// `GET /api/kem-keys/{hash}`, bearer: machine token. Only keys of peers in the caller's netmap.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
@@ -418,7 +443,7 @@ pub struct KemKeyAnswer {
     pub kem_key: KemPublicKey,
 }
 
-/// An entry of `GET /api/orgs/{org}/machines`.
+/// An entry of `GET /api/orgs/{org}/machines`; one alone: `GET /api/orgs/{org}/machines/{machine}`.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct Machine {
     /// The machine's id.
@@ -439,8 +464,11 @@ pub struct Machine {
     /// Tailnet address, IPv6.
     #[schema(value_type = String, format = Ipv6)]
     pub ipv6: Ipv6Addr,
-    /// E-mail of the user that enrolled it. `None`: an auth key did.
+    /// E-mail of the user whose it is. `None`: an auth key enrolled it, or it has tags.
     pub user: Option<String>,
+    /// State, tags and the like.
+    #[serde(flatten)]
+    pub life: MachineLife,
     /// Whether it is connected.
     pub online: bool,
     /// When it was last heard of.
@@ -454,8 +482,9 @@ pub struct Machine {
     pub key_expires_at: Option<Timestamp>,
 }
 
-/// `PATCH /api/orgs/{org}/machines/{machine}`. `DELETE` of the same path deletes it.
-#[derive(Clone, Default, Deserialize, Serialize, ToSchema)]
+/// `PATCH /api/orgs/{org}/machines/{machine}`; what is not named stays. `DELETE` of the same path deletes
+/// it.
+#[derive(Clone, Default, PartialEq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateMachineRequest {
     /// A new name: one DNS label, free in the org.
@@ -465,6 +494,14 @@ pub struct UpdateMachineRequest {
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub key_expires_at: Option<Timestamp>,
+    /// Whether its sign-in ends by time. Switched on, it ends after what the org's settings say.
+    #[serde(default)]
+    pub key_expiry: Option<bool>,
+    /// All its tags, as in `tag:web`: names of the policy's `tagOwners`. Owners and admins may give
+    /// any; a member may give tags that `tagOwners` lists them for to machines of their own, which are
+    /// theirs no longer then.
+    #[serde(default)]
+    pub tags: Option<Vec<String>>,
 }
 
 /// `GET /health`

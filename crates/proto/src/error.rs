@@ -71,6 +71,10 @@ codes! {
     KeyExpired => 403,
     /// The machine waits for an admin's approval.
     PendingApproval => 403,
+    /// The machine is locked: no sign-in opens it.
+    MachineLocked => 403,
+    /// The machine was switched off.
+    MachineDisabled => 403,
     /// The machine's keys are in use by another machine.
     RegistrationConflict => 409,
     /// The machine was deleted from its org.

@@ -10,6 +10,7 @@ pub mod error;
 pub mod filter;
 pub mod ids;
 pub mod keys;
+pub mod machines;
 pub mod netmap;
 pub mod network;
 pub mod people;

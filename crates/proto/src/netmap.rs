@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 use crate::error::ErrorBody;
 use crate::ids::{MachineId, OrgId, RegionId};
 use crate::keys::{DiscoPublicKey, KemKeyHash, WgPublicKey, hex, parse_hex};
+use crate::machines::Hold;
 use crate::network::SelfNetwork;
 use crate::posture::PostureNotice;
 
@@ -79,6 +80,9 @@ pub struct SelfRecord {
     /// Posture policies that it fails.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub posture: Vec<PostureNotice>,
+    /// Why it is not in the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
 }
 
 /// A peer: another machine of the org that some rule joins with this one.
@@ -216,7 +220,7 @@ pub enum ServerMessage {
     /// `keep_alive`: nothing new; tells where the machine's map should stand, so that a gap shows.
     KeepAlive(Resume),
     /// `error`: the stream ends, and why. `MACHINE_DELETED` and `KEY_EXPIRED` are final; on others
-    /// the machine connects again.
+    /// the machine connects again. With `MACHINE_DISABLED` its map is void.
     Error(ErrorBody),
     /// A message of a newer control plane; skipped.
     Unknown,

@@ -301,6 +301,7 @@ impl Control {
             key_expires_at: None,
             network: Default::default(),
             posture: Vec::new(),
+            hold: None,
         }
     }
 

@@ -6,6 +6,7 @@ mod double_nat;
 mod errors;
 mod fifty;
 mod hard_hard;
+mod holds;
 mod link;
 mod mesh;
 mod mtu;
@@ -63,6 +64,7 @@ pub const ALL: &[Scenario] = &[
     psk::SCENARIO,
     rotation::SCENARIO,
     strangers::SCENARIO,
+    holds::SCENARIO,
     policy::SCENARIO,
     errors::SCENARIO,
     fifty::SCENARIO,

@@ -149,7 +149,7 @@ fn change_arrives(owner: &Owner<'_>, machine: &Agent) -> Result<()> {
     let rename = |from: &str, to: &str| {
         let change = UpdateMachineRequest {
             name: Some(to.to_owned()),
-            key_expires_at: None,
+            ..UpdateMachineRequest::default()
         };
         owner.update(owner.machine(from)?.id, &change)?;
         let what = format!("{} hears that {from} is {to} now", machine.name());

@@ -76,8 +76,8 @@ fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
     figures.set("deleted", shut_out(&a, &b, "deleted")?);
 
     let expire = UpdateMachineRequest {
-        name: None,
         key_expires_at: Some(Timestamp::now() - jiff::SignedDuration::from_secs(1)),
+        ..UpdateMachineRequest::default()
     };
     owner.update(owner.machine("c")?.id, &expire)?;
     figures.set("expired", shut_out(&a, &c, "expired")?);

@@ -73,7 +73,8 @@ pub enum Offer {
 /// What the task is made of.
 pub struct Network {
     pub api: Api,
-    pub token: MachineToken,
+    /// A renewal brings another.
+    pub token: watch::Receiver<MachineToken>,
     pub netmap: Arc<RwLock<Netmap>>,
     /// Told after each change of the map.
     pub map_changed: Arc<Notify>,
@@ -273,7 +274,8 @@ impl Network {
         let request = AdvertiseRoutesRequest {
             routes: routes.iter().copied().collect(),
         };
-        match self.api.advertise(self.token.expose(), &request).await {
+        let token = self.token.borrow().clone();
+        match self.api.advertise(token.expose(), &request).await {
             Ok(_) => Offer::Told,
             Err(error) => {
                 if let ControlError::Refused(body) = &error

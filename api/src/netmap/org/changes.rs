@@ -50,11 +50,23 @@ impl OrgState {
                 Standing::Good(machine) => {
                     let id = machine.id;
                     changed.insert(id);
+                    let old = self.machines.get(&id);
+                    let held = old.is_some_and(|old| !old.row.standing.is_in());
                     let change = self.put(machine, &mut touched)?;
                     effects.note(id, change);
+                    // Before the map, which names the relays that it opens.
+                    if held && let Some(serial) = self.streams.get(&id).map(|s| s.serial) {
+                        self.renew_ticket(id, serial)?;
+                    }
                 }
                 Standing::Expired(id) => {
                     let change = self.drop_machine(id, &Ended::Expired.body(), &mut touched);
+                    effects.note(id, change);
+                    changed.insert(id);
+                }
+                Standing::Disabled(id, reason) => {
+                    let why = Ended::Disabled(&reason).body();
+                    let change = self.drop_machine(id, &why, &mut touched);
                     effects.note(id, change);
                     changed.insert(id);
                 }
@@ -97,7 +109,10 @@ impl OrgState {
 
     fn put(&mut self, machine: MachineRow, touched: &mut BTreeSet<MachineId>) -> Result<Change> {
         let id = machine.id;
-        let change = self.compiled.set_machine(id, machine.facts());
+        let change = match machine.standing.is_in() {
+            true => self.compiled.set_machine(id, machine.facts()),
+            false => self.compiled.remove_machine(id),
+        };
         let entry = self.entry(machine)?;
         touched.extend(change.affected());
         touched.insert(id);

@@ -51,6 +51,8 @@ pub(super) struct OrgState {
     shared: Shared,
     compiled: Compiled,
     relays: Record,
+    /// What machines are told that are kept out of the network.
+    no_relays: Record,
     /// What the relay map names, and tickets open.
     regions: Vec<RegionId>,
     machines: BTreeMap<MachineId, Entry>,
@@ -65,7 +67,9 @@ pub(super) struct OrgState {
 impl OrgState {
     /// An org as it was read.
     pub(super) fn new(id: OrgId, shared: Shared, whole: Whole) -> Result<Self> {
-        let facts = |machine: &MachineRow| (machine.id, machine.facts());
+        let inside = whole.machines.iter();
+        let inside = inside.filter(|machine| machine.standing.is_in());
+        let facts = inside.map(|machine| (machine.id, machine.facts()));
         let mut state = Self {
             id,
             name: whole.name,
@@ -74,12 +78,9 @@ impl OrgState {
             seq: whole.seq,
             log: Log::restored(whole.seq, whole.log),
             shared,
-            compiled: compile(
-                whole.policy,
-                whole.machines.iter().map(facts),
-                Timestamp::now(),
-            ),
+            compiled: compile(whole.policy, facts, Timestamp::now()),
             relays: Record::relays(&whole.relays)?,
+            no_relays: Record::relays(&RelayMap::default())?,
             regions: regions_of(&whole.relays),
             machines: BTreeMap::new(),
             presence: BTreeMap::new(),
@@ -130,7 +131,7 @@ impl OrgState {
             this.this.clone(),
             peers.collect(),
             filter,
-            self.relays.clone(),
+            self.relays_of(this),
         ))
     }
 
@@ -142,6 +143,14 @@ impl OrgState {
             false => entry.seen_with(&self.compiled.open_routes(by, id)),
         };
         entry.map(record).transpose()
+    }
+
+    /// The relay map as a machine is told of it: one that is kept out of the network has none.
+    fn relays_of(&self, entry: &Entry) -> Record {
+        match entry.row.standing.is_in() {
+            true => self.relays.clone(),
+            false => self.no_relays.clone(),
+        }
     }
 
     /// A machine's records; the compiled rules know it already.

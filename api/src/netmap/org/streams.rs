@@ -38,14 +38,16 @@ impl OrgState {
         resume: Option<Resume>,
         now: Instant,
     ) -> Result<Option<u64>> {
-        let (Some(map), Some(ticket)) = (self.map_of(id), self.ticket_of(id)) else {
+        let Some(map) = self.map_of(id) else {
             return Ok(None);
         };
         let seq = self.seq.unsigned_abs();
         let first = [
             Some(self.beginning(id, &map, resume).encode()?),
             self.volatile(map.peers().keys().copied().collect(), true)?,
-            Some(ServerMessage::RelayTicket(ticket).encode()?),
+            self.ticket_of(id)
+                .map(|ticket| ServerMessage::RelayTicket(ticket).encode())
+                .transpose()?,
         ];
         let presence = self.presence_of(id);
         let came = presence.connect(now);
@@ -170,9 +172,13 @@ impl OrgState {
         Ok(())
     }
 
-    /// A ticket for the org's relays. `None`: the machine is not (any more) in the org.
+    /// A ticket for the org's relays. `None`: the machine is not (any more) in the org, or kept out of
+    /// its network.
     pub(in crate::netmap) fn ticket_of(&self, id: MachineId) -> Option<String> {
         let machine = self.machines.get(&id)?;
+        if !machine.row.standing.is_in() {
+            return None;
+        }
         let signer = &self.shared.signer;
         Some(relays::ticket(
             signer,

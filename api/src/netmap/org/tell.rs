@@ -31,6 +31,7 @@ impl OrgState {
             // A changed machine may see anybody anew.
             let mut others = changed.clone();
             if changed.contains(id) {
+                edit.relays = Some(self.relays_of(entry));
                 others.extend(self.machines.keys());
             }
             others.remove(id);
@@ -48,7 +49,7 @@ impl OrgState {
     pub(super) fn update_relays(&mut self) -> Result<()> {
         let all: Vec<MachineId> = self.streams.keys().copied().collect();
         for id in all {
-            let relays = Some(self.relays.clone());
+            let relays = self.machines.get(&id).map(|entry| self.relays_of(entry));
             self.tell(
                 id,
                 Edit {

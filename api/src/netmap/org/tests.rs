@@ -35,7 +35,23 @@ fn row(n: u128, name: &str) -> MachineRow {
         routes: Vec::new(),
         attributes: Attributes::new(),
         posture: Vec::new(),
+        tags: Vec::new(),
+        standing: crate::machines::Standing {
+            approved: true,
+            ..Default::default()
+        },
     }
+}
+
+/// A machine that is sometimes kept out of the network.
+fn row_or_held(rng: &mut StdRng, n: u128, name: &str) -> MachineRow {
+    let mut row = row(n, name);
+    match rng.random_range(0..8) {
+        0 => row.standing.approved = false,
+        1 => row.standing.quarantined = Some("a worm".to_owned()),
+        _ => {}
+    }
+    row
 }
 
 fn document(text: &str) -> Arc<Document> {
@@ -144,6 +160,21 @@ impl Client {
         (client, with)
     }
 
+    /// Machines that are kept out of the network are in nobody's map, and have nothing in their own.
+    fn sees_only_who_is_in(&self, org: &OrgState, id: MachineId) {
+        let map = self.map.as_ref().unwrap();
+        let is_in = |id: &MachineId| org.machines[id].row.standing.is_in();
+        assert!(map.peers().keys().all(is_in));
+        let this: ztna_proto::netmap::SelfRecord =
+            serde_json::from_str(map.this().raw().get()).unwrap();
+        assert_eq!(this.hold.is_none(), is_in(&id));
+        if !is_in(&id) {
+            assert!(map.peers().is_empty());
+            assert_eq!(map.relays(), &org.no_relays);
+            assert_eq!(map.filter(), &Record::filter(&Default::default()).unwrap());
+        }
+    }
+
     /// Reads everything that is there.
     fn read(&mut self) {
         while let Ok(text) = self.inbox.try_recv() {
@@ -214,7 +245,7 @@ fn since(
 ) -> Since {
     let ids = machines.iter().map(|standing| match standing {
         Standing::Good(row) => row.id,
-        Standing::Expired(id) | Standing::Gone(id) => *id,
+        Standing::Expired(id) | Standing::Disabled(id, _) | Standing::Gone(id) => *id,
     });
     let mut log: Vec<_> = ids.map(Changed::Machine).collect();
     log.extend(policy.as_ref().map(|_| Changed::Policy));
@@ -271,12 +302,17 @@ fn deltas_lead_where_a_full_map_would() {
                 }
                 0..=5 => {
                     let name = format!("m{n}-{}", rng.random_range(0..2));
-                    let mut machines = vec![Standing::Good(row(n, &name))];
+                    let mut machines = vec![Standing::Good(row_or_held(&mut rng, n, &name))];
                     // Several changes may be read at once.
                     if rng.random_bool(0.3) {
                         machines.push(Standing::Gone(id((n + 1) % 8)));
                     }
                     let since = since(&org, None, machines);
+                    org.apply(since).unwrap();
+                }
+                6 if rng.random_bool(0.3) => {
+                    let disabled = vec![Standing::Disabled(id(n), String::new())];
+                    let since = since(&org, None, disabled);
                     org.apply(since).unwrap();
                 }
                 6 => {
@@ -294,8 +330,9 @@ fn deltas_lead_where_a_full_map_would() {
                     org.apply(since).unwrap();
                 }
                 _ => {
-                    let rows = (0..8).filter(|_| rng.random_bool(0.7));
-                    let rows = rows.map(|n| row(n, "again")).collect();
+                    let kept: Vec<u128> = (0..8).filter(|_| rng.random_bool(0.7)).collect();
+                    let rows = kept.into_iter();
+                    let rows = rows.map(|n| row_or_held(&mut rng, n, "again")).collect();
                     let policy = random_policy(&mut rng);
                     let seq = org.seq() + 1;
                     org.replace(whole(seq, policy, rows)).unwrap();
@@ -309,6 +346,7 @@ fn deltas_lead_where_a_full_map_would() {
                 client.read();
                 if org.streams.contains_key(&id(*n)) {
                     assert_eq!(client.map, org.map_of(id(*n)), "seed {seed} machine {n}");
+                    client.sees_only_who_is_in(&org, id(*n));
                 }
             }
             clients.retain(|n, _| org.streams.contains_key(&id(*n)));

@@ -2,6 +2,7 @@
 //!
 //! One private cluster per test process, a fresh database per test.
 
+pub mod acts;
 pub mod client;
 pub mod redis;
 pub mod stream;

@@ -112,6 +112,16 @@ impl Stream {
 
     /// Connects, says hello, and reads up to and with the first ticket.
     pub async fn connect(server: &Server, token: &MachineToken) -> Self {
+        let mut stream = Self::connect_held(server, token).await;
+        let ServerMessage::RelayTicket(ticket) = receive(&mut stream.socket).await else {
+            panic!("the third message is no ticket");
+        };
+        stream.ticket = Some(ticket);
+        stream
+    }
+
+    /// Connects as a machine that is kept out of the network, and gets no ticket.
+    pub async fn connect_held(server: &Server, token: &MachineToken) -> Self {
         let mut socket = open(server, token).await.unwrap();
         send(&mut socket, &hello(CAPABILITY)).await;
         let ServerMessage::Full(full) = receive(&mut socket).await else {
@@ -123,15 +133,12 @@ impl Stream {
             panic!("the second message is no volatile state");
         };
         assert!(first.whole);
-        let ServerMessage::RelayTicket(ticket) = receive(&mut socket).await else {
-            panic!("the third message is no ticket");
-        };
         let mut stream = Self {
             socket,
             map,
             seq,
             volatile: BTreeMap::new(),
-            ticket: Some(ticket),
+            ticket: None,
         };
         stream.take_volatile(first.peers);
         stream

@@ -218,6 +218,7 @@ impl Net {
             key_expires_at: None,
             network: Default::default(),
             posture: Vec::new(),
+            hold: None,
         });
         machine.mesh.set_filter(&filter);
         machine.mesh.set_endpoints(vec![machine.addr]);

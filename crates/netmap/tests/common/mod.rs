@@ -28,6 +28,7 @@ pub fn this(name: &str) -> SelfRecord {
         key_expires_at: None,
         network: Default::default(),
         posture: Vec::new(),
+        hold: None,
     }
 }
 
