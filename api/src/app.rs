@@ -17,7 +17,7 @@ use ztna_proto::ticket::TicketVerifier;
 use crate::config::{Config, Limits, OnCut};
 use crate::db::{Db, SetupError};
 use crate::http::{ApiError, Metrics};
-use crate::identity::Passwords;
+use crate::identity::{Passwords, Providers};
 use crate::keys::ServerKeys;
 use crate::kv::{FallbackKv, Kv, KvError, MemoryKv};
 use crate::mail::{MailError, Mailer};
@@ -68,6 +68,7 @@ pub(crate) struct Inner {
     pub(crate) hub: Hub,
     pub(crate) keys: ServerKeys,
     pub(crate) passwords: Passwords,
+    pub(crate) providers: Providers,
     pub(crate) limits: Limits,
     pub(crate) trusted_proxies: usize,
     pub(crate) metrics: Metrics,
@@ -157,6 +158,8 @@ impl App {
             mail,
             keys: config.keys,
             passwords: Passwords::new().await?,
+            providers: Providers::new(config.sign_in, &config.public_url)
+                .map_err(StartError::Other)?,
             limits: config.limits,
             trusted_proxies: config.trusted_proxies,
             metrics: Metrics::install().map_err(StartError::Other)?,

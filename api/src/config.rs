@@ -12,6 +12,7 @@ use ztna_proto::posture::POSTURE_STALE_SECONDS;
 use ztna_proto::relay::RegionDocument;
 
 use crate::db::DatabaseConfig;
+use crate::identity::SignInConfig;
 use crate::keys::ServerKeys;
 use crate::kv::Rate;
 use crate::mail::MailConfig;
@@ -29,6 +30,10 @@ pub struct Config {
     pub kv_url: Option<String>,
     /// How letters to people are sent. `None`: not at all, and addresses need not be confirmed.
     pub mail: Option<MailConfig>,
+    /// What addresses of this control plane start with, as browsers see them.
+    pub public_url: String,
+    /// Sign-in by others.
+    pub sign_in: SignInConfig,
     /// Keys that sign access tokens and relay tickets.
     pub keys: ServerKeys,
     /// Regions to write into the relay map before anything is served; others stay.
@@ -61,6 +66,8 @@ impl Config {
             database,
             kv_url: None,
             mail: None,
+            public_url: "https://localhost:8443".to_owned(),
+            sign_in: SignInConfig::default(),
             keys,
             relays: Vec::new(),
             probe_period: Duration::from_secs(5),
@@ -93,6 +100,8 @@ pub struct Limits {
     pub account: Rate,
     /// How long an account stays locked.
     pub lockout: Duration,
+    /// Sign-ins with others that are begun, per address.
+    pub sign_in: Rate,
     /// Sign-ups per address.
     pub signup: Rate,
     /// Password resets asked for or confirmed, per address.
@@ -119,6 +128,7 @@ impl Default for Limits {
             login: rate(10, minutes(5)),
             account: rate(10, minutes(5)),
             lockout: minutes(15),
+            sign_in: rate(60, minutes(5)),
             signup: rate(5, minutes(5)),
             reset: rate(5, minutes(5)),
             letters: rate(5, minutes(5)),

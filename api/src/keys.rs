@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::{Zeroize, Zeroizing};
-use ztna_proto::ids::{SessionId, UserId};
+use ztna_proto::ids::{OrgId, SessionId, UserId};
 use ztna_proto::keys::{hex, parse_hex};
 use ztna_proto::ticket::{TicketSigner, TicketVerifier};
 
@@ -88,6 +88,18 @@ struct Claims {
     aud: String,
     iat: i64,
     exp: i64,
+    /// The org whose provider vouched for the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vouched_by: Option<Uuid>,
+}
+
+/// Whose access token it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Access {
+    pub(crate) user: UserId,
+    pub(crate) session: SessionId,
+    /// The org whose provider vouched for the session, if one did.
+    pub(crate) vouched_by: Option<OrgId>,
 }
 
 impl ServerKeys {
@@ -146,26 +158,27 @@ impl ServerKeys {
         &self.sealer
     }
 
-    /// An access token for a person, good from `now` (seconds since 1970) on.
+    /// An access token that is good for `seconds` from `now` (seconds since 1970) on.
     pub(crate) fn sign_access(
         &self,
-        user: UserId,
-        session: SessionId,
+        access: Access,
         now: i64,
+        seconds: i64,
     ) -> jsonwebtoken::errors::Result<String> {
         let claims = Claims {
-            sub: user.0,
-            sid: session.0,
+            sub: access.user.0,
+            sid: access.session.0,
             iss: ISSUER.to_owned(),
             aud: AUDIENCE.to_owned(),
             iat: now,
-            exp: now + ACCESS_TOKEN_SECONDS,
+            exp: now + seconds,
+            vouched_by: access.vouched_by.map(|org| org.0),
         };
         jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &self.encoding)
     }
 
-    /// Whose access token this is and of which session, if it is one and good.
-    pub(crate) fn verify_access(&self, token: &str) -> Option<(UserId, SessionId)> {
+    /// Whose access token this is, if it is one and good.
+    pub(crate) fn verify_access(&self, token: &str) -> Option<Access> {
         let mut validation = Validation::new(Algorithm::ES256);
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[AUDIENCE]);
@@ -173,7 +186,12 @@ impl ServerKeys {
         // One clock signs and checks.
         validation.leeway = 0;
         let token = jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation).ok()?;
-        Some((UserId(token.claims.sub), SessionId(token.claims.sid)))
+        let claims = token.claims;
+        Some(Access {
+            user: UserId(claims.sub),
+            session: SessionId(claims.sid),
+            vouched_by: claims.vouched_by.map(OrgId),
+        })
     }
 }
 
@@ -194,6 +212,14 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    fn somebody(vouched_by: Option<OrgId>) -> Access {
+        Access {
+            user: UserId::generate(),
+            session: SessionId::generate(),
+            vouched_by,
+        }
+    }
+
     #[test]
     fn keys_stay_over_a_restart_and_are_private() {
         let dir = tempfile::tempdir().unwrap();
@@ -201,9 +227,9 @@ mod tests {
         let second = ServerKeys::load_or_create(dir.path()).unwrap();
         assert_eq!(first.ticket_verifier(), second.ticket_verifier());
         let now = jiff::Timestamp::now().as_second();
-        let (user, session) = (UserId::generate(), SessionId::generate());
-        let token = first.sign_access(user, session, now).unwrap();
-        assert_eq!(second.verify_access(&token), Some((user, session)));
+        let access = somebody(Some(OrgId::generate()));
+        let token = first.sign_access(access, now, 60).unwrap();
+        assert_eq!(second.verify_access(&token), Some(access));
         let mode = std::fs::metadata(dir.path().join(FILE))
             .unwrap()
             .permissions()
@@ -216,16 +242,16 @@ mod tests {
         let keys = |dir: &tempfile::TempDir| ServerKeys::load_or_create(dir.path()).unwrap();
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let now = jiff::Timestamp::now().as_second();
-        let (user, session) = (UserId::generate(), SessionId::generate());
+        let access = somebody(None);
         let ours = keys(&here);
         let old = ours
-            .sign_access(user, session, now - ACCESS_TOKEN_SECONDS - 1)
+            .sign_access(access, now - ACCESS_TOKEN_SECONDS - 1, ACCESS_TOKEN_SECONDS)
             .unwrap();
         assert_eq!(ours.verify_access(&old), None);
-        let foreign = keys(&there).sign_access(user, session, now).unwrap();
+        let foreign = keys(&there).sign_access(access, now, 60).unwrap();
         assert_eq!(ours.verify_access(&foreign), None);
         // {"alg":"none"}
-        let good = ours.sign_access(user, session, now).unwrap();
+        let good = ours.sign_access(access, now, 60).unwrap();
         let body = good.split('.').nth(1).unwrap();
         let unsigned = format!("eyJhbGciOiJub25lIn0.{body}.");
         assert_eq!(ours.verify_access(&unsigned), None);

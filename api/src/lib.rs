@@ -44,6 +44,7 @@ mod serve;
 pub use app::{App, StartError};
 pub use config::{Config, Limits, OnCut, RelayFile};
 pub use db::{APP_ROLE, DatabaseConfig, SetupError};
+pub use identity::{GitHubConfig, GoogleConfig, IssuerRules, SignInConfig, SignInFlags};
 pub use keys::{KeysError, ServerKeys};
 pub use kv::{Heard, Kv, KvError, KvFuture, MemoryKv, Rate, ValkeyKv};
 pub use mail::{MailConfig, MailError};

@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use ztna_api::{
-    App, Config, DatabaseConfig, MailConfig, RelayFile, ServerKeys, default_host, serve_plain, url,
-    write_ready_file,
+    App, Config, DatabaseConfig, MailConfig, RelayFile, ServerKeys, SignInFlags, default_host,
+    serve_plain, url, write_ready_file,
 };
 use ztna_tls::{AcceptLimits, ServerIdentity};
 
@@ -53,7 +53,7 @@ struct Flags {
     /// Sender of letters, as in `ztna <noreply@example.com>`.
     #[arg(long, env = "ZTNA_MAIL_FROM", requires = "mail_url")]
     mail_from: Option<String>,
-    /// What links in letters start with [default: the scheme, host and port that agents dial]
+    /// What links in letters, and addresses that browsers are sent back to, start with [default: the scheme, host and port that agents dial]
     #[arg(long, env = "ZTNA_PUBLIC_URL")]
     public_url: Option<String>,
     /// Folder of the signing keys and the self-signed certificate.
@@ -93,6 +93,8 @@ struct Flags {
     /// Failed sign-ins per address in 5 minutes.
     #[arg(long, env = "ZTNA_LOGIN_LIMIT", default_value_t = 10)]
     login_limit: u64,
+    #[command(flatten)]
+    sign_in: SignInFlags,
 }
 
 /// `api.json` in the data folder: how others reach this server.
@@ -148,13 +150,15 @@ async fn run(flags: Flags) -> Result<()> {
     };
     let url = url(scheme, &host, address);
     let mut config = config(&flags)?;
+    config.public_url = flags.public_url.clone().unwrap_or_else(|| url.clone());
+    let public_url = config.public_url.clone();
     config.mail = flags
         .mail_url
         .zip(flags.mail_from)
         .map(|(mail_url, from)| MailConfig {
             url: mail_url,
             from,
-            public_url: flags.public_url.unwrap_or_else(|| url.clone()),
+            public_url,
         });
     let app = App::start(config).await?;
 
@@ -237,6 +241,7 @@ fn config(flags: &Flags) -> Result<Config> {
         config.relays = file.regions.into_values().collect();
     }
     config.kv_url.clone_from(&flags.kv_url);
+    config.sign_in = flags.sign_in.config();
     config.dns_suffix.clone_from(&flags.dns_suffix);
     config.allow_private_relays = flags.allow_private_relays;
     config.trusted_proxies = flags.trusted_proxies;

@@ -94,7 +94,7 @@ pub struct Args {
     )]
     pub mail_from: Option<String>,
 
-    /// What links in letters start with [default: the scheme, host and port that agents dial]
+    /// What links in letters, and addresses that browsers are sent back to, start with [default: the scheme, host and port that agents dial]
     #[arg(long, env = "ZTNA_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
 
@@ -117,6 +117,9 @@ pub struct Args {
         value_name = "BOOL"
     )]
     pub allow_private_relays: bool,
+
+    #[command(flatten)]
+    pub sign_in: ztna_api::SignInFlags,
 }
 
 #[cfg(test)]

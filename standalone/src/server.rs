@@ -92,7 +92,10 @@ pub async fn run(args: Args) -> Result<()> {
     let cuts = Arc::clone(&relay);
     let mut config = Config::new(database.config.clone(), keys);
     config.dns_suffix.clone_from(&args.dns_suffix);
-    config.mail = mail(&args, || url("https", &host, address));
+    let own_url = || url("https", &host, address);
+    config.public_url = args.public_url.clone().unwrap_or_else(own_url);
+    config.mail = mail(&args, &config.public_url);
+    config.sign_in = args.sign_in.config();
     config.allow_private_relays = args.allow_private_relays;
     let mut region = own_region(&args, &host, address, stun_port, &identity);
     for node in &mut region.region.nodes {
@@ -323,12 +326,12 @@ fn identity(args: &Args, data_dir: &Path, host: &str) -> Result<ServerIdentity> 
     })
 }
 
-fn mail(args: &Args, own_url: impl FnOnce() -> String) -> Option<MailConfig> {
+fn mail(args: &Args, public_url: &str) -> Option<MailConfig> {
     let (url, from) = args.mail_url.clone().zip(args.mail_from.clone())?;
     Some(MailConfig {
         url,
         from,
-        public_url: args.public_url.clone().unwrap_or_else(own_url),
+        public_url: public_url.to_owned(),
     })
 }
 

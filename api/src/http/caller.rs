@@ -14,7 +14,7 @@ use ztna_tls::ClientAddr;
 use super::answer::{ApiError, refuse};
 use super::call::{self, Actor};
 use crate::app::State;
-use crate::{api_keys, machines};
+use crate::{api_keys, identity, machines};
 
 /// Longest name that a client gives itself (`User-Agent`), in characters; the rest is cut off.
 const MAX_CLIENT: usize = 256;
@@ -59,6 +59,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 pub(crate) struct SignedIn {
     pub(crate) user: UserId,
     pub(crate) session: SessionId,
+    /// The org whose provider vouched for the session, if one did.
+    pub(crate) vouched_by: Option<OrgId>,
 }
 
 impl FromRequestParts<State> for SignedIn {
@@ -67,14 +69,36 @@ impl FromRequestParts<State> for SignedIn {
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, ApiError> {
         let Bearer(token) =
             <Bearer as FromRequestParts<State>>::from_request_parts(parts, state).await?;
-        let Some((user, session)) = state.keys.verify_access(&token) else {
+        let Some(access) = state.keys.verify_access(&token) else {
             return Err(refuse(
                 ErrorCode::Unauthorized,
                 "the access token is not valid or its 15 minutes are over; refresh the session or sign in again",
             ));
         };
-        call::act_as(Actor::User(user));
-        Ok(Self { user, session })
+        call::act_as(Actor::User(access.user));
+        let caller = Self {
+            user: access.user,
+            session: access.session,
+            vouched_by: access.vouched_by,
+        };
+        identity::admit(state, parts, &caller).await?;
+        Ok(caller)
+    }
+}
+
+impl OptionalFromRequestParts<State> for SignedIn {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &State,
+    ) -> Result<Option<Self>, ApiError> {
+        if bearer(&parts.headers).is_none() {
+            return Ok(None);
+        }
+        <Self as FromRequestParts<State>>::from_request_parts(parts, state)
+            .await
+            .map(Some)
     }
 }
 
@@ -89,24 +113,9 @@ impl FromRequestParts<State> for User {
         if let Some(key) = bearer(&parts.headers).and_then(|text| text.parse().ok()) {
             return api_keys::authenticate(state, parts, &key).await.map(Self);
         }
-        let signed_in = SignedIn::from_request_parts(parts, state).await?;
+        let signed_in =
+            <SignedIn as FromRequestParts<State>>::from_request_parts(parts, state).await?;
         Ok(Self(signed_in.user))
-    }
-}
-
-impl OptionalFromRequestParts<State> for User {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(
-        parts: &mut Parts,
-        state: &State,
-    ) -> Result<Option<Self>, ApiError> {
-        if bearer(&parts.headers).is_none() {
-            return Ok(None);
-        }
-        <Self as FromRequestParts<State>>::from_request_parts(parts, state)
-            .await
-            .map(Some)
     }
 }
 

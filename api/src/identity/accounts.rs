@@ -165,7 +165,7 @@ pub(crate) async fn check_credentials(
         return Err(locked(state));
     }
 
-    let stored = account.as_ref().map(|account| account.hash.clone());
+    let stored = account.as_ref().and_then(|account| account.hash.clone());
     let right = state.passwords.verify(password, stored).await?;
     let Some(account) = account else {
         by_address.count().await?;
@@ -210,7 +210,7 @@ pub(super) async fn check_own_password(
     spend_try(state, user).await?;
     let email = me(state, user).await?.email;
     let account = account_by_email(state, &email).await?;
-    let stored = account.map(|account| account.hash);
+    let stored = account.and_then(|account| account.hash);
     if state.passwords.verify(password, stored).await? {
         return Ok(email);
     }
@@ -248,8 +248,8 @@ fn locked(state: &State) -> ApiError {
 /// An account as sign-in needs it.
 pub(crate) struct Account {
     pub(crate) user: UserId,
-    /// The stored password.
-    pub(crate) hash: String,
+    /// The stored password, if one was chosen.
+    pub(crate) hash: Option<String>,
     /// Whether it may be used.
     pub(crate) confirmed: bool,
 }

@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use ztna_proto::api::{CliCode, Session};
 use ztna_proto::error::ErrorCode;
-use ztna_proto::ids::UserId;
+use ztna_proto::ids::{SessionId, UserId};
 use ztna_proto::keys::hex;
 
-use super::sessions::{self, Proof, Way};
+use super::sessions::{self, Proof, Vouch, Way};
 use crate::app::State;
 use crate::http::{ApiError, Device, refuse};
 
@@ -26,6 +26,8 @@ const MAX_VERIFIER: usize = 128;
 struct Pending {
     user: UserId,
     challenge: String,
+    /// What the browser's session carries, the CLI's carries too.
+    vouch: Option<Vouch>,
 }
 
 /// Whether a challenge is of its form: base64url of 32 bytes.
@@ -33,10 +35,11 @@ pub(super) fn is_challenge(text: &str) -> bool {
     BASE64URL.decode(text).is_ok_and(|bytes| bytes.len() == 32)
 }
 
-/// A code for the person and the challenge.
+/// A code for the person whose session it is, and the challenge.
 pub(super) async fn complete(
     state: &State,
     user: UserId,
+    session: SessionId,
     challenge: String,
 ) -> Result<CliCode, ApiError> {
     if !is_challenge(&challenge) {
@@ -45,11 +48,16 @@ pub(super) async fn complete(
             "`challenge` is not the base64url of a SHA-256; run `ztna login` again",
         ));
     }
+    let vouch = sessions::vouch_of(state, user, session).await?;
     let mut secret = [0; 32];
     rand::Rng::fill_bytes(&mut rand::rng(), &mut secret);
     let code = BASE64URL.encode(secret);
-    let pending = serde_json::to_vec(&Pending { user, challenge })
-        .map_err(|error| ApiError::Internal(error.to_string()))?;
+    let pending = serde_json::to_vec(&Pending {
+        user,
+        challenge,
+        vouch,
+    })
+    .map_err(|error| ApiError::Internal(error.to_string()))?;
     state.kv.set(&key(&code), pending, LIFETIME).await?;
     Ok(CliCode { code })
 }
@@ -68,14 +76,14 @@ pub(super) async fn exchange(
         verifier.len() <= MAX_VERIFIER
             && bool::from(pending.challenge.as_bytes().ct_eq(challenge.as_bytes()))
     });
-    let Some(Pending { user, .. }) = matching else {
+    let Some(Pending { user, vouch, .. }) = matching else {
         return Err(refuse(
             ErrorCode::Unauthorized,
             "the sign-in code is not valid, was used, or its 2 minutes are over; run `ztna login` again",
         ));
     };
     let way = Way::Cli;
-    sessions::begin(state, &Proof { user, way }, device).await
+    sessions::begin(state, &Proof { user, way }, device, vouch).await
 }
 
 /// Where a code is kept: by its hash, so that the store holds nothing that can be used.

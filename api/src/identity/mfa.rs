@@ -13,6 +13,7 @@ use ztna_proto::ids::UserId;
 use ztna_proto::people::{BackupCodes, TotpSetup};
 
 use super::accounts::{check_own_password, spend_try};
+use super::sessions;
 use crate::app::State;
 use crate::db::Tx;
 use crate::http::{ApiError, refuse};
@@ -140,6 +141,26 @@ pub(super) async fn disable(
     tx.commit().await?;
     tracing::info!(%user, "a second factor was switched off");
     Ok(())
+}
+
+/// Takes the second factor of the transaction's person off, without any proof, and ends their sessions.
+/// Whether there was one.
+pub(crate) async fn remove(tx: &Tx<'_>, user: UserId) -> Result<bool, ApiError> {
+    let gone = tx
+        .execute(
+            "DELETE FROM totp_secrets WHERE user_id = $1 AND active_at IS NOT NULL",
+            &[&user.0],
+        )
+        .await?;
+    sessions::end_all(tx, user, None).await?;
+    Ok(gone == 1)
+}
+
+/// Whether sign-in has to ask a person for a code.
+pub(super) async fn wanted(state: &State, user: UserId) -> Result<bool, ApiError> {
+    let mut connection = state.db.connect().await?;
+    let tx = connection.person(user).await?;
+    is_on(&tx, user).await
 }
 
 /// Whether a person has a second factor.

@@ -6,6 +6,7 @@
 //!
 //! Where mail is sent, an account waits until its address is confirmed, and a forgotten password is
 //! replaced by mail ([`recovery`]). [`mfa`] is the second factor. No answer tells whether an address has an account.
+//! [`sso`] is sign-in by others: Google, GitHub, and orgs' own providers.
 
 mod accept_page;
 mod accounts;
@@ -18,11 +19,15 @@ mod passwords;
 mod recovery;
 mod routes;
 mod sessions;
+mod sso;
 mod view;
 
 pub(crate) use accounts::normalise_email;
+pub(crate) use mfa::remove as remove_second_factor;
 pub(crate) use passwords::Passwords;
 pub(crate) use recovery::may_write;
+pub use sso::{GitHubConfig, GoogleConfig, IssuerRules, SignInConfig, SignInFlags};
+pub(crate) use sso::{Providers, admit, check_vouched};
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -33,4 +38,5 @@ pub(crate) fn routes() -> OpenApiRouter<State> {
         .merge(page::routes())
         .merge(mail_page::routes())
         .merge(accept_page::routes())
+        .merge(sso::routes())
 }

@@ -9,15 +9,16 @@ use axum::extract::{self, Form};
 use axum::response::{IntoResponse, Redirect, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use maud::Markup;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use ztna_proto::api::{CLI_LOGIN_PATH, Me};
 use ztna_proto::error::{ErrorBody, ErrorCode};
+use ztna_proto::ids::SessionId;
 
 use super::view::{self, Page, SignIn};
-use super::{accounts, cli, sessions};
+use super::{accounts, cli, sessions, sso};
 use crate::app::State;
 use crate::http::{ApiError, Device, cookie_value, refuse, same_origin};
 use crate::orgs;
@@ -44,7 +45,7 @@ pub(super) struct Request {
 
 /// A request that was checked: the CLI's port on this person's own machine, and nothing in it that
 /// could mean something in an address or a header.
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(super) struct Checked {
     pub(super) port: u16,
     pub(super) state: String,
@@ -52,7 +53,7 @@ pub(super) struct Checked {
 }
 
 impl Request {
-    fn check(&self) -> Result<Checked, ApiError> {
+    pub(super) fn check(&self) -> Result<Checked, ApiError> {
         let unreserved = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
         let port = self.port.parse().ok().filter(|port| *port != 0);
         let state = !self.state.is_empty()
@@ -74,12 +75,17 @@ impl Request {
 }
 
 impl Checked {
-    /// The page's own address.
-    fn here(&self) -> String {
+    /// The same as the CLI has put it.
+    pub(super) fn query(&self) -> String {
         format!(
-            "{CLI_LOGIN_PATH}?port={}&state={}&challenge={}",
+            "port={}&state={}&challenge={}",
             self.port, self.state, self.challenge
         )
+    }
+
+    /// The page's own address.
+    pub(super) fn here(&self) -> String {
+        format!("{CLI_LOGIN_PATH}?{}", self.query())
     }
 
     /// Where the CLI waits (RFC 8252 §7.3).
@@ -132,12 +138,13 @@ async fn show(
         Err(error) => return error_page(error),
     };
     match signed_in(&state, &headers).await {
-        Ok(Some(me)) => page(StatusCode::OK, Some(&request), |p| {
+        Ok(Some((me, _))) => page(StatusCode::OK, Some(&request), |p| {
             view::connect(p, &request, &me, None)
         }),
         Ok(None) => page(StatusCode::OK, Some(&request), |p| {
             let form = SignIn {
                 recovery: state.mail.is_some(),
+                others: sso::others(&state),
                 ..SignIn::default()
             };
             view::sign_in(p, &request, &form)
@@ -185,13 +192,14 @@ async fn submit(
                     email: &email,
                     fault: Some(&body.message),
                     recovery: state.mail.is_some(),
+                    others: sso::others(&state),
                     ..SignIn::default()
                 };
                 view::sign_in(p, &request, &form)
             })
         }
         (Err(error), Step::Connect) => match signed_in(&state, &headers).await {
-            Ok(Some(me)) => {
+            Ok(Some((me, _))) => {
                 let (status, body) = told(error);
                 page(status, Some(&request), |p| {
                     view::connect(p, &request, &me, Some(&body.message))
@@ -212,7 +220,7 @@ async fn sign_in(
     code: Option<&str>,
 ) -> Result<Response, ApiError> {
     let proof = accounts::check_credentials(state, device.ip, email, password, code).await?;
-    let session = sessions::begin(state, &proof, device).await?;
+    let session = sessions::begin(state, &proof, device, None).await?;
     Ok(on(request, sessions::session_cookie(&session)))
 }
 
@@ -232,6 +240,7 @@ async fn sign_up(
             email,
             notice: Some("Open the link of the mail that was sent to you, then sign in here."),
             recovery: true,
+            others: sso::others(state),
             ..SignIn::default()
         };
         view::sign_in(p, request, &form)
@@ -244,13 +253,13 @@ async fn connect(
     request: &Checked,
     org: &str,
 ) -> Result<Response, ApiError> {
-    let Some(me) = signed_in(state, headers).await? else {
+    let Some((me, session)) = signed_in(state, headers).await? else {
         return Ok(on(request, None));
     };
     if me.orgs.is_empty() {
         orgs::create(state, me.id, org).await?;
     }
-    let code = cli::complete(state, me.id, request.challenge.clone()).await?;
+    let code = cli::complete(state, me.id, session, request.challenge.clone()).await?;
     Ok(Redirect::to(&request.callback(&code.code)).into_response())
 }
 
@@ -265,13 +274,16 @@ async fn sign_out(
     Ok(on(request, sessions::cookie_header("", 0)))
 }
 
-/// The person whose session the browser holds.
-async fn signed_in(state: &State, headers: &HeaderMap) -> Result<Option<Me>, ApiError> {
+/// The session that the browser holds, and whose it is.
+async fn signed_in(
+    state: &State,
+    headers: &HeaderMap,
+) -> Result<Option<(Me, SessionId)>, ApiError> {
     let Some(token) = cookie_value(headers, sessions::COOKIE) else {
         return Ok(None);
     };
     match sessions::peek(state, &token).await? {
-        Some(user) => accounts::me(state, user).await.map(Some),
+        Some((user, session)) => Ok(Some((accounts::me(state, user).await?, session))),
         None => Ok(None),
     }
 }

@@ -61,7 +61,7 @@ pub(super) async fn confirm(
         )
         .await?;
     // A wrong password leaves the token good.
-    if !state.passwords.verify(password, Some(row.get(0))).await? {
+    if !state.passwords.verify(password, row.get(0)).await? {
         return Err(refuse(
             ErrorCode::InvalidCredentials,
             "this is not the password that the account was made with; correct it, or sign up again",

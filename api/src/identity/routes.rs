@@ -75,7 +75,7 @@ async fn login(
         request.totp_code.as_deref(),
     )
     .await?;
-    let session = sessions::begin(&state, &proof, &device).await?;
+    let session = sessions::begin(&state, &proof, &device, None).await?;
     Ok(with_cookie(sessions::hand_over(&headers, session)))
 }
 
@@ -126,13 +126,13 @@ async fn me(extract::State(state): extract::State<State>, User(user): User) -> A
 ))]
 async fn action(
     extract::State(state): extract::State<State>,
-    user: Option<User>,
+    caller: Option<SignedIn>,
     device: Device,
     Json(request): Json<AuthAction>,
 ) -> Result<Response, ApiError> {
-    match (request, user) {
-        (AuthAction::CliComplete { challenge }, Some(User(user))) => {
-            let code = cli::complete(&state, user, challenge).await?;
+    match (request, caller) {
+        (AuthAction::CliComplete { challenge }, Some(caller)) => {
+            let code = cli::complete(&state, caller.user, caller.session, challenge).await?;
             Ok(axum::Json(Envelope::ok(code)).into_response())
         }
         (AuthAction::CliComplete { .. }, None) => Err(refuse(

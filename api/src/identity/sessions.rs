@@ -4,13 +4,14 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use cookie::{Cookie, SameSite};
 use http::{HeaderMap, HeaderValue};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 use ztna_proto::api::Session;
 use ztna_proto::error::ErrorCode;
-use ztna_proto::ids::{SessionId, UserId};
+use ztna_proto::ids::{OrgId, SessionId, UserId};
 use ztna_proto::people::SessionInfo;
 
 use super::mfa::Factor;
@@ -18,13 +19,34 @@ use crate::app::State;
 use crate::audit;
 use crate::db::Tx;
 use crate::http::{ApiError, Device, cookie_value, is_browser, refuse, same_origin};
-use crate::keys::ACCESS_TOKEN_SECONDS;
+use crate::keys::{ACCESS_TOKEN_SECONDS, Access};
 
 /// How long a refresh token holds, in seconds: 30 days.
 const REFRESH_SECONDS: i64 = 30 * 24 * 60 * 60;
+/// How long a session holds that an org's provider vouched for, in seconds: who is shut out there, is out
+/// here a day later at the latest.
+const VOUCHED_SECONDS: i64 = 24 * 60 * 60;
 /// The cookie that holds a browser's refresh token. The prefix has browsers insist on `Secure`,
 /// `Path=/` and no `Domain` (RFC 6265bis §4.1.3.2).
 pub(super) const COOKIE: &str = "__Host-refresh_token";
+
+/// The word of an org's provider for a session.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+pub(super) struct Vouch {
+    org: OrgId,
+    /// When the session ends.
+    until: Timestamp,
+}
+
+impl Vouch {
+    /// Given just now.
+    pub(super) fn now(org: OrgId) -> Self {
+        Self {
+            org,
+            until: Timestamp::now() + SignedDuration::from_secs(VOUCHED_SECONDS),
+        }
+    }
+}
 
 /// A new refresh token and its hash.
 fn make_refresh_token() -> (Zeroizing<String>, Vec<u8>) {
@@ -43,19 +65,26 @@ fn hash(token: &str) -> Vec<u8> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     Password(Factor),
+    /// By the word of a provider.
+    Provider(&'static str, Factor),
     /// The CLI, by the code that a browser's session gave it.
     Cli,
 }
 
 impl Way {
     /// As the audit log names it.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Password(Factor::None) => "password",
-            Self::Password(Factor::Totp) => "password and code",
-            Self::Password(Factor::BackupCode) => "password and backup code",
-            Self::Cli => "code for the CLI",
-        }
+    fn name(self) -> String {
+        let (first, factor) = match self {
+            Self::Password(factor) => ("password", factor),
+            Self::Provider(provider, factor) => (provider, factor),
+            Self::Cli => ("code for the CLI", Factor::None),
+        };
+        let second = match factor {
+            Factor::None => "",
+            Factor::Totp => " and code",
+            Factor::BackupCode => " and backup code",
+        };
+        format!("{first}{second}")
     }
 }
 
@@ -65,33 +94,80 @@ pub(crate) struct Proof {
     pub(super) way: Way,
 }
 
+impl Proof {
+    /// What was given besides the first factor.
+    pub(super) fn factor(&self) -> Factor {
+        match self.way {
+            Way::Password(factor) | Way::Provider(_, factor) => factor,
+            Way::Cli => Factor::None,
+        }
+    }
+}
+
 /// Begins a session.
 pub(super) async fn begin(
     state: &State,
     proof: &Proof,
     device: &Device,
+    vouch: Option<Vouch>,
 ) -> Result<Session, ApiError> {
     let user = proof.user;
     let id = SessionId::generate();
     let (token, hash) = make_refresh_token();
     let mut connection = state.db.connect().await?;
     let tx = connection.person(user).await?;
-    tx.execute(
-        "INSERT INTO refresh_tokens (hash, family, user_id, expires_at, ip, client)
-         VALUES ($1, $2, $3, now() + $4::bigint * interval '1 second', $5, $6)",
-        &[
-            &hash,
-            &id.0,
-            &user.0,
-            &REFRESH_SECONDS,
-            &device.ip,
-            &device.client,
-        ],
-    )
-    .await?;
-    audit::signed_in(&tx, user, id, proof.way.name()).await?;
+    // LEAST ignores NULL.
+    let row = tx
+        .query_one(
+            "INSERT INTO refresh_tokens (hash, family, user_id, expires_at, ip, client, vouched_by, ends_at)
+             VALUES ($1, $2, $3, LEAST(now() + $4::bigint * interval '1 second', $8::timestamptz), $5, $6, $7, $8)
+             RETURNING GREATEST(extract(epoch FROM expires_at - now()), 0)::bigint",
+            &[
+                &hash,
+                &id.0,
+                &user.0,
+                &REFRESH_SECONDS,
+                &device.ip,
+                &device.client,
+                &vouch.map(|vouch| vouch.org.0),
+                &vouch.map(|vouch| vouch.until),
+            ],
+        )
+        .await?;
+    audit::signed_in(&tx, user, id, &proof.way.name()).await?;
     tx.commit().await?;
-    session(state, user, id, &token)
+    let access = Access {
+        user,
+        session: id,
+        vouched_by: vouch.map(|vouch| vouch.org),
+    };
+    session(state, access, &token, row.get(0))
+}
+
+/// The word of a provider that a session carries.
+///
+/// # Errors
+/// `UNAUTHORIZED` if the session has ended.
+pub(super) async fn vouch_of(
+    state: &State,
+    user: UserId,
+    id: SessionId,
+) -> Result<Option<Vouch>, ApiError> {
+    let mut connection = state.db.connect().await?;
+    let tx = connection.person(user).await?;
+    let row = tx
+        .query_opt(
+            "SELECT vouched_by, ends_at FROM refresh_tokens
+             WHERE user_id = $1 AND family = $2 AND used_at IS NULL AND expires_at > now()",
+            &[&user.0, &id.0],
+        )
+        .await?
+        .ok_or_else(ended)?;
+    let (org, until): (Option<Uuid>, Option<Timestamp>) = (row.get(0), row.get(1));
+    Ok(org.zip(until).map(|(org, until)| Vouch {
+        org: OrgId(org),
+        until,
+    }))
 }
 
 /// Turns a refresh token into the next session.
@@ -107,7 +183,7 @@ pub(super) async fn refresh(
     tx.announce().await?;
     let row = tx
         .query_opt(
-            "SELECT user_id, family FROM rotate_refresh_token($1, $2, $3, $4, $5)",
+            "SELECT user_id, family, vouched_by, seconds_left FROM rotate_refresh_token($1, $2, $3, $4, $5)",
             &[
                 &hash(token),
                 &next_hash,
@@ -122,20 +198,28 @@ pub(super) async fn refresh(
     let Some(row) = row else {
         return Err(ended());
     };
-    session(state, UserId(row.get(0)), SessionId(row.get(1)), &next)
+    let access = Access {
+        user: UserId(row.get(0)),
+        session: SessionId(row.get(1)),
+        vouched_by: row.get::<_, Option<Uuid>>(2).map(OrgId),
+    };
+    session(state, access, &next, row.get(3))
 }
 
-/// Whose refresh token this is, without using it up.
-pub(super) async fn peek(state: &State, token: &str) -> Result<Option<UserId>, ApiError> {
+/// Whose refresh token this is and of which session, without using it up.
+pub(super) async fn peek(
+    state: &State,
+    token: &str,
+) -> Result<Option<(UserId, SessionId)>, ApiError> {
     let mut connection = state.db.connect().await?;
     let tx = connection.bare().await?;
     let row = tx
         .query_opt(
-            "SELECT user_id FROM lookup_refresh_token($1)",
+            "SELECT user_id, family FROM lookup_refresh_token($1)",
             &[&hash(token)],
         )
         .await?;
-    Ok(row.map(|row| UserId(row.get(0))))
+    Ok(row.map(|row| (UserId(row.get(0)), SessionId(row.get(1)))))
 }
 
 /// Ends a session: its refresh token and all that came before it. One that is not good needs no
@@ -269,15 +353,17 @@ pub(super) fn session_cookie(session: &Session) -> Option<HeaderValue> {
     cookie_header(&session.refresh_token, REFRESH_SECONDS)
 }
 
-fn session(state: &State, user: UserId, id: SessionId, refresh: &str) -> Result<Session, ApiError> {
+/// `left`: seconds until the session ends if nobody refreshes it.
+fn session(state: &State, access: Access, refresh: &str, left: i64) -> Result<Session, ApiError> {
     let now = Timestamp::now().as_second();
+    let seconds = ACCESS_TOKEN_SECONDS.min(left);
     let access_token = state
         .keys
-        .sign_access(user, id, now)
+        .sign_access(access, now, seconds)
         .map_err(|error| ApiError::Internal(format!("signing an access token: {error}")))?;
     Ok(Session {
         access_token,
-        expires_in: ACCESS_TOKEN_SECONDS.unsigned_abs(),
+        expires_in: seconds.unsigned_abs(),
         refresh_token: refresh.to_owned(),
     })
 }

@@ -10,6 +10,7 @@ use ztna_proto::people::{RESET_PASSWORD_PATH, VERIFY_EMAIL_PATH};
 use ztna_proto::tokens::{InvitationToken, MailToken};
 
 use super::page::Checked;
+use super::sso::Others;
 use crate::orgs::{Offer, role_text};
 
 const STYLE: &str = "
@@ -25,6 +26,8 @@ p{margin:0 0 1rem}
 label{display:block;margin:0 0 .25rem;font-weight:600}
 input{width:100%;font:inherit;padding:.55rem .7rem;margin:0 0 1rem;border:1px solid var(--line);border-radius:.5rem;background:var(--paper);color:var(--ink)}
 button{width:100%;font:inherit;font-weight:600;padding:.6rem;margin:0 0 .6rem;border:1px solid var(--accent);border-radius:.5rem;background:var(--accent);color:var(--on);cursor:pointer}
+a.button{display:block;text-align:center;text-decoration:none;font-weight:600;padding:.6rem;margin:0 0 .6rem;border:1px solid var(--accent);border-radius:.5rem;color:var(--accent)}
+.or{text-align:center;color:var(--dim);margin:.25rem 0 .75rem}
 button.plain{background:transparent;color:var(--accent)}
 :focus-visible{outline:3px solid var(--accent);outline-offset:2px}
 code{font:.9em ui-monospace,monospace;overflow-wrap:anywhere}
@@ -45,13 +48,24 @@ impl Page {
         }
     }
 
-    fn frame(&self, title: &str, content: &Markup) -> Markup {
+    pub(super) fn frame(&self, title: &str, content: &Markup) -> Markup {
+        self.frame_leading(title, content, None)
+    }
+
+    /// A page that goes on to an address by itself.
+    pub(super) fn frame_leading(
+        &self,
+        title: &str,
+        content: &Markup,
+        on_to: Option<&str>,
+    ) -> Markup {
         html! {
             (DOCTYPE)
             html lang="en" {
                 head {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
+                    @if let Some(url) = on_to { meta http-equiv="refresh" content={ "0; url=" (url) }; }
                     title { (title) " · ztna" }
                     style nonce=(self.nonce) { (PreEscaped(STYLE)) }
                 }
@@ -69,6 +83,8 @@ pub(super) struct SignIn<'a> {
     pub(super) notice: Option<&'a str>,
     /// Whether a forgotten password can be replaced by mail.
     pub(super) recovery: bool,
+    /// Other ways to sign in.
+    pub(super) others: Others,
 }
 
 /// Sign in, or sign up with the same fields.
@@ -90,6 +106,7 @@ pub(super) fn sign_in(page: &Page, request: &Checked, form: &SignIn<'_>) -> Mark
             button.plain name="step" value="sign-up" { "Create an account" }
             p.dim #rule { "A password has at least " (MIN_PASSWORD) " characters." }
         }
+        (form.others.links(request))
         @if form.recovery { p.dim { a href=(RESET_PASSWORD_PATH) { "Forgotten your password?" } } }
     };
     page.frame("Sign in", &content)
@@ -212,7 +229,7 @@ pub(super) fn front(page: &Page) -> Markup {
     page.frame("ztna", &content)
 }
 
-fn hidden(request: &Checked) -> Markup {
+pub(super) fn hidden(request: &Checked) -> Markup {
     html! {
         input type="hidden" name="port" value=(request.port);
         input type="hidden" name="state" value=(request.state);
@@ -220,6 +237,6 @@ fn hidden(request: &Checked) -> Markup {
     }
 }
 
-fn fault_of(message: Option<&str>) -> Markup {
+pub(super) fn fault_of(message: Option<&str>) -> Markup {
     html! { @if let Some(message) = message { p.bad role="alert" { (message) } } }
 }

@@ -20,6 +20,8 @@ use crate::app::State;
 use crate::auth_keys::{self, Terms};
 use crate::db::Tx;
 use crate::http::{Actor, ApiError, act_as, refuse};
+use crate::identity::check_vouched;
+use crate::keys::Access;
 use crate::netmap::{self, Changed};
 use crate::orgs::{Right, authorise};
 use crate::relays;
@@ -27,15 +29,15 @@ use crate::relays;
 /// On whose word a machine joins.
 enum Sponsor {
     Key(AuthKey),
-    User(UserId),
+    User(Access),
 }
 
 impl Sponsor {
     fn read(state: &State, bearer: &str) -> Result<Self, ApiError> {
         // A JWT has two dots and no prefix of ours; anything else was meant as an auth key.
-        if let Some((user, _)) = state.keys.verify_access(bearer) {
-            act_as(Actor::User(user));
-            return Ok(Self::User(user));
+        if let Some(access) = state.keys.verify_access(bearer) {
+            act_as(Actor::User(access.user));
+            return Ok(Self::User(access));
         }
         if bearer.matches('.').count() == 2 && !bearer.starts_with(AuthKey::PREFIX) {
             return Err(refuse(
@@ -63,7 +65,7 @@ impl Sponsor {
                 act_as(Actor::AuthKey(id));
                 Ok((org, Some(id)))
             }
-            Self::User(user) => Ok((org_of(tx, *user, wanted).await?, None)),
+            Self::User(access) => Ok((org_of(tx, access.user, wanted).await?, None)),
         }
     }
 }
@@ -131,8 +133,9 @@ pub(super) async fn register(
     let tx = connection.bare().await?;
     let (org, key) = sponsor.org(&tx, request.org).await?;
     tx.enter_org(org).await?;
-    if let Sponsor::User(user) = sponsor {
-        authorise(&tx, org, user, Right::Belong).await?;
+    if let Sponsor::User(access) = &sponsor {
+        authorise(&tx, org, access.user, Right::Belong).await?;
+        check_vouched(&tx, org, access.user, access.vouched_by).await?;
     }
     let org = lock_org(&tx, org).await?;
     let terms = match key {
@@ -140,7 +143,7 @@ pub(super) async fn register(
         None => Terms::default(),
     };
     let user = match sponsor {
-        Sponsor::User(user) => Some(user),
+        Sponsor::User(access) => Some(access.user),
         Sponsor::Key(_) => None,
     };
     let joining = Joining {

@@ -70,6 +70,8 @@ pub(crate) enum Letter {
         org_name: String,
         token: InvitationToken,
     },
+    /// An owner of an org has taken the second factor off.
+    SecondFactorGone { org_name: String },
 }
 
 /// Takes letters.
@@ -169,6 +171,16 @@ impl Mailer {
                      {base}{ACCEPT_INVITATION_PATH}?token={}\n\n\
                      If you do not know what this is about, do nothing.\n",
                     token.expose()
+                ),
+            ),
+            Letter::SecondFactorGone { org_name } => (
+                "Your second factor was taken off",
+                format!(
+                    "An owner of \"{org_name}\" has taken the second factor of your account at {base} off, \
+                     and all your sessions have ended.\n\n\
+                     If you have asked for this, sign in and set up a new one. If not, choose a new password \
+                     here, and ask that owner:\n\n\
+                     {base}{RESET_PASSWORD_PATH}\n"
                 ),
             ),
         }

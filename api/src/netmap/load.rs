@@ -40,6 +40,8 @@ pub(super) struct MachineRow {
     pub(super) user: String,
     /// The user's role in the org.
     pub(super) role: Option<Role>,
+    /// Groups that the org's provider has the user in.
+    pub(super) groups: BTreeSet<String>,
     pub(super) key_expires_at: Option<Timestamp>,
     /// The networks that it offers to route.
     pub(super) advertised: Vec<IpNet>,
@@ -102,7 +104,7 @@ fn select() -> String {
     format!(
         "SELECT m.id, m.name, m.os, m.wg_key, m.kem_hash, m.ipv4, m.ipv6,
                 COALESCE(u.email, ''), m.key_expires_at, m.tags, p.role, r.advertised, r.approved,
-                h.attributes, h.results, {}
+                h.attributes, h.results, p.provider_groups, {}
          FROM machines m LEFT JOIN users u ON u.id = m.user_id
          LEFT JOIN machine_posture h ON h.org_id = m.org_id AND h.machine_id = m.id
          LEFT JOIN members p ON p.org_id = m.org_id AND p.user_id = m.user_id
@@ -125,6 +127,7 @@ impl MachineRow {
         Facts {
             user: (!self.user.is_empty()).then(|| self.user.clone()),
             role: self.role,
+            groups: self.groups.clone(),
             tags: tags
                 .filter_map(|tag| tag.strip_prefix(TAG))
                 .map(str::to_owned)
@@ -132,7 +135,6 @@ impl MachineRow {
             addresses: [self.ipv4.into(), self.ipv6.into()].into(),
             routes: self.routes.iter().copied().collect(),
             attributes: posture.chain(os).collect(),
-            ..Facts::default()
         }
     }
 }
@@ -317,13 +319,18 @@ fn read_machine(row: &Row) -> Result<MachineRow, ApiError> {
             .get::<_, Option<&str>>(10)
             .map(orgs::parse_role)
             .transpose()?,
+        groups: row
+            .get::<_, Option<Vec<String>>>(15)
+            .into_iter()
+            .flatten()
+            .collect(),
         key_expires_at: row.get(8),
         advertised: read_prefixes(row.get(11))?,
         routes: read_prefixes(row.get(12))?,
         attributes: stored(row, 13)?.unwrap_or_default(),
         posture: posture::notices(&stored::<Vec<PostureResult>>(row, 14)?.unwrap_or_default()),
         tags: row.get(9),
-        standing: machines::Standing::read(row, 15),
+        standing: machines::Standing::read(row, 16),
     })
 }
 

@@ -152,7 +152,7 @@ pub(crate) async fn take_out(
 
 /// A member's role. Locks the org, so that no two owners step down at once, and machines go in the
 /// order that every change keeps.
-async fn role_of(tx: &Tx<'_>, org: OrgId, member: UserId) -> Result<Role, ApiError> {
+pub(super) async fn role_of(tx: &Tx<'_>, org: OrgId, member: UserId) -> Result<Role, ApiError> {
     tx.query_opt("SELECT FROM orgs WHERE id = $1 FOR UPDATE", &[&org.0])
         .await?;
     let row = tx

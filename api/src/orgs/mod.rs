@@ -4,6 +4,7 @@ mod create;
 mod invitations;
 mod members;
 mod routes;
+mod second_factor;
 mod settings;
 
 use ztna_proto::api::Role;

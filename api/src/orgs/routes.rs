@@ -6,7 +6,7 @@ use utoipa_axum::routes;
 use ztna_proto::api::{CreateOrgRequest, OrgMembership};
 use ztna_proto::error::{Envelope, ErrorBody};
 
-use super::{create, invitations, members, settings};
+use super::{create, invitations, members, second_factor, settings};
 use crate::app::State;
 use crate::http::{Answer, Json, User, created};
 
@@ -16,6 +16,7 @@ pub(crate) fn routes() -> OpenApiRouter<State> {
         .merge(members::routes())
         .merge(invitations::routes())
         .merge(settings::routes())
+        .merge(second_factor::routes())
 }
 
 /// Makes an org; the caller owns it. Its first rule lets members reach all its machines.

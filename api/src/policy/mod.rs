@@ -4,7 +4,6 @@ mod evaluate;
 mod routes;
 mod rules;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -109,14 +108,14 @@ async fn read(tx: &Tx<'_>, org: OrgId, version: Option<i64>) -> Result<PolicyDoc
 async fn people(tx: &Tx<'_>, org: OrgId) -> Result<People, ApiError> {
     let rows = tx
         .query(
-            "SELECT u.email, m.role FROM members m JOIN users u ON u.id = m.user_id WHERE m.org_id = $1",
+            "SELECT u.email, m.role, m.provider_groups FROM members m JOIN users u ON u.id = m.user_id WHERE m.org_id = $1",
             &[&org.0],
         )
         .await?;
     let people = rows.iter().map(|row| {
         let person = Person {
             role: parse_role(row.get(1))?,
-            groups: BTreeSet::new(),
+            groups: row.get::<_, Vec<String>>(2).into_iter().collect(),
         };
         Ok((row.get(0), person))
     });

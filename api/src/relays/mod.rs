@@ -18,7 +18,7 @@ use ztna_proto::ids::{MachineId, OrgId, RegionId};
 use ztna_proto::keys::WgPublicKey;
 use ztna_proto::ticket::{TICKET_LIFETIME, TicketClaims, TicketSigner};
 
-pub(crate) use health::keep_probing;
+pub(crate) use health::{is_public, keep_probing};
 pub(crate) use map::{load, upsert};
 pub use revocations::{RevocationFeed, RevocationFeedError};
 pub(crate) use revocations::{Revocations, append, outlast, revoked_until};

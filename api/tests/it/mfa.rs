@@ -1,10 +1,10 @@
 //! The second factor: an authenticator that computes as the RFC says, and backup codes.
 
-use crate::common::client::{PASSWORD, code};
+use crate::common::client::{Owner, PASSWORD, code};
 use crate::common::{Client, Server, connect};
 use serde_json::{Value, json};
 use totp_rs::{Secret, Totp};
-use ztna_proto::api::{Me, Session};
+use ztna_proto::api::{Me, Role, Session};
 use ztna_proto::error::{ErrorBody, ErrorCode};
 use ztna_proto::people::{BackupCodes, TotpSetup};
 
@@ -165,4 +165,73 @@ async fn the_database_holds_neither_secret_nor_codes() {
         let plain = <sha2::Sha256 as sha2::Digest>::digest(code.replace('-', ""));
         assert!(rows.iter().all(|row| row.get::<_, &[u8]>(0) != &plain[..]));
     }
+}
+
+#[tokio::test]
+async fn an_owner_takes_a_lost_second_factor_off() {
+    let server = Server::start_with(|config| config.limits.credentials.count = 100).await;
+    let owner = Owner::new(&server, "acme").await;
+    let alice = owner.add(&server, "alice", Role::Admin).await;
+    let me: Me = alice.get("/api/auth/me").await.unwrap();
+    let path = owner.path(&format!("/members/{}/second-factor", me.id));
+    let refused = owner.client.delete(&path).await;
+    assert_eq!(code(refused), ErrorCode::NotFound, "there is none yet");
+    set_up(&alice).await;
+    let anonymous = Client::anonymous(&server);
+    let lost = login(&anonymous, None).await;
+    assert_eq!(code(lost), ErrorCode::MfaRequired);
+
+    // Nobody else does: no admin, not the person, no foreign owner.
+    let bob = owner.add(&server, "bob", Role::Admin).await;
+    assert_eq!(code(bob.delete(&path).await), ErrorCode::Forbidden);
+    assert_eq!(code(alice.delete(&path).await), ErrorCode::Forbidden);
+    let rival = Owner::new(&server, "rival").await;
+    let foreign = rival.path(&format!("/members/{}/second-factor", me.id));
+    assert_eq!(
+        code(rival.client.delete(&foreign).await),
+        ErrorCode::NotFound
+    );
+    let own: Me = owner.client.get("/api/auth/me").await.unwrap();
+    let own = owner.path(&format!("/members/{}/second-factor", own.id));
+    assert_eq!(code(owner.client.delete(&own).await), ErrorCode::Forbidden);
+
+    // Nor an owner who has only lured somebody in: the account is in another org too.
+    let token = rival
+        .invite(&rival.client, EMAIL, Role::Member)
+        .await
+        .unwrap();
+    alice
+        .post::<Value>("/api/accept-invitation", json!({ "token": token }))
+        .await
+        .unwrap();
+    for (org, path) in [(&rival, &foreign), (&owner, &path)] {
+        assert_eq!(code(org.client.delete(path).await), ErrorCode::Forbidden);
+    }
+    // Unless the address is of a domain that is the org's.
+    let admin = connect(&server.database.setup).await;
+    admin
+        .execute(
+            "INSERT INTO sso_domains (org_id, domain, proof, proved_at) VALUES ($1, 'example.com', $2, now())",
+            &[&owner.org.id.0, &"a proof of the tests"],
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        code(rival.client.delete(&foreign).await),
+        ErrorCode::Forbidden
+    );
+    owner.client.delete(&path).await.unwrap();
+    login(&anonymous, None).await.unwrap();
+    // Sessions of before are over, and the log says who did it.
+    let row = admin
+        .query_one(
+            "SELECT count(*) FILTER (WHERE action = 'mfa.delete'), count(*) FILTER (WHERE action = 'session.end') > 0,
+                    bool_and(actor_name = 'acme@example.com')
+             FROM audit_log WHERE org_id = $1 AND action IN ('mfa.delete', 'session.end')",
+            &[&owner.org.id.0],
+        )
+        .await
+        .unwrap();
+    assert_eq!(row.get::<_, i64>(0), 1);
+    assert!(row.get::<_, bool>(1) && row.get::<_, bool>(2));
 }

@@ -20,16 +20,18 @@ const UNGUARDED: [(&str, &str); 5] = [
 ];
 
 /// Functions that look across orgs. Another one needs a reason and a line here.
-const ACROSS_ORGS: [&str; 23] = [
+const ACROSS_ORGS: [&str; 27] = [
     "audit_begin",
     "audit_cut",
     "audit_event",
     "audit_orgs_to_cut",
     "audit_row",
     "audit_session",
+    "claim_address",
     "lookup_account",
     "lookup_api_key",
     "lookup_auth_key",
+    "lookup_identity",
     "lookup_invitation",
     "lookup_machine_token",
     "lookup_org_relay_nodes",
@@ -39,6 +41,8 @@ const ACROSS_ORGS: [&str; 23] = [
     "lookup_orgs_with_silent_machines",
     "lookup_presence_news",
     "lookup_refresh_token",
+    "lookup_sso",
+    "prove_domain",
     "rotate_refresh_token",
     "sign_up",
     "store_org_relay_health",
@@ -127,7 +131,7 @@ async fn a_query_that_forgets_the_org_sees_nothing() {
         )
         .await
         .unwrap();
-    assert_eq!(tables.len(), 24);
+    assert_eq!(tables.len(), 28);
     let org = acme.org.id.to_string();
     for table in &tables {
         let table: &str = table.get(0);
@@ -155,6 +159,9 @@ async fn a_query_that_forgets_the_org_sees_nothing() {
                 | "mail_tokens"
                 | "totp_secrets"
                 | "backup_codes"
+                | "sso_identities"
+                | "sso_providers"
+                | "user_identities"
         );
         assert_eq!(all > 0, has_rows, "{table}");
     }
@@ -175,6 +182,7 @@ async fn a_query_that_forgets_the_org_sees_nothing() {
         "orgs",
         "org_relay_regions",
         "org_relay_nodes",
+        "sso_domains",
         "users",
     ] {
         let column = if table == "users" { "id" } else { "*" };
@@ -285,6 +293,57 @@ async fn another_orgs_ids_are_not_found() {
         (
             Method::DELETE,
             format!("/api/orgs/{own}/api-keys/{api_key}"),
+            json!(null),
+        ),
+        (
+            Method::DELETE,
+            format!("/api/orgs/{theirs}/members/{person}/second-factor"),
+            json!(null),
+        ),
+        (
+            Method::DELETE,
+            format!("/api/orgs/{own}/members/{person}/second-factor"),
+            json!(null),
+        ),
+        (Method::GET, format!("/api/orgs/{theirs}/sso"), json!(null)),
+        (
+            Method::PUT,
+            format!("/api/orgs/{theirs}/sso"),
+            json!({"issuer": "https://idp.example.com", "client_id": "c", "client_secret": "s"}),
+        ),
+        (
+            Method::DELETE,
+            format!("/api/orgs/{theirs}/sso"),
+            json!(null),
+        ),
+        (
+            Method::GET,
+            format!("/api/orgs/{theirs}/sso/domains"),
+            json!(null),
+        ),
+        (
+            Method::POST,
+            format!("/api/orgs/{theirs}/sso/domains"),
+            json!({"domain": "stolen.example"}),
+        ),
+        (
+            Method::POST,
+            format!("/api/orgs/{theirs}/sso/domains/corp.example/prove"),
+            json!({}),
+        ),
+        (
+            Method::POST,
+            format!("/api/orgs/{own}/sso/domains/acme.example/prove"),
+            json!({}),
+        ),
+        (
+            Method::DELETE,
+            format!("/api/orgs/{theirs}/sso/domains/acme.example"),
+            json!(null),
+        ),
+        (
+            Method::DELETE,
+            format!("/api/orgs/{own}/sso/domains/acme.example"),
             json!(null),
         ),
         (
@@ -541,6 +600,13 @@ async fn fill(owner: &Owner) -> (InvitationId, ApiKeyId) {
     let path = owner.path("/invitations");
     let invited: Invited = owner.client.post(&path, body).await.unwrap();
     let body = json!({"scopes": ["read"], "expires_in_days": 1});
+    let path = owner.path("/sso/domains");
+    let body_domain = json!({"domain": format!("{}.example", owner.org.slug)});
+    owner
+        .client
+        .post::<Value>(&path, body_domain)
+        .await
+        .unwrap();
     let path = owner.path("/api-keys");
     let made: CreatedApiKey = owner.client.post(&path, body).await.unwrap();
     (invited.invitation.id, made.info.id)

@@ -18,6 +18,7 @@ pub mod policy;
 pub mod posture;
 pub mod relay;
 pub mod revocation;
+pub mod sso;
 pub mod ticket;
 pub mod tokens;
 

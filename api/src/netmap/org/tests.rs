@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use axum::extract::ws::Utf8Bytes;
@@ -29,6 +30,7 @@ fn row(n: u128, name: &str) -> MachineRow {
         ipv4: Ipv4Addr::from_bits(0x6440_0000 + n as u32),
         ipv6: Ipv6Addr::from_bits(n),
         user: String::new(),
+        groups: BTreeSet::new(),
         role: None,
         key_expires_at: None,
         advertised: Vec::new(),

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use ztna_proto::ids::RegionId;
 use ztna_proto::relay::RelayNode;
 
+pub(crate) use address::is_public;
 pub(super) use routes::routes;
 
 use super::map;

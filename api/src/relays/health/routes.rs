@@ -14,6 +14,7 @@ use ztna_proto::tokens::MachineToken;
 use crate::app::State;
 use crate::db::Tx;
 use crate::http::{Answer, ApiError, Bearer, ok, refuse};
+use crate::identity::check_vouched;
 use crate::machines;
 use crate::orgs::{Right, authorise};
 
@@ -57,9 +58,10 @@ async fn derp_health(
         (Some(machine), _, Some(org)) if machine.org == org => Some(org),
         (Some(_), ..) => return Err(refuse(ErrorCode::NotFound, "the machine is in another org")),
         (None, Some(Bearer(token)), Some(org)) => {
-            let (user, _) = state.keys.verify_access(&token).ok_or_else(expired)?;
+            let access = state.keys.verify_access(&token).ok_or_else(expired)?;
             tx.enter_org(org).await?;
-            authorise(&tx, org, user, Right::Belong).await?;
+            authorise(&tx, org, access.user, Right::Belong).await?;
+            check_vouched(&tx, org, access.user, access.vouched_by).await?;
             Some(org)
         }
         (None, None, Some(_)) => return Err(expired()),

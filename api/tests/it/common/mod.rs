@@ -3,7 +3,9 @@
 //! One private cluster per test process, a fresh database per test.
 
 pub mod acts;
+pub mod browser;
 pub mod client;
+pub mod provider;
 pub mod redis;
 pub mod stream;
 
@@ -77,6 +79,11 @@ pub async fn connect(config: &tokio_postgres::Config) -> tokio_postgres::Client 
     client
 }
 
+/// A listener on a free port.
+pub async fn free_address() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
 /// A control plane that serves plain HTTP on the loopback address.
 pub struct Server {
     pub address: SocketAddr,
@@ -97,15 +104,34 @@ impl Server {
     pub async fn start_with(adjust: impl FnOnce(&mut Config)) -> Self {
         let keys = tempfile::tempdir().unwrap();
         std::fs::set_permissions(keys.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
-        Self::start_on(database().await, Arc::new(keys), adjust).await
+        Self::start_on(
+            free_address().await,
+            database().await,
+            Arc::new(keys),
+            adjust,
+        )
+        .await
     }
 
     /// Another node of the same deployment.
     pub async fn beside(&self, adjust: impl FnOnce(&mut Config)) -> Self {
-        Self::start_on(self.database.clone(), Arc::clone(&self.keys), adjust).await
+        let (database, keys) = (self.database.clone(), Arc::clone(&self.keys));
+        Self::start_on(free_address().await, database, keys, adjust).await
+    }
+
+    /// On a listener whose address had to be known before.
+    pub async fn start_at(
+        listener: TcpListener,
+        database: DatabaseConfig,
+        adjust: impl FnOnce(&mut Config),
+    ) -> Self {
+        let keys = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(keys.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        Self::start_on(listener, database, Arc::new(keys), adjust).await
     }
 
     async fn start_on(
+        listener: TcpListener,
         database: DatabaseConfig,
         keys: Arc<tempfile::TempDir>,
         adjust: impl FnOnce(&mut Config),
@@ -119,10 +145,10 @@ impl Server {
         let cut = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&cut);
         config.on_cut = Some(Arc::new(move |key| record.lock().unwrap().push(key)));
+        let address = listener.local_addr().unwrap();
+        config.public_url = format!("http://{address}");
         adjust(&mut config);
         let app = App::start(config).await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         tokio::spawn(ztna_api::serve_plain(
             listener,
@@ -147,9 +173,14 @@ impl Server {
 
     /// Stops it and starts another on the same database and keys.
     pub async fn restart(self) -> Self {
+        self.restart_with(|_| {}).await
+    }
+
+    /// The same with another configuration.
+    pub async fn restart_with(self, adjust: impl FnOnce(&mut Config)) -> Self {
         self.shutdown.cancel();
         self.app.stop().await;
-        Self::start_on(self.database, self.keys, |_| {}).await
+        Self::start_on(free_address().await, self.database, self.keys, adjust).await
     }
 
     pub fn ticket_verifier(&self) -> ztna_proto::ticket::TicketVerifier {

@@ -44,7 +44,7 @@ pub use posture::{
 pub(crate) use reader::options;
 pub use schedule::{Standing, Window};
 pub(crate) use selector::Names;
-pub use selector::{Selector, UserRole};
+pub use selector::{Selector, UserRole, is_group_name};
 pub use service::{PortBounds, Service, protocol};
 
 /// Longest document, in bytes.

@@ -243,6 +243,12 @@ pub(super) fn email(text: &str) -> Result<String, String> {
     ))
 }
 
+/// Whether a text, without `group:`, can be the name of a group.
+#[must_use]
+pub fn is_group_name(text: &str) -> bool {
+    name(text).is_ok()
+}
+
 /// Names of groups, tags, hosts, postures and rules.
 pub(super) fn name(text: &str) -> Result<&str, String> {
     let allowed = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');

@@ -1,0 +1,353 @@
+//! `/sign-in/…`: the way to a provider, and back.
+
+use axum::extract::rejection::FormRejection;
+use axum::extract::{self, Form};
+use axum::response::{IntoResponse, Redirect, Response};
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use ztna_proto::error::ErrorCode;
+use ztna_proto::ids::{OrgId, UserId};
+
+use super::enter::{Entered, enter};
+use super::fetch::words;
+use super::flow::{self, Back, Browser, Need, Waiting};
+use super::provider::{ProviderId, Vouched};
+use super::view;
+use crate::app::State;
+use crate::http::{Actor, ApiError, ClientIp, Counted, Device, Path, act_as, refuse, same_origin};
+use crate::identity::mfa::Factor;
+use crate::identity::page::{Checked, Request, error_page, page, told};
+use crate::identity::sessions::Way;
+use crate::identity::{accounts, mfa, sessions};
+
+/// Where a person shows what is missing.
+pub(super) const PROOF_PATH: &str = "/sign-in/proof";
+/// Longest value that a provider sends back with the browser, in bytes.
+const MAX_SENT: usize = 4096;
+
+pub(super) fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(sso))
+        .routes(routes!(prove))
+        .routes(routes!(begin))
+        .routes(routes!(callback))
+}
+
+/// Whose provider.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Whose {
+    /// An org's label, or an address of one of its domains.
+    #[serde(default)]
+    org: String,
+}
+
+/// To the provider of an org; asks which org if none is named.
+#[utoipa::path(get, path = "/sign-in/sso", tag = "pages", params(
+    Whose, ("port" = u16, Query), ("state" = String, Query), ("challenge" = String, Query),
+), responses(
+    (status = 200, description = "A page that leads on."), (status = 400, description = "A page that says what is wrong."),
+    (status = 401, description = "The provider cannot be used."), (status = 404, description = "There is no such org."),
+    (status = 429, description = "Too many.")))]
+async fn sso(
+    extract::State(state): extract::State<State>,
+    ClientIp(ip): ClientIp,
+    headers: HeaderMap,
+    extract::Query(whose): extract::Query<Whose>,
+    extract::Query(request): extract::Query<Request>,
+) -> Response {
+    let request = match request.check() {
+        Ok(request) => request,
+        Err(error) => return error_page(error),
+    };
+    let wanted = whose.org.trim().to_ascii_lowercase();
+    if wanted.is_empty() {
+        return page(StatusCode::OK, None, |p| {
+            view::ask_org(p, &request, "", None)
+        });
+    }
+    let begun = async {
+        spend(&state, ip).await?;
+        let org = org_of(&state, &wanted).await?;
+        start(&state, &headers, ProviderId::Org(org), request.clone()).await
+    };
+    match begun.await {
+        Ok((url, browser)) => {
+            let host = words(url.host_str().unwrap_or_default());
+            let text = format!("You sign in at {host}.");
+            let response = page(StatusCode::OK, None, |p| {
+                view::on_to(p, "On to your organisation", &text, url.as_str())
+            });
+            with_browser(response, &browser)
+        }
+        Err(error) => {
+            let (status, body) = told(error);
+            page(status, None, |p| {
+                view::ask_org(p, &request, &wanted, Some(&body.message))
+            })
+        }
+    }
+}
+
+/// The org that a label, or an address' domain, leads to.
+async fn org_of(state: &State, wanted: &str) -> Result<OrgId, ApiError> {
+    let wanted = wanted.rsplit_once('@').map_or(wanted, |(_, domain)| domain);
+    let mut connection = state.db.connect().await?;
+    let tx = connection.bare().await?;
+    let row = tx
+        .query_opt("SELECT org_id FROM lookup_sso($1)", &[&wanted])
+        .await?;
+    row.map(|row| OrgId(row.get(0))).ok_or_else(|| {
+        refuse(
+            ErrorCode::NotFound,
+            format!(
+                "{} leads to no organisation with a sign-in of its own. Ask your admin for the organisation's label.",
+                words(wanted)
+            ),
+        )
+    })
+}
+
+/// To Google or GitHub.
+#[utoipa::path(get, path = "/sign-in/{provider}", tag = "pages", params(
+    ("provider" = String, Path), ("port" = u16, Query), ("state" = String, Query), ("challenge" = String, Query),
+), responses(
+    (status = 303, description = "On to the provider."), (status = 400, description = "A page that says what is wrong."),
+    (status = 401, description = "The provider cannot be used."), (status = 404, description = "There is no such provider."),
+    (status = 429, description = "Too many.")))]
+async fn begin(
+    extract::State(state): extract::State<State>,
+    ClientIp(ip): ClientIp,
+    headers: HeaderMap,
+    Path(provider): Path<String>,
+    extract::Query(request): extract::Query<Request>,
+) -> Response {
+    let begun = async {
+        let provider: ProviderId = provider.parse()?;
+        let request = request.check()?;
+        spend(&state, ip).await?;
+        start(&state, &headers, provider, request).await
+    };
+    match begun.await {
+        Ok((url, browser)) => with_browser(Redirect::to(url.as_str()).into_response(), &browser),
+        Err(error) => error_page(error),
+    }
+}
+
+async fn spend(state: &State, ip: std::net::IpAddr) -> Result<(), ApiError> {
+    Counted::by_address(&*state.kv, "sign-ins with others", state.limits.sign_in, ip)
+        .spend()
+        .await
+}
+
+async fn start(
+    state: &State,
+    headers: &HeaderMap,
+    provider: ProviderId,
+    request: Checked,
+) -> Result<(reqwest::Url, Browser), ApiError> {
+    let browser = Browser::of(headers).unwrap_or_default();
+    let url = flow::begin(state, &browser, provider, request).await?;
+    Ok((url, browser))
+}
+
+fn with_browser(mut response: Response, browser: &Browser) -> Response {
+    if let Some(cookie) = browser.cookie() {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// What a provider sends back.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Sent {
+    /// Tells the sign-in.
+    #[serde(default)]
+    state: String,
+    /// To be redeemed at the provider.
+    #[serde(default)]
+    code: String,
+    /// Who sends it (RFC 9207).
+    #[serde(default)]
+    iss: Option<String>,
+    /// Why there is no code.
+    #[serde(default)]
+    error: Option<String>,
+    /// The same for people.
+    #[serde(default)]
+    error_description: Option<String>,
+}
+
+impl Sent {
+    fn back(self) -> Result<Back, String> {
+        if let Some(error) = self.error {
+            let more = self.error_description.unwrap_or_default();
+            return Err(words(format!("it says {error} {more}").trim_end()));
+        }
+        if self.code.is_empty() || self.code.len() > MAX_SENT {
+            return Err("it gave no code".to_owned());
+        }
+        Ok(Back {
+            code: self.code,
+            iss: self.iss,
+        })
+    }
+}
+
+/// Where a provider sends the browser back to. An org's has the org's id as its name.
+#[utoipa::path(get, path = "/sign-in/{provider}/callback", tag = "pages", params(("provider" = String, Path), Sent),
+    responses((status = 200, description = "A page that leads on."), (status = 401, description = "A page that says what is wrong."),
+    (status = 403, description = "The person may not come in."), (status = 404, description = "There is no such provider."),
+    (status = 409, description = "Somebody else was faster."), (status = 429, description = "Too many.")))]
+async fn callback(
+    extract::State(state): extract::State<State>,
+    device: Device,
+    headers: HeaderMap,
+    Path(provider): Path<String>,
+    extract::Query(sent): extract::Query<Sent>,
+) -> Response {
+    let returned = async {
+        let provider: ProviderId = provider.parse()?;
+        let known = sent.state.clone();
+        let (vouched, request, browser) =
+            flow::finish(&state, &headers, provider, &known, sent.back()).await?;
+        let entered = enter(&state, device.ip, &vouched, None).await?;
+        let need = match entered {
+            Entered::Link { email } => Need::Account { email },
+            Entered::As(user) if mfa::wanted(&state, user).await? => Need::Code(user),
+            Entered::As(user) => {
+                let url = request.here();
+                let cookie = session(&state, user, Factor::None, &vouched, &device).await?;
+                let mut response = page(StatusCode::OK, None, |p| {
+                    view::on_to(p, "You are signed in", "One moment.", &url)
+                });
+                response.headers_mut().extend(cookie);
+                return Ok(response);
+            }
+        };
+        let waiting = Waiting {
+            vouched,
+            request,
+            need,
+        };
+        waiting.keep(&state, &browser).await?;
+        Ok::<_, ApiError>(page(StatusCode::OK, None, |p| {
+            view::prove(p, &waiting, None)
+        }))
+    };
+    returned.await.unwrap_or_else(error_page)
+}
+
+/// Begins the session: its cookie's header.
+async fn session(
+    state: &State,
+    user: UserId,
+    factor: Factor,
+    vouched: &Vouched,
+    device: &Device,
+) -> Result<Option<(header::HeaderName, http::HeaderValue)>, ApiError> {
+    let vouch = vouched.provider.org().map(sessions::Vouch::now);
+    let way = Way::Provider(vouched.provider.way(), factor);
+    let session = sessions::begin(state, &sessions::Proof { user, way }, device, vouch).await?;
+    let cookie = sessions::session_cookie(&session);
+    Ok(cookie.map(|cookie| (header::SET_COOKIE, cookie)))
+}
+
+/// What a person shows besides.
+#[derive(Deserialize, ToSchema)]
+struct Proof {
+    #[serde(default)]
+    password: String,
+    #[serde(default)]
+    code: String,
+}
+
+/// Takes the password of the account that is to be linked, or the second factor's code.
+#[utoipa::path(post, path = "/sign-in/proof", tag = "pages", responses(
+    (status = 303, description = "On to the next step."), (status = 400, description = "A page that says what is wrong."),
+    (status = 401, description = "Password or code are wrong, or there is nothing to prove."),
+    (status = 403, description = "The code is missing, or another site's page calls."),
+    (status = 409, description = "Somebody else was faster."), (status = 423, description = "The account is locked."),
+    (status = 429, description = "Too many.")))]
+async fn prove(
+    extract::State(state): extract::State<State>,
+    device: Device,
+    headers: HeaderMap,
+    form: Result<Form<Proof>, FormRejection>,
+) -> Response {
+    let found = async {
+        same_origin(&headers)?;
+        let Some(browser) = Browser::of(&headers) else {
+            return Ok(None);
+        };
+        let waiting = Waiting::of(&state, &browser).await?;
+        Ok::<_, ApiError>(waiting.map(|waiting| (waiting, browser)))
+    };
+    let (waiting, browser) = match found.await {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            return error_page(refuse(
+                ErrorCode::Unauthorized,
+                "The 10 minutes of this sign-in are over. Run `ztna login` again.",
+            ));
+        }
+        Err(error) => return error_page(error),
+    };
+    let Ok(Form(proof)) = form else {
+        return error_page(refuse(
+            ErrorCode::ValidationError,
+            "The form is incomplete. Run `ztna login` again.",
+        ));
+    };
+    let done = async {
+        let (user, factor) = check(&state, &device, &waiting, proof).await?;
+        Waiting::end(&state, &browser).await?;
+        session(&state, user, factor, &waiting.vouched, &device).await
+    };
+    match done.await {
+        Ok(cookie) => {
+            let mut response = Redirect::to(&waiting.request.here()).into_response();
+            response.headers_mut().extend(cookie);
+            response
+        }
+        Err(error) => {
+            let (status, body) = told(error);
+            page(status, None, |p| {
+                view::prove(p, &waiting, Some(&body.message))
+            })
+        }
+    }
+}
+
+/// Whose account it is, if what was given is right.
+async fn check(
+    state: &State,
+    device: &Device,
+    waiting: &Waiting,
+    proof: Proof,
+) -> Result<(UserId, Factor), ApiError> {
+    let code = Some(proof.code.as_str());
+    match &waiting.need {
+        Need::Code(user) => {
+            accounts::spend_try(state, *user).await?;
+            let factor = mfa::check(state, *user, code).await?;
+            act_as(Actor::User(*user));
+            Ok((*user, factor))
+        }
+        Need::Account { email } => {
+            let proved =
+                accounts::check_credentials(state, device.ip, email, proof.password, code).await?;
+            match enter(state, device.ip, &waiting.vouched, Some(proved.user)).await? {
+                Entered::As(user) if user == proved.user => Ok((user, proved.factor())),
+                Entered::As(_) | Entered::Link { .. } => Err(refuse(
+                    ErrorCode::Conflict,
+                    "The account was linked to somebody else meanwhile. Run `ztna login` again.",
+                )),
+            }
+        }
+    }
+}

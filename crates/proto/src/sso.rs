@@ -1,0 +1,120 @@
+//! Requests and answers about an org's own identity provider (OpenID Connect).
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::api::Role;
+
+/// `GET`, in a browser: signs a person in by a provider, for the `ztna login` that opened the browser.
+/// `…/google`, `…/github`, or `…/sso` for an org's own, with the org's label or an e-mail address in `org`.
+/// The other parameters are those of [`crate::api::CLI_LOGIN_PATH`]. A provider sends the browser back to
+/// `…/{provider}/callback`; of an org's, `{provider}` is the org's id.
+pub const SIGN_IN_PATH: &str = "/sign-in";
+/// Longest name of a provider's group, in characters.
+pub const MAX_GROUP_NAME: usize = 256;
+/// Most rules about groups.
+pub const MAX_GROUP_RULES: usize = 200;
+/// Most domains of an org.
+pub const MAX_DOMAINS: usize = 100;
+
+fn groups() -> String {
+    "groups".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// `PUT /api/orgs/{org}/sso`. Answer: [`SsoSettings`]. `DELETE` of the same path ends sign-in by the
+/// provider.
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PutSsoRequest {
+    /// The provider's issuer identifier, as its discovery document names it: `https://…`.
+    pub issuer: String,
+    /// Our name at the provider.
+    pub client_id: String,
+    /// Our secret at the provider. Absent: the one of before, if issuer and client stay the same.
+    #[serde(default)]
+    pub client_secret: Option<String>,
+    /// The claim that lists a person's groups.
+    #[serde(default = "groups")]
+    pub groups_claim: String,
+    /// What those groups mean here.
+    #[serde(default)]
+    pub group_rules: Vec<GroupRule>,
+    /// Whether people whom the provider knows become members at their first sign-in. Else they are
+    /// invited first.
+    #[serde(default = "yes")]
+    pub create_members: bool,
+    /// Whether members who are no owners reach the org only by sessions that the provider vouched for.
+    #[serde(default)]
+    pub required: bool,
+    /// Take addresses without the claim `email_verified`. Only for a provider that sends none, and whose
+    /// users cannot choose their own address.
+    #[serde(default)]
+    pub trust_email: bool,
+}
+
+/// What a group of the provider means in the org.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupRule {
+    /// The group as the provider names it.
+    pub group: String,
+    /// The role of its people; the highest of all their groups counts. Owners are made by owners alone.
+    #[serde(default)]
+    pub role: Option<Role>,
+    /// The group of the policy that its people are in, without `group:`. The policy has to declare it.
+    #[serde(default)]
+    pub policy_group: Option<String>,
+}
+
+/// `GET /api/orgs/{org}/sso`
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct SsoSettings {
+    /// As in [`PutSsoRequest`].
+    pub issuer: String,
+    /// As in [`PutSsoRequest`]. The secret is not shown.
+    pub client_id: String,
+    /// As in [`PutSsoRequest`].
+    pub groups_claim: String,
+    /// As in [`PutSsoRequest`].
+    pub group_rules: Vec<GroupRule>,
+    /// As in [`PutSsoRequest`].
+    pub create_members: bool,
+    /// As in [`PutSsoRequest`].
+    pub required: bool,
+    /// As in [`PutSsoRequest`].
+    pub trust_email: bool,
+    /// The redirect URI to register at the provider.
+    pub redirect_uri: String,
+    /// When this was changed last.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+}
+
+/// `POST /api/orgs/{org}/sso/domains`. Answer: [`SsoDomain`].
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddDomainRequest {
+    /// What addresses have after the `@`.
+    pub domain: String,
+}
+
+/// An entry of `GET /api/orgs/{org}/sso/domains`: a domain for whose addresses the org's provider may make
+/// accounts. `POST …/domains/{domain}/prove` looks the record up; `DELETE …/domains/{domain}` gives the
+/// domain up.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct SsoDomain {
+    /// The domain.
+    pub domain: String,
+    /// The name of the TXT record that proves it.
+    pub record_name: String,
+    /// What that record has to hold.
+    pub record_value: String,
+    /// When the record was found. `None`: not yet.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub proved_at: Option<Timestamp>,
+}
