@@ -52,6 +52,13 @@ impl Standing {
             MachineAction::Quarantine { reason } => {
                 begin(&mut after.quarantined, reason, name, "in quarantine")?;
             }
+            MachineAction::Release {} if self.quarantined.is_none() && self.posture.is_some() => {
+                return Err(conflict(
+                    name,
+                    "is in quarantine by a posture policy, and its next good report releases it; \
+                     change the policy to release it before",
+                ));
+            }
             MachineAction::Release {} => {
                 end(&mut after.quarantined, name, "in quarantine")?;
             }

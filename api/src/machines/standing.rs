@@ -17,12 +17,14 @@ pub(crate) struct Standing {
     pub(crate) disabled: Option<String>,
     pub(crate) expired: bool,
     pub(crate) wipe: Option<Wipe>,
+    /// Posture policies that it fails have it in quarantine, and which they are.
+    pub(crate) posture: Option<String>,
 }
 
 impl Standing {
     /// The columns of a machine `m` that [`Standing::read`] reads.
     pub(crate) const COLUMNS: &str = "m.approved, m.quarantined, m.locked, m.disabled, m.expired,
-        m.wipe_asked_at, m.wiped_at";
+        m.wipe_asked_at, m.wiped_at, m.posture_quarantine";
 
     /// Reads the columns, which begin at `first`.
     pub(crate) fn read(row: &Row, first: usize) -> Self {
@@ -37,6 +39,7 @@ impl Standing {
                 asked_at,
                 done_at: row.get(first + 6),
             }),
+            posture: row.get(first + 7),
         }
     }
 
@@ -54,7 +57,7 @@ impl Standing {
         if !self.approved {
             return MachineState::Pending;
         }
-        if self.quarantined.is_some() {
+        if self.quarantined.is_some() || self.posture.is_some() {
             return MachineState::Quarantined;
         }
         match online {
@@ -68,6 +71,7 @@ impl Standing {
         let reason = match self.state(false) {
             MachineState::Disabled => &self.disabled,
             MachineState::Locked => &self.locked,
+            MachineState::Quarantined if self.quarantined.is_none() => &self.posture,
             MachineState::Quarantined => &self.quarantined,
             _ => &None,
         };
@@ -93,6 +97,13 @@ impl Standing {
             MachineState::Pending => (
                 HoldKind::Pending,
                 format!("this machine waits for approval by an admin of {org}"),
+            ),
+            MachineState::Quarantined if self.quarantined.is_none() => (
+                HoldKind::Quarantined,
+                format!(
+                    "this machine is in quarantine{because}; `ztna posture` says what to mend, and the \
+                     next good report releases it"
+                ),
             ),
             MachineState::Quarantined => (
                 HoldKind::Quarantined,
@@ -194,6 +205,28 @@ mod tests {
             hold.message,
             "this machine is in quarantine (malware); an admin of Acme can release it"
         );
+    }
+
+    #[test]
+    fn an_admins_quarantine_is_told_before_a_policys() {
+        let mut standing = Standing {
+            posture: Some("the posture policy \"laptops\" is not met".to_owned()),
+            ..good()
+        };
+        assert_eq!(standing.state(true), MachineState::Quarantined);
+        assert!(!standing.is_in() && standing.reason().unwrap().contains("laptops"));
+        let message = standing.hold("Acme").unwrap().message;
+        assert!(
+            message.contains("laptops") && message.contains("next good report"),
+            "{message}"
+        );
+        standing.quarantined = Some("malware".to_owned());
+        assert_eq!(standing.reason(), Some("malware"));
+        let message = standing.hold("Acme").unwrap().message;
+        assert!(message.contains("an admin of Acme"), "{message}");
+        standing.quarantined = None;
+        standing.posture = None;
+        assert!(standing.is_in());
     }
 
     #[test]

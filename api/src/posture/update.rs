@@ -9,15 +9,17 @@ use uuid::Uuid;
 use ztna_policy::document::{Attributes, Selector};
 use ztna_proto::api::OFFLINE_AFTER_SECONDS;
 use ztna_proto::ids::{MachineId, OrgId};
-use ztna_proto::posture::{PostureReport, PostureResult};
+use ztna_proto::keys::WgPublicKey;
+use ztna_proto::posture::{OnFailure, PostureReport, PostureResult};
 
 use super::judge::{Judgement, Subject, judge};
 use super::policies::{self, Policies};
 use crate::app::State;
 use crate::db::Tx;
 use crate::http::{ApiError, Machine};
+use crate::machines::{self, Standing};
 use crate::netmap::{self, Changed};
-use crate::policy;
+use crate::{policy, relays};
 
 /// Machines that one transaction judges: it holds the org's row meanwhile.
 const BATCH: i64 = 500;
@@ -25,8 +27,11 @@ const BATCH: i64 = 500;
 /// A machine with what was said of it.
 struct Judged {
     id: MachineId,
+    wg_key: WgPublicKey,
     before: Judgement,
     after: Judgement,
+    stood: Standing,
+    stands: Standing,
 }
 
 impl Judged {
@@ -34,6 +39,32 @@ impl Judged {
     fn is_news(&self) -> bool {
         (&self.before.attributes, &self.before.results)
             != (&self.after.attributes, &self.after.results)
+            || self.stood != self.stands
+    }
+}
+
+/// What to tell of once it is committed.
+#[derive(Default)]
+#[must_use = "peers and relays have to be told"]
+struct News {
+    machines: usize,
+    /// Those that have lost their place.
+    cut: Vec<WgPublicKey>,
+    /// Until when a key is revoked whose machine is back.
+    revoked_until: Option<Timestamp>,
+}
+
+impl News {
+    async fn tell(self, state: &State, org: OrgId) {
+        if self.machines == 0 {
+            return;
+        }
+        for key in self.cut {
+            state.cut(key).await;
+        }
+        relays::outlast(self.revoked_until).await;
+        state.hub.notify(org).await;
+        tracing::info!(%org, machines = self.machines, "posture is another");
     }
 }
 
@@ -64,7 +95,7 @@ pub(crate) async fn accept(
     let news = write(&tx, machine.org, &judged).await?;
     tx.commit().await?;
     drop(connection);
-    tell(state, machine.org, news).await;
+    news.tell(state, machine.org).await;
     Ok(())
 }
 
@@ -91,7 +122,7 @@ pub(super) async fn recheck(state: &State, org: OrgId) -> Result<(), ApiError> {
     let news = write(&tx, org, &judged).await?;
     tx.commit().await?;
     drop(connection);
-    tell(state, org, news).await;
+    news.tell(state, org).await;
     Ok(())
 }
 
@@ -99,13 +130,6 @@ async fn lock(tx: &Tx<'_>, org: OrgId) -> Result<(), ApiError> {
     tx.query_opt("SELECT FROM orgs WHERE id = $1 FOR UPDATE", &[&org.0])
         .await?;
     Ok(())
-}
-
-async fn tell(state: &State, org: OrgId, news: usize) {
-    if news > 0 {
-        tracing::info!(%org, machines = news, "posture is another");
-        state.hub.notify(org).await;
-    }
 }
 
 /// Keeps the report; from here on the transaction holds the machine's posture.
@@ -126,12 +150,18 @@ async fn store_report(
     Ok(())
 }
 
-const POSTURE: &str = "SELECT h.machine_id, m.os, h.report, h.reported_at, h.attributes, h.results,
-        h.due_at, p.last_seen, now()
-    FROM machine_posture h
-    JOIN machines m ON m.org_id = h.org_id AND m.id = h.machine_id
-    LEFT JOIN machine_presence p ON p.org_id = h.org_id AND p.machine_id = h.machine_id
-    WHERE h.org_id = $1";
+/// Machines of an org, as [`judge_row`] reads them.
+fn select() -> String {
+    format!(
+        "SELECT h.machine_id, m.os, h.report, h.reported_at, h.attributes, h.results, h.due_at,
+                p.last_seen, now(), m.wg_key, {}
+         FROM machine_posture h
+         JOIN machines m ON m.org_id = h.org_id AND m.id = h.machine_id
+         LEFT JOIN machine_presence p ON p.org_id = h.org_id AND p.machine_id = h.machine_id
+         WHERE h.org_id = $1",
+        Standing::COLUMNS
+    )
+}
 
 /// Reads and judges one machine, or a batch of those that are due, and holds their rows: a policy that
 /// changes meanwhile has them judged again.
@@ -143,12 +173,13 @@ async fn read(
 ) -> Result<Vec<Judged>, ApiError> {
     let rows = match one {
         Some(id) => {
-            let query = format!("{POSTURE} AND h.machine_id = $2 FOR UPDATE OF h");
+            let query = format!("{} AND h.machine_id = $2 FOR UPDATE OF h", select());
             tx.query(&query, &[&org.0, &id.0]).await?
         }
         None => {
             let query = format!(
-                "{POSTURE} AND h.due_at <= now() ORDER BY h.due_at LIMIT $2 FOR UPDATE OF h"
+                "{} AND h.due_at <= now() ORDER BY h.due_at LIMIT $2 FOR UPDATE OF h",
+                select()
             );
             tx.query(&query, &[&org.0, &BATCH]).await?
         }
@@ -199,11 +230,29 @@ fn judge_row(
         labels,
         before: &before.results,
     };
+    let after = judge(policies, &subject, &state.posture_clock, now);
+    let stood = Standing::read(row, 10);
     Ok(Judged {
         id: MachineId(row.get(0)),
-        after: judge(policies, &subject, &state.posture_clock, now),
+        wg_key: machines::wg_key(row.get(9))?,
+        stands: Standing {
+            posture: quarantine(&after, now),
+            ..stood.clone()
+        },
+        stood,
         before,
+        after,
     })
+}
+
+/// Why policies have a machine in quarantine, if they do.
+fn quarantine(judgement: &Judgement, now: Timestamp) -> Option<String> {
+    let mut failing = judgement.results.iter().filter(|result| {
+        result.on_failure == OnFailure::Quarantine && result.enforced_at.is_some_and(|at| at <= now)
+    });
+    // Of several, one is enough to act on.
+    let name = &failing.next()?.name;
+    Some(format!("the posture policy \"{name}\" is not met"))
 }
 
 /// `linux` of `linux-x86_64`.
@@ -245,16 +294,36 @@ async fn labels(
     Ok(labels.collect())
 }
 
-/// Writes down what is another, and logs what is news; how many machines that concerns. The transaction
-/// holds the org's row.
-async fn write(tx: &Tx<'_>, org: OrgId, judged: &[Judged]) -> Result<usize, ApiError> {
-    let mut news = 0;
+/// Writes down what is another, and logs what is news. The transaction holds the org's row.
+async fn write(tx: &Tx<'_>, org: OrgId, judged: &[Judged]) -> Result<News, ApiError> {
+    let mut news = News::default();
     for machine in judged {
         if machine.is_news() {
             netmap::append_change(tx, org, Changed::Machine(machine.id)).await?;
-            news += 1;
+            news.machines += 1;
         }
         store(tx, org, machine).await?;
+    }
+    for machine in judged
+        .iter()
+        .filter(|machine| machine.stood != machine.stands)
+    {
+        tx.execute(
+            "UPDATE machines SET posture_quarantine = $3 WHERE org_id = $1 AND id = $2",
+            &[&org.0, &machine.id.0, &machine.stands.posture],
+        )
+        .await?;
+        match (machine.stood.is_in(), machine.stands.is_in()) {
+            (true, false) => news.cut.push(machine.wg_key),
+            (false, true) => {
+                let until = relays::revoked_until(tx, &machine.wg_key).await?;
+                news.revoked_until = news.revoked_until.max(until);
+            }
+            _ => {}
+        }
+    }
+    for key in &news.cut {
+        relays::append(tx, key).await?;
     }
     Ok(news)
 }

@@ -6,9 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_postgres::types::Json;
-use ztna_proto::api::{Registered, Role};
+use ztna_proto::api::{Machine, Registered, Role};
 use ztna_proto::error::{ErrorBody, ErrorCode};
 use ztna_proto::ids::MachineId;
+use ztna_proto::machines::{HoldKind, MachineState};
 use ztna_proto::netmap::{PeerRecord, SelfRecord};
 use ztna_proto::policy::Evaluation;
 use ztna_proto::posture::{
@@ -306,6 +307,66 @@ async fn after_grace_a_machine_opens_nothing_until_its_next_good_report() {
     at_a.until("a is told", |a| this(a).posture.is_empty())
         .await;
     assert!(evaluate(&owner, "a", "b").await.verdict.allowed);
+}
+
+#[tokio::test]
+async fn a_policys_quarantine_ends_with_a_good_report_and_an_admins_does_not() {
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    let (keys, a) = owner.enrol("a").await;
+    let (_, b) = owner.enrol("b").await;
+    let mut at_a = Stream::connect(&server, &a.node_key).await;
+    let mut at_b = Stream::connect(&server, &b.node_key).await;
+    assert_eq!(at_b.peer_names(), ["a"]);
+    let path = owner.path(&format!("/machines/{}", a.machine_id));
+    let actions = format!("{path}/actions");
+    let shown = async || owner.client.get::<Machine>(&path).await.unwrap().life;
+    for machine in [&a, &b] {
+        tell(&owner, machine, report("yes")).await.unwrap();
+    }
+    add(&owner, firewall("laptops", "quarantine", 0)).await;
+
+    for round in 0..2 {
+        let refused = tell(&owner, &a, report("no")).await.unwrap();
+        assert!(refused["relay_ticket"].is_null(), "{refused}");
+        at_b.until("a is gone", |b| b.peers().is_empty()).await;
+        at_a.until("a is held", |a| this(a).hold.is_some()).await;
+        let hold = this(&at_a).hold.unwrap();
+        assert_eq!(hold.kind, HoldKind::Quarantined);
+        assert!(hold.message.contains("\"laptops\"") && hold.message.contains("ztna posture"));
+        assert!(at_a.peers().is_empty() && this(&at_a).posture.len() == 1);
+        let life = shown().await;
+        assert_eq!(life.state, MachineState::Quarantined);
+        assert!(life.reason.unwrap().contains("laptops"));
+        assert_eq!(
+            server.cut.lock().unwrap().clone(),
+            vec![keys.wg_key; round + 1]
+        );
+        let release = json!({"action": "release"});
+        let refused = owner.client.post::<Value>(&actions, release).await;
+        assert_eq!(code(refused), ErrorCode::Conflict);
+
+        tell(&owner, &a, report("yes")).await.unwrap();
+        at_b.until("a is back", |b| b.peer_names() == ["a"]).await;
+        at_a.until("a is released", |a| this(a).hold.is_none())
+            .await;
+        assert_ne!(shown().await.state, MachineState::Quarantined);
+    }
+
+    tell(&owner, &a, report("no")).await.unwrap();
+    let also = json!({"action": "quarantine", "reason": "a worm"});
+    owner.client.post::<Machine>(&actions, also).await.unwrap();
+    tell(&owner, &a, report("yes")).await.unwrap();
+    assert_eq!(posture_of(&owner, a.machine_id).await.consequence, None);
+    let life = shown().await;
+    assert_eq!(
+        (life.state, life.reason.as_deref()),
+        (MachineState::Quarantined, Some("a worm"))
+    );
+    let release = json!({"action": "release"});
+    let released: Machine = owner.client.post(&actions, release).await.unwrap();
+    assert_ne!(released.life.state, MachineState::Quarantined);
+    at_b.until("a is back", |b| b.peer_names() == ["a"]).await;
 }
 
 #[tokio::test]
