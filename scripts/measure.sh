@@ -88,14 +88,22 @@ bench_tunnel() {
         --gotatun "$target/bench/peers/bin/gotatun" "$@"
 }
 
-BENCHMARKS="relay, stun, filter, handshake, mesh, memory, tunnel"
+bench_control() {
+    have valkey-server || install_tools redis-server:redis-server
+    step "Building ztna (release)"
+    build "building ztna" build --release --locked --package ztna-api || die "the build failed"
+    build_bench ztna-bench-control
+    "$target/bench/release/ztna-bench-control" run --ztna-api "$target/release/ztna-api" "$@"
+}
+
+BENCHMARKS="relay, stun, filter, handshake, mesh, memory, tunnel, control"
 
 # Which program has a benchmark; nothing if none has.
 bench_program() {
     case $1 in
     relay | stun) echo services ;;
     filter | handshake | mesh) echo micro ;;
-    tunnel | memory) echo "$1" ;;
+    tunnel | memory | control) echo "$1" ;;
     esac
 }
 
@@ -130,7 +138,7 @@ cmd_bench() {
     install build
     status=0
     results=$(mktemp)
-    for each in ${chosen:-services micro memory tunnel}; do
+    for each in ${chosen:-services micro memory tunnel control}; do
         if [ -n "$json" ]; then
             bench_one "$each" "$@" >>"$results" || status=1
         else

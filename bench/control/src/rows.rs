@@ -35,6 +35,8 @@ const FIXED: Duration = Duration::from_millis(1);
 const SMALL_ORG: usize = 10;
 /// The largest org in which everybody sees everybody.
 const FULL_VISIBILITY: usize = 1000;
+/// Pause between two changes while a node is killed.
+const LOAD_PAUSE: Duration = Duration::from_millis(100);
 /// Pause between two rounds of one report: the control plane passes them on five times a second.
 const ROUND: Duration = Duration::from_millis(400);
 
@@ -263,12 +265,18 @@ async fn one_org(deployment: &Deployment, size: usize, figures: &mut Figures) ->
         format!("{size} agents: {cpu:.2} ms of the node's CPU each"),
     );
     figures.put("control-memory-tls", size, memory);
+    let sent = fleet.board().bytes() as f64 / 1e3 / size as f64;
+    figures.note(
+        "control-connect",
+        format!("{size} agents: {sent:.0} kB sent to each"),
+    );
     let (p99, cpu) = endpoints(&node, &fleet, &[0], size - 1).await?;
     figures.put("control-endpoint-p99", size, p99);
     figures.put("control-endpoint-cpu", size, cpu - share_of_fixed(size));
     changes(&node, org, &fleet, size, figures).await?;
     policy_edit(&node, org, &fleet, size, figures).await?;
     fine(&fleet)?;
+    drop(fleet);
     failover(deployment, &database, node, org, &machines, figures).await
 }
 
@@ -489,25 +497,28 @@ async fn failover(
     fleet.turn_to(1);
     let begin = Instant::now();
     node.kill();
-    let limit = LIMIT;
     let all_there = async {
         let what = || format!("{} of {size} agents came over", fleet.board().connected());
-        until(limit, what, || {
-            fleet.board().begun().iter().sum::<usize>() >= begun + size
+        let all = begun + size;
+        until(LIMIT, what, || {
+            fleet.board().begun().iter().sum::<usize>() >= all
         })
         .await?;
         Ok::<_, anyhow::Error>(begin.elapsed())
     };
-    tokio::pin!(all_there);
-    let took = loop {
-        tokio::select! {
-            took = &mut all_there => break took?,
-            renamed = admin.rename(org, &hub, &format!("under-load-{last}")) => {
-                renamed?;
-                last += 1;
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+    let load = async {
+        // The load never ends by itself.
+        loop {
+            admin
+                .rename(org, &hub, &format!("under-load-{last}"))
+                .await?;
+            last += 1;
+            tokio::time::sleep(LOAD_PAUSE).await;
         }
+    };
+    let took = tokio::select! {
+        took = all_there => took?,
+        failed = load => return failed,
     };
     figures.put("control-failover", size, took.as_secs_f64());
     let after = fleet.board().begun();
