@@ -12,6 +12,7 @@ use ztna_proto::api::{
 };
 use ztna_proto::error::Envelope;
 use ztna_proto::machines::{MachineAction, OrgSettings, UpdateOrgSettings};
+use ztna_proto::network::DnsSettings;
 use ztna_proto::policy::{PolicyDocument, PutPolicyRequest};
 use ztna_proto::{ErrorBody, MachineId, OrgId};
 use ztna_tls::{KeyExchange, client_config, parse_pin};
@@ -245,6 +246,31 @@ impl Owner<'_> {
             .api
             .call::<PolicyDocument>(Method::PUT, &path, token, Some(&request));
         put.map(|_| ())
+    }
+
+    /// Says which of the networks that a machine offers it may route.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub fn approve_routes(&self, machine: MachineId, networks: &[&str]) -> Result<()> {
+        let path = format!("/api/orgs/{}/machines/{machine}/routes", self.org);
+        let body = serde_json::json!({ "approved": networks });
+        let token = Some(&*self.token);
+        self.api
+            .call::<serde_json::Value>(reqwest::Method::PUT, &path, token, Some(&body))?;
+        Ok(())
+    }
+
+    /// Sets the org's names.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub fn set_dns(&self, settings: &DnsSettings) -> Result<()> {
+        let path = format!("/api/orgs/{}/dns", self.org);
+        let token = Some(&*self.token);
+        self.api
+            .call::<DnsSettings>(reqwest::Method::PUT, &path, token, Some(settings))?;
+        Ok(())
     }
 
     /// Deletes a machine.

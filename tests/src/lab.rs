@@ -146,4 +146,6 @@ pub fn set_environment(command: &mut Command) {
         command.env("RUST_LOG", "info");
     }
     command.env("NO_COLOR", "1");
+    // Namespaces share the machine's files: a scenario about names sets another.
+    command.env("ZTNA_RESOLV_CONF", "/dev/null");
 }

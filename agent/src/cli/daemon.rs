@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use ztna_mesh::tunnel::NewWireGuard;
 
-use crate::daemon::{Daemon, LOG_FILE, Options, init_log};
+use crate::daemon::{Daemon, LOG_FILE, Options, RESOLV_CONF, init_log};
 
 /// Runs the daemon in the foreground, as systemd wants it
 #[derive(Args)]
@@ -47,6 +47,9 @@ pub struct DaemonFlags {
     /// Do not look for peers on this machine's own links by multicast, and do not be found so
     #[arg(long, env = "ZTNA_NO_LAN_DISCOVERY", value_parser = clap::builder::FalseyValueParser::new())]
     pub no_lan_discovery: bool,
+    /// File that names this machine's nameservers, for programs that do not ask systemd-resolved
+    #[arg(long, env = "ZTNA_RESOLV_CONF", value_name = "FILE", default_value = RESOLV_CONF)]
+    pub resolv_conf: PathBuf,
     /// Length of a preshared key's epoch
     #[arg(long, env = "ZTNA_PSK_INTERVAL", value_name = "SECONDS", hide = true, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub psk_interval: Option<u64>,
@@ -62,6 +65,7 @@ impl DaemonFlags {
             port: self.port,
             port_mapping: !self.no_port_mapping,
             lan_discovery: !self.no_lan_discovery,
+            resolv_conf: self.resolv_conf.clone(),
             psk_interval: self.psk_interval.map(Duration::from_secs),
             wireguard,
         }
@@ -76,6 +80,8 @@ impl DaemonFlags {
             self.tun.clone().into(),
             "--port".into(),
             self.port.to_string().into(),
+            "--resolv-conf".into(),
+            self.resolv_conf.clone().into(),
         ];
         if self.no_port_mapping {
             args.push("--no-port-mapping".into());

@@ -76,6 +76,10 @@ struct NetworkArgs {
     /// Send everything else through this machine: its name or address; empty: none
     #[arg(long, env = "ZTNA_EXIT_NODE", value_name = "NAME")]
     exit_node: Option<String>,
+    /// Have this machine's programs know the tailnet's names; by default they do
+    #[arg(long, env = "ZTNA_ACCEPT_DNS", value_name = "BOOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    accept_dns: Option<bool>,
 }
 
 impl NetworkArgs {
@@ -89,6 +93,7 @@ impl NetworkArgs {
         options.advertise_exit_node = self.advertise_exit_node;
         options.accept_routes = self.accept_routes;
         options.exit_node.clone_from(&self.exit_node);
+        options.accept_dns = self.accept_dns;
         Ok(())
     }
 }

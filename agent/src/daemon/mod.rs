@@ -7,6 +7,7 @@
 
 mod backoff;
 mod capabilities;
+mod dns;
 mod engine;
 mod inspect;
 mod link;
@@ -39,6 +40,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use ztna_local::Listener;
 use ztna_mesh::tunnel::NewWireGuard;
 
+pub use dns::RESOLV_CONF;
 pub use log::{LOG_FILE, init as init_log};
 pub use state_dir::replace_file;
 
@@ -62,6 +64,8 @@ pub struct Options {
     pub port_mapping: bool,
     /// Whether to look for peers on this machine's own links by multicast.
     pub lan_discovery: bool,
+    /// The file that names this machine's nameservers.
+    pub resolv_conf: PathBuf,
     /// Epoch length of preshared keys, if not the handshake's own.
     pub psk_interval: Option<Duration>,
     /// What seals packets.
@@ -88,6 +92,12 @@ impl Daemon {
         let dir = StateDir::open(&options.state_dir)?;
         let state = State::load(&dir)?;
         let listener = Listener::bind(&options.socket).await?;
+        // A daemon that was killed had no time for it.
+        let restored = dns::restore(&dir, &options.resolv_conf).err().map(|error| {
+            let file = options.resolv_conf.display();
+            format!("{file} cannot be put back as it was before the tunnel: {error}; look at it")
+        });
+        let warning = warning.or(restored);
         Ok(Self {
             listener,
             supervisor: Supervisor::new(options, dir, state, warning),

@@ -103,6 +103,7 @@ pub fn network(view: &NetworkView, map: &Netmap) -> NetworkStatus {
         routes: view.routes.iter().copied().collect(),
         exit_node: view.prefs.exit_node.clone(),
         exit_node_ready: view.exit_node_ready,
+        accept_dns: view.prefs.accept_dns,
         notes: view.notes.clone(),
     }
 }

@@ -153,6 +153,7 @@ impl Session {
             stop: stop.clone(),
             device: name.clone(),
             index,
+            resolv_conf: options.resolv_conf.clone(),
         };
         let (prefs, wanted) = watch::channel(prefs.clone());
         let network = tokio::spawn(network.run(wanted));

@@ -49,6 +49,7 @@ impl Machine {
             port: 0,
             port_mapping: true,
             lan_discovery: true,
+            resolv_conf: self.folder.path().join("resolv.conf"),
             psk_interval: None,
             wireguard: Gotatun::boxed,
         };

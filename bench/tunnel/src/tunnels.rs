@@ -383,6 +383,8 @@ fn ztna_command(net: &Net, end: End, program: &Path) -> Command {
     let mut command = net.command(end, program);
     command
         .env("NO_COLOR", "1")
+        // Both ends share the machine's files.
+        .env("ZTNA_RESOLV_CONF", "/dev/null")
         .arg("--socket")
         .arg(socket(net, end));
     command

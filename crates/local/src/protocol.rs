@@ -128,6 +128,9 @@ pub struct UpOptions {
     /// The peer that everything else goes through: name, DNS name or tailnet address. Empty: none.
     #[serde(default)]
     pub exit_node: Option<String>,
+    /// Whether this machine's programs ask the tailnet's names.
+    #[serde(default)]
+    pub accept_dns: Option<bool>,
 }
 
 /// What `ping` is to do.

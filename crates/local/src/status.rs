@@ -56,6 +56,8 @@ pub struct NetworkStatus {
     pub exit_node: Option<String>,
     /// Whether it is there and may be used. What is meant for one that is not goes nowhere.
     pub exit_node_ready: bool,
+    /// Whether this machine's programs are to ask the tailnet's names; `notes` say how they do.
+    pub accept_dns: bool,
     /// What was done to this system for all that, one line each.
     pub notes: Vec<String>,
 }

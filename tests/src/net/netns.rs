@@ -10,6 +10,8 @@ use super::cmd::{run, run_with_input};
 
 /// Where `ip netns` keeps its handles.
 const NETNS_DIR: &str = "/var/run/netns";
+/// Where `ip netns exec` looks for files that programs inside see in place of those in `/etc`.
+const ETC_DIR: &str = "/etc/netns";
 
 /// A network namespace that exists. It ends with the lab that made it, not with this value.
 #[derive(Clone, Debug)]
@@ -65,6 +67,26 @@ impl Netns {
     pub fn sysctl(&self, setting: &str) -> Result<()> {
         run(self.command("sysctl").args(["-qw", setting]))?;
         Ok(())
+    }
+
+    /// Gives programs that are started inside from now on a `/etc/resolv.conf` of their own.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn set_resolv_conf(&self, text: &str) -> Result<()> {
+        let dir = format!("{ETC_DIR}/{}", self.name);
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {dir}"))?;
+        let path = format!("{dir}/resolv.conf");
+        std::fs::write(&path, text).with_context(|| format!("cannot write {path}"))
+    }
+
+    /// What programs inside see there.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn resolv_conf(&self) -> Result<String> {
+        let path = format!("{ETC_DIR}/{}/resolv.conf", self.name);
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
     }
 
     /// A command that will run inside. Its process is the program itself: `ip netns exec` replaces
@@ -134,5 +156,11 @@ fn destroy_existing(name: &str) -> Result<()> {
         );
     }
     run(Command::new("ip").args(["netns", "del", name]))?;
-    Ok(())
+    let etc = format!("{ETC_DIR}/{name}");
+    match std::fs::remove_dir_all(&etc) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {etc}"))
+        }
+        _ => Ok(()),
+    }
 }

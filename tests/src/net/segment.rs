@@ -231,6 +231,13 @@ impl Router {
         Ipv4Addr::new(a, b, c, 1)
     }
 
+    /// The LAN's network, `/24`.
+    #[must_use]
+    pub fn network(&self) -> Ipv4Addr {
+        let [a, b, c] = self.lan;
+        Ipv4Addr::new(a, b, c, 0)
+    }
+
     pub(super) fn create(&self, name: &str) -> Result<Netns> {
         Netns::create(&format!("{}{name}", self.prefix))
     }

@@ -11,6 +11,7 @@ mod link;
 mod mesh;
 mod mtu;
 mod nats;
+mod network;
 mod pair;
 mod policy;
 mod psk;
@@ -66,6 +67,7 @@ pub const ALL: &[Scenario] = &[
     strangers::SCENARIO,
     holds::SCENARIO,
     policy::SCENARIO,
+    network::SCENARIO,
     errors::SCENARIO,
     fifty::SCENARIO,
 ];

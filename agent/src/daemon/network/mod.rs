@@ -9,6 +9,7 @@ mod wanted;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use self::outside::{Names, Outside};
 pub use self::prefs::NetworkPrefs;
 use self::wanted::wanted;
 use super::backoff::Backoff;
+use super::dns::{self, Dns};
 use super::engine::ControlEvent;
 use super::state_dir::StateDir;
 use crate::control::{Api, ControlError};
@@ -86,6 +88,8 @@ pub struct Network {
     pub device: String,
     /// Its index.
     pub index: u32,
+    /// The file that names this machine's nameservers.
+    pub resolv_conf: PathBuf,
 }
 
 /// What is in force.
@@ -102,6 +106,8 @@ struct Held {
     source_check: Option<(String, String)>,
     /// What the control plane refused, and why: it would again.
     refused: Option<(BTreeSet<IpNet>, String)>,
+    dns: Option<Dns>,
+    dns_note: Option<String>,
 }
 
 impl Network {
@@ -119,7 +125,8 @@ impl Network {
             let pause = match applied {
                 true => {
                     backoff.reset();
-                    if held.steering.routes.is_empty() {
+                    // Others may write the file of nameservers anew.
+                    if held.steering.routes.is_empty() && held.dns.is_none() {
                         IDLE
                     } else {
                         LOOKUP_PERIOD
@@ -139,10 +146,11 @@ impl Network {
 
     /// Brings everything to what is wanted. `false`: something failed that may succeed later.
     async fn apply(&self, prefs: &NetworkPrefs, held: &mut Held) -> bool {
-        let (wanted, names, advertised) = {
+        let (wanted, names, advertised, own_names) = {
             let map = self.netmap.read().unwrap_or_else(PoisonError::into_inner);
             let advertised = map.this().map(|this| this.network.advertised.clone());
-            (wanted(prefs, &map), Names::of(&map), advertised)
+            let own_names = dns::Names::of(&map);
+            (wanted(prefs, &map), Names::of(&map), advertised, own_names)
         };
         let mut warnings: Vec<String> = wanted.problem.into_iter().collect();
         if held.route_use.replace(wanted.route_use) != Some(wanted.route_use) {
@@ -165,6 +173,12 @@ impl Network {
         let forwarded = self.forward(prefs, held).await;
         attempt("route for others", forwarded);
 
+        let named = self.name(prefs, own_names, held).await;
+        attempt(
+            "have this machine's programs know the tailnet's names",
+            named,
+        );
+
         let offer = match advertised {
             None => Offer::Pending,
             Some(held) if held.iter().eq(&prefs.advertise) => Offer::Told,
@@ -178,6 +192,7 @@ impl Network {
             fine &= held.refused.is_some();
         }
         let mut notes = held.forwarding_notes.clone();
+        notes.extend(held.dns_note.clone());
         notes.extend(held.source_check.iter().map(|(_, note)| note.clone()));
         let view = NetworkView {
             prefs: prefs.clone(),
@@ -253,6 +268,33 @@ impl Network {
         Ok(())
     }
 
+    async fn name(
+        &self,
+        prefs: &NetworkPrefs,
+        names: Option<dns::Names>,
+        held: &mut Held,
+    ) -> io::Result<()> {
+        if !prefs.accept_dns {
+            held.dns_note = None;
+            return match held.dns.take() {
+                Some(dns) => dns.end().await,
+                None => Ok(()),
+            };
+        }
+        // A map that knows no names yet leaves programs as they are.
+        let Some(names) = names else { return Ok(()) };
+        let dns = match &mut held.dns {
+            Some(dns) => dns,
+            None => {
+                let (dir, file) = (Arc::clone(&self.dir), self.resolv_conf.clone());
+                let started = Dns::start(dir, file, self.device.clone(), self.index).await?;
+                held.dns.insert(started)
+            }
+        };
+        held.dns_note = dns.set(names).await?;
+        Ok(())
+    }
+
     async fn unforward(&self) {
         let removed = async {
             remove_masquerade(&self.device).await?;
@@ -296,6 +338,11 @@ impl Network {
         }
         if let Err(error) = check_sources(false, held) {
             tracing::warn!(%error, "cannot restore the check of sources");
+        }
+        if let Some(dns) = held.dns.take()
+            && let Err(error) = dns.end().await
+        {
+            tracing::warn!(%error, "cannot restore whom programs ask for names");
         }
         self.remove_leftovers().await;
     }

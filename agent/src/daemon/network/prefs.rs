@@ -8,7 +8,7 @@ use ztna_local::{Failure, FailureKind, UpOptions};
 use ztna_proto::network::{EXIT_ROUTES, check_routes};
 
 /// Remembered between two starts; what `ztna up` does not say stays.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NetworkPrefs {
     /// Networks that this machine offers to route; of an exit node everything.
@@ -17,6 +17,19 @@ pub struct NetworkPrefs {
     pub accept_routes: bool,
     /// Name or address of the peer that everything else goes through.
     pub exit_node: Option<String>,
+    /// Whether this machine's programs ask the tailnet's names.
+    pub accept_dns: bool,
+}
+
+impl Default for NetworkPrefs {
+    fn default() -> Self {
+        Self {
+            advertise: BTreeSet::new(),
+            accept_routes: false,
+            exit_node: None,
+            accept_dns: true,
+        }
+    }
 }
 
 impl NetworkPrefs {
@@ -45,6 +58,7 @@ impl NetworkPrefs {
         let all: Vec<IpNet> = prefs.advertise.iter().copied().collect();
         check_routes(&all, &[]).map_err(|error| bad(error.to_string()))?;
         prefs.accept_routes = options.accept_routes.unwrap_or(prefs.accept_routes);
+        prefs.accept_dns = options.accept_dns.unwrap_or(prefs.accept_dns);
         if let Some(name) = &options.exit_node {
             prefs.exit_node = Some(name.clone()).filter(|name| !name.is_empty());
         }

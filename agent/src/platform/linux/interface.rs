@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
-use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressScope};
 use rtnetlink::packet_route::link::LinkFlags;
 use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope, RouteType};
 use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, RouteMessageBuilder};
@@ -200,6 +200,21 @@ impl Interface {
         let path = format!("/proc/sys/net/ipv6/conf/{}/addr_gen_mode", self.name);
         let _ = std::fs::write(path, "1");
     }
+}
+
+/// Gives a device the address of a service for this machine alone. It is no source of packets to
+/// others (scope host), and goes with the device.
+///
+/// # Errors
+/// What the kernel refused.
+pub async fn add_service_address(index: u32, address: Ipv4Addr) -> io::Result<()> {
+    let (connection, handle, _) = rtnetlink::new_connection()?;
+    let connection = tokio::spawn(connection);
+    let mut add = handle.address().add(index, address.into(), 32).replace();
+    add.message_mut().header.scope = AddressScope::Host;
+    let added = add.execute().await.map_err(into_io);
+    connection.abort();
+    added
 }
 
 impl Drop for Interface {

@@ -19,7 +19,7 @@ pub use forward::{
 };
 pub use fragments::allow_fragments;
 pub use health::LinuxHealth;
-pub use interface::{Addresses, Interface};
+pub use interface::{Addresses, Interface, add_service_address};
 pub use network::NetworkMonitor;
 pub use steer::{BYPASS_MARK, Steer, Steering};
 pub use tun::{Tun, TunReader, TunWriter};
