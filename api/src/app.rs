@@ -121,10 +121,14 @@ pub struct App {
 }
 
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "ztna control plane",
-    description = "Every answer under /api is an envelope {success, data, error}."
-))]
+#[openapi(
+    info(
+        title = "ztna control plane",
+        description = "Every answer under /api is an envelope {success, data, error}."
+    ),
+    // Only parameters name it, and those bring no schema of their own.
+    components(schemas(ztna_proto::keys::KemKeyHash))
+)]
 struct Document;
 
 impl App {
@@ -181,7 +185,7 @@ impl App {
         tasks.spawn(relays::keep_probing(state.clone()));
         tasks.close();
         Ok(Self {
-            router: router(&state),
+            router: router(&state)?,
             state,
             tasks,
         })
@@ -216,7 +220,7 @@ impl App {
     }
 }
 
-fn router(state: &State) -> Router {
+fn router(state: &State) -> Result<Router, StartError> {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(identity::routes())
         .merge(orgs::routes())
@@ -231,10 +235,12 @@ fn router(state: &State) -> Router {
         .merge(relays::routes())
         .merge(http::routes())
         .split_for_parts();
+    let document = http::complete_document(&document)
+        .map_err(|error| StartError::Other(format!("writing the API's document: {error}")))?;
     let router = router
         .route("/api/openapi.json", get(async move || axum::Json(document)))
         .with_state(state.clone());
-    http::wrap(router, state.trusted_proxies)
+    Ok(http::wrap(router, state.trusted_proxies))
 }
 
 async fn look_after(state: State) {

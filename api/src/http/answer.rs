@@ -75,6 +75,10 @@ impl ApiError {
                 tracing::error!(error = %self, "cannot serve");
                 unavailable()
             }
+            Self::Database(ref error) if is_unstorable(error) => ErrorBody::new(
+                ErrorCode::ValidationError,
+                "a text holds a character, or a time is one, that cannot be stored; correct it",
+            ),
             Self::Database(ref error) => {
                 let detail = error.as_db_error().map(ToString::to_string);
                 tracing::error!(error = %self, detail, "a query failed");
@@ -100,6 +104,16 @@ fn is_temporary(error: &tokio_postgres::Error) -> bool {
         SqlState::TOO_MANY_CONNECTIONS,
     ];
     error.code().is_some_and(|code| temporary.contains(code))
+}
+
+/// Whether a value was one that no column takes: texts of the database hold no NUL, and its years end.
+fn is_unstorable(error: &tokio_postgres::Error) -> bool {
+    let unstorable = [
+        SqlState::CHARACTER_NOT_IN_REPERTOIRE,
+        SqlState::UNTRANSLATABLE_CHARACTER,
+        SqlState::DATETIME_FIELD_OVERFLOW,
+    ];
+    error.code().is_some_and(|code| unstorable.contains(code))
 }
 
 fn unavailable() -> ErrorBody {

@@ -4,6 +4,7 @@
 mod answer;
 mod call;
 mod caller;
+mod document;
 mod layers;
 mod limit;
 mod observe;
@@ -13,6 +14,7 @@ pub(crate) use call::{Actor, Call, act_as, actor_setting, around, name_actor};
 pub(crate) use caller::{
     Bearer, ClientIp, Device, Machine, SignedIn, User, cookie_value, is_browser, same_origin,
 };
+pub(crate) use document::complete as complete_document;
 pub(crate) use layers::wrap;
 pub(crate) use limit::{Counted, prefix};
 pub(crate) use observe::{Metrics, routes};
