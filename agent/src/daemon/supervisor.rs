@@ -16,6 +16,7 @@ use ztna_proto::machines::HoldKind;
 
 use super::backoff::Backoff;
 use super::link::{self, LinkView, NETMAP_FILE, TICKET_FILE};
+use super::network::remove_leftovers;
 use super::session::Session;
 use super::state::{Keys, State, Wanted};
 use super::state_dir::StateDir;
@@ -107,7 +108,17 @@ impl Supervisor {
     /// Brings the tunnel up if it was up when the daemon ended last.
     pub fn resume(self: &Arc<Self>) {
         let supervisor = Arc::clone(self);
-        tokio::spawn(async move { supervisor.keep_trying().await });
+        tokio::spawn(async move {
+            {
+                let core = supervisor.core.lock().await;
+                // What a daemon that was killed left behind keeps everything out of other ways for as
+                // long as the tunnel is wanted.
+                if core.state.wanted == Wanted::Down || core.state.machine.is_none() {
+                    remove_leftovers(&supervisor.dir).await;
+                }
+            }
+            supervisor.keep_trying().await;
+        });
     }
 
     /// Waits until a client asks the daemon to end.
@@ -269,8 +280,9 @@ impl Supervisor {
         core.state.wanted = Wanted::Down;
         core.state.save(&self.dir).map_err(failed)?;
         core.problem = None;
-        if let Some(session) = core.session.take() {
-            session.stop().await;
+        match core.session.take() {
+            Some(session) => session.stop().await,
+            None => remove_leftovers(&self.dir).await,
         }
         self.publish(&core);
         Ok(())

@@ -33,10 +33,10 @@ struct Machine {
 
 impl Machine {
     async fn start() -> Self {
-        let mut machine = Self {
-            folder: tempfile::tempdir().unwrap(),
-            task: None,
-        };
+        let folder = tempfile::tempdir().unwrap();
+        let resolv_conf = folder.path().join("resolv.conf");
+        std::fs::write(resolv_conf, "nameserver 192.0.2.53\n").unwrap();
+        let mut machine = Self { folder, task: None };
         machine.start_daemon().await;
         machine
     }

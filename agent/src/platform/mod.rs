@@ -13,9 +13,10 @@ mod linux;
 
 #[cfg(target_os = "linux")]
 pub use linux::{
-    Addresses, BYPASS_MARK, Families, Interface, LinuxHealth as ThisHealth, NetworkMonitor, Steer,
-    Steering, Tun, TunReader, TunWriter, add_service_address, allow_fragments, check_forwarding,
-    loosen_source_check, masquerade, remove_masquerade, restore_source_check, switch_forwarding_on,
+    Addresses, BYPASS_MARK, Behind, Families, Interface, LinuxHealth as ThisHealth, NetworkMonitor,
+    Steer, Steering, Tun, TunReader, TunWriter, add_service_address, allow_fragments,
+    check_forwarding, loosen_source_check, masquerade, on_link, remove_masquerade,
+    restore_source_check, strict_source_check, switch_forwarding_on,
 };
 
 /// An address of this machine.

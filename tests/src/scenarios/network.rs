@@ -31,8 +31,8 @@ pub const SCENARIO: Scenario = Scenario {
 const CHANGE_LIMIT: Duration = Duration::from_secs(30);
 /// How long a packet that must not arrive is waited for, in seconds.
 const SILENCE: &str = "1";
-/// What the laptop's programs ask before: nobody.
-const RESOLV_CONF: &str = "# nobody\n";
+/// What the laptop's programs ask before: one that does not answer.
+const RESOLV_CONF: &str = "nameserver 127.0.0.1\n";
 /// The table of routes that lead to networks behind peers.
 const TABLE: &str = "5240";
 

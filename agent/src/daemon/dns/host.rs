@@ -1,9 +1,11 @@
 //! Has this machine's programs ask the service: through systemd-resolved where that is in charge, else
 //! by `/etc/resolv.conf`, which is put back afterwards, also after a crash.
+//!
+//! Where somebody has to answer for the internet and nobody is known who could, the file stays as it is.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -13,13 +15,21 @@ use tokio::process::Command;
 use tokio::time::timeout;
 use ztna_proto::network::DNS_SERVICE;
 
-use super::zone::Zone;
-use crate::daemon::state_dir::StateDir;
+use super::zone::{PORT, Zone};
+use crate::daemon::state_dir::{StateDir, replace_file};
 
 /// The file that names nameservers (resolv.conf(5)).
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// What was in it before, in the state directory. It is there exactly while ours is in force.
+/// The same as systemd-resolved knows it: whom it asks itself (systemd-resolved.service(8)).
+const RESOLVED_SERVERS: &str = "/run/systemd/resolve/resolv.conf";
+/// What was in it before, in the state directory. It or the next is there exactly while ours is in force.
 const BEFORE_FILE: &str = "resolv.conf.before";
+/// There was none before.
+const ABSENT_FILE: &str = "resolv.conf.absent";
+/// Anybody reads it.
+const FILE_MODE: u32 = 0o644;
+/// Most links that are followed to where it is (path_resolution(7)).
+const MAX_LINKS: usize = 40;
 /// The first line of ours.
 const MARK: &str = "# Written by ztna; what was here before comes back with `ztna down`.";
 /// Most search domains that programs look at (glibc before 2.26; later ones take more).
@@ -56,15 +66,17 @@ impl Host {
         }
     }
 
-    /// Has programs ask the service. Returns who answered before for everything else; nobody where
-    /// others go on answering.
+    /// Has programs ask the service; with an exit node for every name, so that the local network's
+    /// servers are not asked beside it. Returns who answered before for everything else.
     ///
     /// # Errors
     /// The system refuses; nothing is changed then.
-    pub async fn apply(&mut self, zone: &Zone) -> io::Result<Vec<IpAddr>> {
+    pub async fn apply(&mut self, zone: &Zone, has_exit: bool) -> io::Result<Vec<SocketAddr>> {
         if is_resolved_in_charge(&self.file) {
-            self.tell_resolved(zone).await?;
-            return Ok(Vec::new());
+            let before = nameservers(&read(Path::new(RESOLVED_SERVERS))?);
+            let everything = !zone.nameservers.is_empty() || has_exit && !before.is_empty();
+            self.tell_resolved(zone, everything).await?;
+            return Ok(before);
         }
         self.write_file(zone)
     }
@@ -96,8 +108,8 @@ impl Host {
         }
     }
 
-    async fn tell_resolved(&mut self, zone: &Zone) -> io::Result<()> {
-        let calls = resolved_calls(zone, &self.device);
+    async fn tell_resolved(&mut self, zone: &Zone, everything: bool) -> io::Result<()> {
+        let calls = resolved_calls(zone, &self.device, everything);
         if matches!(&self.applied, Some(Applied::Resolved(told)) if *told == calls) {
             return Ok(());
         }
@@ -109,29 +121,76 @@ impl Host {
         Ok(())
     }
 
-    fn write_file(&mut self, zone: &Zone) -> io::Result<Vec<IpAddr>> {
-        let found = read(&self.file)?;
-        let before = match found.starts_with(MARK) {
+    fn write_file(&mut self, zone: &Zone) -> io::Result<Vec<SocketAddr>> {
+        let found = read_if_there(&self.file)?;
+        let saved = Saved::read(&self.dir)?;
+        let before = match &saved {
             // Ours, or another process's before it was killed.
-            true => self.saved()?,
+            Some(saved) if is_ours(found.as_deref(), saved) => saved.clone(),
             // Never ours, or somebody has written it anew meanwhile: that is what counts.
-            false => {
-                self.dir.write(BEFORE_FILE, found.as_bytes())?;
-                found.clone()
-            }
+            _ => found.clone().map_or(Saved::Absent, Saved::Text),
         };
-        let text = resolv_conf(zone, &before);
-        if found != text {
-            // In place: the file may be a mount of its own, or a link to where it really is.
-            std::fs::write(&self.file, &text)?;
+        let servers = nameservers(before.text());
+        if servers.is_empty() && zone.nameservers.is_empty() {
+            self.applied = None;
+            restore(&self.dir, &self.file)?;
+            return Ok(servers);
+        }
+        if saved.as_ref() != Some(&before) {
+            before.write(&self.dir)?;
+        }
+        let text = resolv_conf(zone, before.text());
+        if found.as_ref() != Some(&text) {
+            write(&self.file, text.as_bytes())?;
         }
         self.applied = Some(Applied::File);
-        Ok(nameservers(&before))
+        Ok(servers)
+    }
+}
+
+/// What there was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Saved {
+    Absent,
+    Text(String),
+}
+
+impl Saved {
+    fn read(dir: &StateDir) -> io::Result<Option<Self>> {
+        if let Some(bytes) = dir.read(BEFORE_FILE)? {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            return Ok(Some(Self::Text(text)));
+        }
+        Ok(dir.read(ABSENT_FILE)?.map(|_| Self::Absent))
     }
 
-    fn saved(&self) -> io::Result<String> {
-        let bytes = self.dir.read(BEFORE_FILE)?.unwrap_or_default();
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    fn write(&self, dir: &StateDir) -> io::Result<()> {
+        match self {
+            Self::Text(text) => {
+                dir.write(BEFORE_FILE, text.as_bytes())?;
+                dir.remove(ABSENT_FILE)
+            }
+            Self::Absent => {
+                dir.write(ABSENT_FILE, b"")?;
+                dir.remove(BEFORE_FILE)
+            }
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Absent => "",
+            Self::Text(text) => text,
+        }
+    }
+}
+
+/// Whether a file is ours, or what is left of ours after a write that was interrupted.
+fn is_ours(found: Option<&str>, saved: &Saved) -> bool {
+    match found {
+        Some(text) => text.starts_with(MARK) || MARK.starts_with(text.trim_end()),
+        // Gone with where a link leads to, `/run` after a start of the system.
+        None => *saved != Saved::Absent,
     }
 }
 
@@ -140,16 +199,64 @@ impl Host {
 /// # Errors
 /// The system refuses.
 pub fn restore(dir: &StateDir, file: &Path) -> io::Result<()> {
-    let Some(before) = dir.read(BEFORE_FILE)? else {
+    let Some(before) = Saved::read(dir)? else {
         return Ok(());
     };
-    if read(file)?.starts_with(MARK) {
-        match before.is_empty() {
-            true => std::fs::remove_file(file)?,
-            false => std::fs::write(file, &before)?,
+    if is_ours(read_if_there(file)?.as_deref(), &before) {
+        match &before {
+            // Where a link leads to; the link stays.
+            Saved::Absent => std::fs::remove_file(real(file)?)?,
+            Saved::Text(text) => match write(file, text.as_bytes()) {
+                // Not even a folder for it: who makes that will make the file.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                written => written?,
+            },
         }
     }
-    dir.remove(BEFORE_FILE)
+    dir.remove(BEFORE_FILE)?;
+    dir.remove(ABSENT_FILE)
+}
+
+/// Where a file is that may be a link, also one that leads to nothing yet.
+fn real(file: &Path) -> io::Result<PathBuf> {
+    let mut path = file.to_owned();
+    for _ in 0..MAX_LINKS {
+        match std::fs::read_link(&path) {
+            // Relative ones begin at the link.
+            Ok(target) => path = path.parent().unwrap_or(Path::new("/")).join(target),
+            // It is no link, or not there.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other(format!(
+        "{} is a link without an end",
+        file.display()
+    )))
+}
+
+/// Writes the file, all of it or nothing where that is possible.
+fn write(file: &Path, text: &[u8]) -> io::Result<()> {
+    let real = real(file)?;
+    let replaced = replace_file(&real, text, FILE_MODE);
+    match &replaced {
+        // A mount of its own (containers have it so), or a folder that takes no other file.
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::EBUSY | libc::EXDEV | libc::EROFS | libc::EACCES | libc::EPERM)
+            ) =>
+        {
+            std::fs::write(&real, text)
+        }
+        _ => replaced,
+    }
+}
+
+fn read_if_there(file: &Path) -> io::Result<Option<String>> {
+    match std::fs::exists(file)? {
+        true => read(file).map(Some),
+        false => Ok(None),
+    }
 }
 
 /// The file's text; nothing if there is no file.
@@ -173,12 +280,25 @@ fn words<'t>(text: &'t str, key: &str) -> impl Iterator<Item = &'t str> {
     lines.flatten()
 }
 
-/// The nameservers of a file, ours excepted. A zone of a link-local address (`%eth0`) is not kept.
-fn nameservers(text: &str) -> Vec<IpAddr> {
-    let found = words(text, "nameserver").filter_map(|word| word.parse().ok());
+/// The nameservers of a file, ours excepted.
+fn nameservers(text: &str) -> Vec<SocketAddr> {
+    let found = words(text, "nameserver").filter_map(nameserver);
     found
-        .filter(|found| *found != IpAddr::V4(DNS_SERVICE))
+        .filter(|found| found.ip() != IpAddr::V4(DNS_SERVICE))
         .collect()
+}
+
+/// A nameserver, a link-local one with the zone that its address needs (`fe80::1%wlan0`, RFC 4007 §11).
+fn nameserver(word: &str) -> Option<SocketAddr> {
+    let Some((address, zone)) = word.split_once('%') else {
+        return Some(SocketAddr::new(word.parse().ok()?, PORT));
+    };
+    let address: Ipv6Addr = address.parse().ok()?;
+    let index = zone.parse().ok().or_else(|| {
+        let index = nix::net::if_::if_nametoindex(zone);
+        index.ok()
+    })?;
+    Some(SocketAddrV6::new(address, PORT, 0, index).into())
 }
 
 fn resolv_conf(zone: &Zone, before: &str) -> String {
@@ -206,8 +326,7 @@ fn is_resolved_in_charge(file: &Path) -> bool {
 }
 
 /// What `resolvectl` is called with. All of it goes with the device, also after a crash.
-fn resolved_calls(zone: &Zone, device: &str) -> Vec<Vec<String>> {
-    let everything = !zone.nameservers.is_empty();
+fn resolved_calls(zone: &Zone, device: &str, everything: bool) -> Vec<Vec<String>> {
     let mut domains: Vec<String> = zone.search.clone();
     let search: BTreeSet<&String> = zone.search.iter().collect();
     let routed = zone.routed_domains();
@@ -249,7 +368,7 @@ async fn resolvectl(args: &[&str]) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    const BEFORE: &str = "# by dhcp\nnameserver 192.0.2.53\nnameserver fe80::1%eth0\nnameserver 2001:db8::53\n\
+    const BEFORE: &str = "# by dhcp\nnameserver 192.0.2.53\nnameserver fe80::1%lo\nnameserver 2001:db8::53\n\
                           search home.example acme.ztna.internal\noptions edns0 trust-ad\n";
 
     fn zone() -> Zone {
@@ -293,10 +412,11 @@ mod tests {
     async fn the_file_is_ours_until_it_is_put_back() {
         let machine = Machine::new(Some(BEFORE));
         let mut host = machine.host();
-        let before = host.apply(&zone()).await.unwrap();
-        let expected: Vec<IpAddr> = vec![
-            "192.0.2.53".parse().unwrap(),
-            "2001:db8::53".parse().unwrap(),
+        let before = host.apply(&zone(), false).await.unwrap();
+        let expected: Vec<SocketAddr> = vec![
+            "192.0.2.53:53".parse().unwrap(),
+            "[fe80::1%1]:53".parse().unwrap(),
+            "[2001:db8::53]:53".parse().unwrap(),
         ];
         assert_eq!(before, expected);
         let ours = format!(
@@ -304,11 +424,8 @@ mod tests {
              options edns0 trust-ad\n"
         );
         assert_eq!(machine.text(), ours);
-        assert_eq!(
-            host.apply(&zone()).await.unwrap(),
-            expected,
-            "again: the same"
-        );
+        let again = host.apply(&zone(), false).await.unwrap();
+        assert_eq!(again, expected, "the same");
         host.revert().await.unwrap();
         assert_eq!(machine.text(), BEFORE);
         host.revert().await.unwrap();
@@ -318,9 +435,9 @@ mod tests {
     #[tokio::test]
     async fn after_a_crash_it_is_put_back_or_taken_over() {
         let machine = Machine::new(Some(BEFORE));
-        machine.host().apply(&zone()).await.unwrap();
+        machine.host().apply(&zone(), false).await.unwrap();
         // A new process: it finds ours.
-        assert_eq!(machine.host().apply(&zone()).await.unwrap().len(), 2);
+        assert_eq!(machine.host().apply(&zone(), false).await.unwrap().len(), 3);
         restore(&machine.dir, &machine.file()).unwrap();
         assert_eq!(machine.text(), BEFORE);
         restore(&machine.dir, &machine.file()).unwrap();
@@ -331,10 +448,10 @@ mod tests {
     async fn what_somebody_else_writes_meanwhile_counts() {
         let machine = Machine::new(Some(BEFORE));
         let mut host = machine.host();
-        host.apply(&zone()).await.unwrap();
+        host.apply(&zone(), false).await.unwrap();
         std::fs::write(machine.file(), "nameserver 198.51.100.1\n").unwrap();
-        let before = host.apply(&zone()).await.unwrap();
-        assert_eq!(before, ["198.51.100.1".parse::<IpAddr>().unwrap()]);
+        let before = host.apply(&zone(), false).await.unwrap();
+        assert_eq!(before, ["198.51.100.1:53".parse::<SocketAddr>().unwrap()]);
         assert!(machine.text().starts_with(MARK));
         // Written once more, and nobody notices before the end: it stays.
         std::fs::write(machine.file(), "nameserver 198.51.100.2\n").unwrap();
@@ -342,31 +459,101 @@ mod tests {
         assert_eq!(machine.text(), "nameserver 198.51.100.2\n");
     }
 
+    /// An org that says who answers for everything else.
+    fn answering() -> Zone {
+        Zone {
+            nameservers: vec![[9, 9, 9, 9].into()],
+            ..zone()
+        }
+    }
+
     #[tokio::test]
     async fn a_machine_without_the_file_has_none_again() {
         let machine = Machine::new(None);
         let mut host = machine.host();
-        assert!(host.apply(&zone()).await.unwrap().is_empty());
-        assert!(machine.file().exists());
+        assert!(host.apply(&answering(), false).await.unwrap().is_empty());
+        assert!(machine.text().starts_with(MARK));
         host.revert().await.unwrap();
         assert!(!machine.file().exists());
     }
 
+    #[tokio::test]
+    async fn where_nobody_could_answer_the_file_stays_as_it_is() {
+        for text in [
+            None,
+            Some(""),
+            Some("# nobody\n"),
+            Some("nameserver fe80::1%gone7\n"),
+        ] {
+            let machine = Machine::new(text);
+            let mut host = machine.host();
+            assert!(host.apply(&zone(), false).await.unwrap().is_empty());
+            assert!(host.note(&zone()).is_none());
+            assert_eq!(read_if_there(&machine.file()).unwrap().as_deref(), text);
+            // The org names somebody, and takes it back.
+            host.apply(&answering(), false).await.unwrap();
+            assert!(machine.text().starts_with(MARK));
+            host.apply(&zone(), false).await.unwrap();
+            assert_eq!(read_if_there(&machine.file()).unwrap().as_deref(), text);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_that_leads_to_nothing_is_one_again() {
+        let machine = Machine::new(None);
+        let target = machine.folder.path().join("run");
+        std::os::unix::fs::symlink("run", machine.file()).unwrap();
+        let mut host = machine.host();
+        host.apply(&answering(), false).await.unwrap();
+        assert!(std::fs::read_to_string(&target).unwrap().starts_with(MARK));
+        host.revert().await.unwrap();
+        assert!(!target.exists());
+        assert_eq!(
+            std::fs::read_link(machine.file()).unwrap(),
+            Path::new("run")
+        );
+
+        // With a file at its end it is written there, and put back also if that went meanwhile.
+        std::fs::write(&target, BEFORE).unwrap();
+        host.apply(&zone(), false).await.unwrap();
+        assert!(std::fs::read_to_string(&target).unwrap().starts_with(MARK));
+        std::fs::remove_file(&target).unwrap();
+        host.revert().await.unwrap();
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), BEFORE);
+        assert_eq!(
+            std::fs::read_link(machine.file()).unwrap(),
+            Path::new("run")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_write_that_was_interrupted_loses_nothing() {
+        for torn in ["", "# Written by zt"] {
+            let machine = Machine::new(Some(BEFORE));
+            machine.host().apply(&zone(), false).await.unwrap();
+            std::fs::write(machine.file(), torn).unwrap();
+            let again = machine.host().apply(&zone(), false).await.unwrap();
+            assert_eq!(again.len(), 3, "the file of before is known");
+            std::fs::write(machine.file(), torn).unwrap();
+            restore(&machine.dir, &machine.file()).unwrap();
+            assert_eq!(machine.text(), BEFORE);
+        }
+    }
+
     #[test]
-    fn resolved_is_told_what_is_ours_and_everything_only_if_the_org_says_so() {
-        let calls = resolved_calls(&zone(), "ztna0");
+    fn resolved_is_told_what_is_ours_and_everything_only_where_it_is_to_be() {
+        let calls = resolved_calls(&zone(), "ztna0", false);
         assert_eq!(calls[0], ["dns", "ztna0", "100.100.100.100"]);
         assert_eq!(
             calls[1],
             ["domain", "ztna0", "acme.ztna.internal", "corp.example"]
         );
         assert_eq!(calls[2], ["default-route", "ztna0", "no"]);
-        let everything = Zone {
-            nameservers: vec![[9, 9, 9, 9].into()],
+        let split = Zone {
             split: [("lab.example".to_owned(), vec![[10, 0, 0, 53].into()])].into(),
             ..zone()
         };
-        let calls = resolved_calls(&everything, "ztna0");
+        let calls = resolved_calls(&split, "ztna0", true);
         assert_eq!(calls[1][4..], ["~lab.example", "~."]);
         assert_eq!(calls[2][2], "yes");
     }

@@ -9,7 +9,9 @@ mod message;
 mod server;
 mod zone;
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
@@ -19,12 +21,9 @@ use ztna_proto::network::DNS_SERVICE;
 use self::host::Host;
 pub use self::host::{RESOLV_CONF, restore};
 use self::server::{Knowledge, Server, Shared};
-use self::zone::Zone;
+use self::zone::{PORT, Zone};
 use super::state_dir::StateDir;
 use crate::platform::add_service_address;
-
-/// Port of the service (RFC 1035 §4.2).
-const PORT: u16 = 53;
 
 /// The service and what makes programs ask it.
 pub struct Dns {
@@ -54,22 +53,40 @@ impl Dns {
         })
     }
 
-    /// Answers with what a map knows, and has programs ask. Returns what to tell.
+    /// Answers with what a map knows, and has programs ask. Returns what to tell. `servers`: names, in
+    /// lower case, of those that the tunnel needs. `has_exit`: whether an exit node is used.
     ///
     /// # Errors
     /// The system refuses.
-    pub async fn set(&mut self, Names(zone): Names) -> io::Result<Option<String>> {
+    pub async fn set(
+        &mut self,
+        Names(zone): Names,
+        servers: BTreeSet<String>,
+        has_exit: bool,
+    ) -> io::Result<Option<String>> {
         // Known before it is asked for.
         let before = {
             let mut knowledge = self.write();
             knowledge.zone.clone_from(&zone);
+            knowledge.servers = servers;
             knowledge.before.clone()
         };
-        let now = self.host.apply(&zone).await?;
+        let now = self.host.apply(&zone, has_exit).await?;
         if now != before {
             self.write().before = now;
         }
         Ok(self.host.note(&zone))
+    }
+
+    /// Who is asked for what the tailnet does not know.
+    #[must_use]
+    pub fn nameservers(&self) -> Vec<IpAddr> {
+        let knowledge = self.knowledge.read();
+        let knowledge = knowledge.unwrap_or_else(PoisonError::into_inner);
+        match knowledge.zone.nameservers.as_slice() {
+            [] => knowledge.before.iter().map(SocketAddr::ip).collect(),
+            nameservers => nameservers.to_vec(),
+        }
     }
 
     /// Has programs ask whom they asked before; the service ends.

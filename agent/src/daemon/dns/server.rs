@@ -1,18 +1,21 @@
 //! The service that answers this machine's own programs, by UDP and TCP at 100.100.100.100.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::message::{Asked, MAX_MESSAGE, read, set_id};
 use super::zone::{Answer, Zone};
+use crate::platform::BYPASS_MARK;
 
 /// Questions that are worked on at once; further ones wait, or are dropped by UDP.
 const MAX_AT_ONCE: usize = 256;
@@ -20,8 +23,6 @@ const MAX_AT_ONCE: usize = 256;
 const NAMESERVER_TIME: Duration = Duration::from_secs(2);
 /// How long a connection may be silent (RFC 7766 §6.2.3).
 const IDLE_TIME: Duration = Duration::from_secs(10);
-/// Port of nameservers (RFC 1035 §4.2).
-const PORT: u16 = 53;
 
 /// What the service answers with.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +30,10 @@ pub struct Knowledge {
     /// The tailnet's names.
     pub zone: Zone,
     /// Who answered before for everything else.
-    pub before: Vec<IpAddr>,
+    pub before: Vec<SocketAddr>,
+    /// Names of servers that the tunnel needs, in lower case. Whoever was asked before it was up knows
+    /// them, and is asked outside it: it may not be up without them.
+    pub servers: BTreeSet<String>,
 }
 
 /// What the service knows, changed while it runs.
@@ -166,20 +170,31 @@ enum By {
 }
 
 async fn answer(asked: &Asked, question: &[u8], knowledge: &Shared, by: By) -> Option<Vec<u8>> {
-    let answer = {
+    let (answer, outside) = {
         let knowledge = knowledge.read().unwrap_or_else(PoisonError::into_inner);
-        let Knowledge { zone, before } = &*knowledge;
-        zone.look_up(&asked.name, asked.kind, before)
+        let Knowledge {
+            zone,
+            before,
+            servers,
+        } = &*knowledge;
+        let outside = match servers.contains(&asked.name) {
+            true => before.clone(),
+            false => Vec::new(),
+        };
+        (zone.look_up(&asked.name, asked.kind, before), outside)
     };
     let Answer::Ask(nameservers) = answer else {
         return asked.answer(&answer);
     };
-    for nameserver in nameservers {
-        let nameserver = SocketAddr::new(nameserver, PORT);
+    let outside = outside.into_iter().map(|nameserver| (nameserver, true));
+    let nameservers = nameservers
+        .into_iter()
+        .map(|nameserver| (nameserver, false));
+    for (nameserver, is_outside) in outside.chain(nameservers) {
         let passed_on = async {
             match by {
-                By::Udp => ask_by_udp(asked, question, nameserver).await,
-                By::Tcp => ask_by_tcp(asked, question, nameserver).await,
+                By::Udp => ask_by_udp(asked, question, nameserver, is_outside).await,
+                By::Tcp => ask_by_tcp(asked, question, nameserver, is_outside).await,
             }
         };
         match timeout(NAMESERVER_TIME, passed_on).await {
@@ -192,12 +207,20 @@ async fn answer(asked: &Asked, question: &[u8], knowledge: &Shared, by: By) -> O
 }
 
 /// Asks under a number and from a port that nobody else knows (RFC 5452 §9.2).
-async fn ask_by_udp(asked: &Asked, question: &[u8], nameserver: SocketAddr) -> io::Result<Vec<u8>> {
+async fn ask_by_udp(
+    asked: &Asked,
+    question: &[u8],
+    nameserver: SocketAddr,
+    is_outside: bool,
+) -> io::Result<Vec<u8>> {
     let any: IpAddr = match nameserver {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((any, 0)).await?;
+    if is_outside {
+        SockRef::from(&socket).set_mark(BYPASS_MARK)?;
+    }
     socket.connect(nameserver).await?;
     let id: u16 = rand::random();
     let mut question = question.to_vec();
@@ -214,8 +237,20 @@ async fn ask_by_udp(asked: &Asked, question: &[u8], nameserver: SocketAddr) -> i
     }
 }
 
-async fn ask_by_tcp(asked: &Asked, question: &[u8], nameserver: SocketAddr) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(nameserver).await?;
+async fn ask_by_tcp(
+    asked: &Asked,
+    question: &[u8],
+    nameserver: SocketAddr,
+    is_outside: bool,
+) -> io::Result<Vec<u8>> {
+    let socket = match nameserver {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if is_outside {
+        SockRef::from(&socket).set_mark(BYPASS_MARK)?;
+    }
+    let mut stream = socket.connect(nameserver).await?;
     write_framed(&mut stream, question).await?;
     let answer = read_framed(&mut stream).await?;
     match asked.is_answered_by(&answer, asked.id()) {

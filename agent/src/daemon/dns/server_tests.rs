@@ -7,6 +7,7 @@ use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::*;
+use crate::daemon::dns::PORT;
 use crate::testing::in_new_namespace;
 
 const SERVICE: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -90,7 +91,7 @@ fn what_others_know_is_passed_on_by_udp_and_by_tcp() {
         };
         let knowledge = Knowledge {
             zone,
-            before: Vec::new(),
+            ..Knowledge::default()
         };
         let shared = Arc::new(RwLock::new(knowledge));
         let _server = Server::start(SERVICE.into(), PORT, shared).await.unwrap();
@@ -127,5 +128,40 @@ fn what_others_know_is_passed_on_by_udp_and_by_tcp() {
                 .await
                 .is_err()
         );
+    });
+}
+
+/// Drops what is asked of the nameserver without the mark that keeps packets out of the tunnel.
+const ONLY_OUTSIDE: &str = "add table inet t;
+    add chain inet t c { type filter hook output priority 0; };
+    add rule inet t c ip daddr 127.0.0.53 meta mark != 0x5a740001 drop";
+
+#[test]
+fn servers_that_the_tunnel_needs_are_looked_up_outside_it() {
+    in_new_namespace(|| async {
+        nameserver().await;
+        let mut nft = tokio::process::Command::new("nft");
+        assert!(nft.arg(ONLY_OUTSIDE).status().await.unwrap().success());
+        let knowledge = Knowledge {
+            zone: Zone {
+                domain: "acme.test".to_owned(),
+                ..Zone::default()
+            },
+            before: vec![(NAMESERVER, PORT).into()],
+            servers: ["control.example".to_owned()].into(),
+        };
+        let shared = Arc::new(RwLock::new(knowledge));
+        let _server = Server::start(SERVICE.into(), PORT, shared).await.unwrap();
+
+        let answer = ask(&question("Control.Example.")).await;
+        assert_eq!(answer.answers[0].data, RData::A(A(ANSWER)));
+        let mut stream = TcpStream::connect((SERVICE, PORT)).await.unwrap();
+        write_framed(&mut stream, &question("control.example."))
+            .await
+            .unwrap();
+        let answer = read_framed(&mut stream).await.unwrap();
+        assert_eq!(Message::from_vec(&answer).unwrap().answers.len(), 1);
+        let other = ask(&question("www.example.")).await;
+        assert_eq!(other.metadata.response_code, ResponseCode::ServFail);
     });
 }

@@ -1,7 +1,7 @@
 //! Which names the tailnet has, and who knows the others.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use ztna_netmap::Netmap;
@@ -32,8 +32,11 @@ pub enum Answer {
     /// There is no such name.
     NoSuchName,
     /// One of these knows, asked in order.
-    Ask(Vec<IpAddr>),
+    Ask(Vec<SocketAddr>),
 }
+
+/// Port of nameservers (RFC 1035 §4.2).
+pub const PORT: u16 = 53;
 
 /// The names of a tailnet, as one machine knows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,7 +95,7 @@ impl Zone {
     /// What there is to say of a name, given in lower case and without a dot at its end. `before`: who
     /// answered before for everything else.
     #[must_use]
-    pub fn look_up(&self, name: &str, kind: Kind, before: &[IpAddr]) -> Answer {
+    pub fn look_up(&self, name: &str, kind: Kind, before: &[SocketAddr]) -> Answer {
         if let Some(addresses) = self.names.get(name) {
             let of_kind = addresses.iter().copied().filter(|address| match kind {
                 Kind::V4 => address.is_ipv4(),
@@ -129,9 +132,9 @@ impl Zone {
             .iter()
             .filter(|(domain, _)| is_within(name, domain));
         match within.max_by_key(|(domain, _)| domain.len()) {
-            Some((_, nameservers)) => Answer::Ask(nameservers.clone()),
+            Some((_, nameservers)) => Answer::Ask(at_port(nameservers)),
             None if self.nameservers.is_empty() => Answer::Ask(before.to_vec()),
-            None => Answer::Ask(self.nameservers.clone()),
+            None => Answer::Ask(at_port(&self.nameservers)),
         }
     }
 
@@ -149,6 +152,11 @@ impl Zone {
         domains.extend(self.networks.iter().flat_map(reverse_domains));
         domains
     }
+}
+
+fn at_port(nameservers: &[IpAddr]) -> Vec<SocketAddr> {
+    let nameservers = nameservers.iter();
+    nameservers.map(|ip| SocketAddr::new(*ip, PORT)).collect()
 }
 
 /// Whether a name is a domain or lies below it.
@@ -239,7 +247,7 @@ mod tests {
     #[test]
     fn every_name_has_one_who_knows() {
         let zone = zone();
-        let before = ["192.0.2.53".parse().unwrap()];
+        let before = ["192.0.2.53:53".parse().unwrap()];
         let ask = |name: &str, kind| zone.look_up(name, kind, &before);
         let ips = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<_>>();
         let addresses = |texts: &[&str]| Answer::Addresses(ips(texts));
@@ -257,11 +265,11 @@ mod tests {
         );
         assert_eq!(
             ask("a.corp.example", Kind::Other),
-            Answer::Ask(ips(&["10.0.0.53"]))
+            Answer::Ask(at_port(&ips(&["10.0.0.53"])))
         );
         assert_eq!(
             ask("a.lab.corp.example", Kind::V4),
-            Answer::Ask(ips(&["10.1.0.53"]))
+            Answer::Ask(at_port(&ips(&["10.1.0.53"])))
         );
 
         let pointer = ask("2.0.64.100.in-addr.arpa", Kind::Pointer);
@@ -285,7 +293,7 @@ mod tests {
             ..zone.clone()
         };
         let answer = settled.look_up("x.example", Kind::V4, &before);
-        assert_eq!(answer, Answer::Ask(ips(&["9.9.9.9"])));
+        assert_eq!(answer, Answer::Ask(at_port(&ips(&["9.9.9.9"]))));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod wanted;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use ztna_mesh::RouteUse;
 use ztna_netmap::Netmap;
 use ztna_proto::ErrorCode;
-use ztna_proto::network::AdvertiseRoutesRequest;
+use ztna_proto::network::{AdvertiseRoutesRequest, EXIT_ROUTES};
 use ztna_proto::tokens::MachineToken;
 
 use self::outside::{Names, Outside};
@@ -32,13 +33,17 @@ use super::engine::ControlEvent;
 use super::state_dir::StateDir;
 use crate::control::{Api, ControlError};
 use crate::platform::{
-    Families, Steer, Steering, loosen_source_check, masquerade, remove_masquerade,
-    restore_source_check, switch_forwarding_on,
+    Behind, Families, Steer, Steering, loosen_source_check, masquerade, on_link, remove_masquerade,
+    restore_source_check, strict_source_check, switch_forwarding_on,
 };
 
 /// A file that is there while nftables has a table of ours: after a crash it is removed.
+/// It names the device that the table is for.
 pub const FORWARDING_FILE: &str = "forwarding";
-/// How often servers' names are looked up while something is routed into the tunnel.
+/// The kernel's check of sources as it was before it was loosened. It is there while it is loose.
+const SOURCE_CHECK_FILE: &str = "rp_filter.before";
+/// How often servers' names are looked up while something is routed into the tunnel, and how often an
+/// exit node looks for networks on its links.
 const LOOKUP_PERIOD: Duration = Duration::from_secs(60);
 /// Without an event nothing changes.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -97,13 +102,16 @@ pub struct Network {
 struct Held {
     steer: Option<Steer>,
     steering: Steering,
+    /// Whether that is in force. Nothing is at first, not even that there is nothing: a process before
+    /// may have left something.
+    is_steered: bool,
     outside: Outside,
     looked_up: Option<(Instant, Names)>,
     route_use: Option<RouteUse>,
-    forwarding: Option<Families>,
+    forwarding: Option<(Families, Behind)>,
     forwarding_notes: Vec<String>,
-    /// The setting before it was loosened, and what to tell.
-    source_check: Option<(String, String)>,
+    /// Whether the kernel's check of sources was loosened.
+    is_loose: bool,
     /// What the control plane refused, and why: it would again.
     refused: Option<(BTreeSet<IpNet>, String)>,
     dns: Option<Dns>,
@@ -115,7 +123,11 @@ impl Network {
     pub async fn run(self, mut prefs: watch::Receiver<NetworkPrefs>) {
         let mut held = Held::default();
         let mut backoff = Backoff::default();
-        self.remove_leftovers().await;
+        // What a process that was killed left for this device stays until something comes in its place.
+        let recorded = self.dir.read(FORWARDING_FILE).ok().flatten();
+        if recorded.is_some_and(|device| *device != self.device.as_bytes()) {
+            remove_table(&self.dir).await;
+        }
         loop {
             let wanted = prefs.borrow_and_update().clone();
             let applied = tokio::select! {
@@ -126,7 +138,8 @@ impl Network {
                 true => {
                     backoff.reset();
                     // Others may write the file of nameservers anew.
-                    if held.steering.routes.is_empty() && held.dns.is_none() {
+                    let is_still = held.steering.routes.is_empty() && held.dns.is_none();
+                    if is_still && !offers_exit(&wanted) {
                         IDLE
                     } else {
                         LOOKUP_PERIOD
@@ -146,11 +159,12 @@ impl Network {
 
     /// Brings everything to what is wanted. `false`: something failed that may succeed later.
     async fn apply(&self, prefs: &NetworkPrefs, held: &mut Held) -> bool {
-        let (wanted, names, advertised, own_names) = {
+        let (wanted, names, advertised, own_names, approved) = {
             let map = self.netmap.read().unwrap_or_else(PoisonError::into_inner);
             let advertised = map.this().map(|this| this.network.advertised.clone());
             let own_names = dns::Names::of(&map);
-            (wanted(prefs, &map), Names::of(&map), advertised, own_names)
+            let (names, approved) = (Names::of(&map), approved(prefs, &map));
+            (wanted(prefs, &map), names, advertised, own_names, approved)
         };
         let mut warnings: Vec<String> = wanted.problem.into_iter().collect();
         if held.route_use.replace(wanted.route_use) != Some(wanted.route_use) {
@@ -159,6 +173,7 @@ impl Network {
             let _ = self.to_engine.send(news).await;
         }
         let mut fine = true;
+        let mut beside_exit = None;
         let mut attempt = |what: &str, result: io::Result<()>| {
             if let Err(error) = result {
                 tracing::warn!(%error, "cannot {what}");
@@ -168,16 +183,20 @@ impl Network {
         };
         let steered = self.steer(wanted.routes, &names, held).await;
         attempt("route to the networks behind peers", steered);
-        let checked = check_sources(prefs.exit_node.is_some(), held);
+        let checked = check_sources(&self.dir, prefs.exit_node.is_some(), held);
         attempt("loosen the check of sources", checked);
-        let forwarded = self.forward(prefs, held).await;
+        let forwarded = self.forward(prefs, approved, held).await;
         attempt("route for others", forwarded);
 
-        let named = self.name(prefs, own_names, held).await;
+        let named = self.name(prefs, own_names, &names, held).await;
         attempt(
             "have this machine's programs know the tailnet's names",
             named,
         );
+        let seen = self.look_at_nameservers(prefs, held).await;
+        let seen = seen.map(|warning| beside_exit = warning);
+        attempt("look at this machine's nameservers", seen);
+        warnings.extend(beside_exit);
 
         let offer = match advertised {
             None => Offer::Pending,
@@ -193,7 +212,7 @@ impl Network {
         }
         let mut notes = held.forwarding_notes.clone();
         notes.extend(held.dns_note.clone());
-        notes.extend(held.source_check.iter().map(|(_, note)| note.clone()));
+        notes.extend(held.is_loose.then(|| LOOSE_NOTE.to_owned()));
         let view = NetworkView {
             prefs: prefs.clone(),
             routes: held.steering.routes.clone(),
@@ -216,6 +235,14 @@ impl Network {
         names: &Names,
         held: &mut Held,
     ) -> io::Result<()> {
+        let steer = match &mut held.steer {
+            Some(steer) => steer,
+            None => {
+                let steer = Steer::new(self.index).await?;
+                held.outside.remember(steer.outside());
+                held.steer.insert(steer)
+            }
+        };
         let mut steering = Steering {
             routes,
             outside: held.steering.outside.clone(),
@@ -231,39 +258,46 @@ impl Network {
             steering.outside = held.outside.look_up(self.api.server(), names).await;
             held.looked_up = Some((Instant::now(), names.clone()));
         }
-        if held.steering == steering && (held.steer.is_some() || steering.routes.is_empty()) {
+        if held.is_steered && held.steering == steering {
             return Ok(());
         }
-        let steer = match &mut held.steer {
-            Some(steer) => steer,
-            None => held.steer.insert(Steer::new(self.index).await?),
-        };
+        held.is_steered = false;
         steer.set(&steering).await?;
+        held.is_steered = true;
         held.steering = steering;
         Ok(())
     }
 
-    async fn forward(&self, prefs: &NetworkPrefs, held: &mut Held) -> io::Result<()> {
+    async fn forward(
+        &self,
+        prefs: &NetworkPrefs,
+        approved: BTreeSet<IpNet>,
+        held: &mut Held,
+    ) -> io::Result<()> {
         let families = Families {
             v4: prefs.advertise.iter().any(|route| route.addr().is_ipv4()),
             v6: prefs.advertise.iter().any(|route| route.addr().is_ipv6()),
         };
-        let families = (families != Families::default()).then_some(families);
-        if held.forwarding == families {
-            return Ok(());
-        }
-        let Some(families) = families else {
-            self.unforward().await;
+        if families == Families::default() {
+            remove_table(&self.dir).await;
             held.forwarding = None;
             held.forwarding_notes.clear();
             return Ok(());
+        }
+        let on_link = match offers_exit(prefs) {
+            true => on_link(self.index).await?,
+            false => BTreeSet::new(),
         };
+        let wanted = (families, Behind { approved, on_link });
+        if held.forwarding.as_ref() == Some(&wanted) {
+            return Ok(());
+        }
         // What is written down first is cleaned up after a crash.
         self.dir.write(FORWARDING_FILE, self.device.as_bytes())?;
-        masquerade(&self.device).await?;
+        masquerade(&self.device, &wanted.1).await?;
         held.forwarding_notes
             .extend(switch_forwarding_on(families)?);
-        held.forwarding = Some(families);
+        held.forwarding = Some(wanted);
         tracing::info!(notes = ?held.forwarding_notes, "this machine routes for others");
         Ok(())
     }
@@ -272,6 +306,7 @@ impl Network {
         &self,
         prefs: &NetworkPrefs,
         names: Option<dns::Names>,
+        servers: &Names,
         held: &mut Held,
     ) -> io::Result<()> {
         if !prefs.accept_dns {
@@ -291,18 +326,37 @@ impl Network {
                 held.dns.insert(started)
             }
         };
-        held.dns_note = dns.set(names).await?;
+        let servers = servers.with(self.api.server());
+        let has_exit = prefs.exit_node.is_some();
+        held.dns_note = dns.set(names, servers, has_exit).await?;
         Ok(())
     }
 
-    async fn unforward(&self) {
-        let removed = async {
-            remove_masquerade(&self.device).await?;
-            self.dir.remove(FORWARDING_FILE)
+    /// What there is to say of nameservers beside an exit node.
+    async fn look_at_nameservers(
+        &self,
+        prefs: &NetworkPrefs,
+        held: &Held,
+    ) -> io::Result<Option<String>> {
+        let (Some(_), Some(dns)) = (&prefs.exit_node, &held.dns) else {
+            return Ok(None);
         };
-        if let Err(error) = removed.await {
-            tracing::warn!(%error, "cannot remove the nftables table of before");
-        }
+        let nameservers = dns.nameservers();
+        let links = on_link(self.index).await?;
+        let is_near = |ip: &IpAddr| links.iter().any(|link| link.contains(ip));
+        Ok(match nameservers.iter().find(|ip| is_near(ip)) {
+            _ if nameservers.is_empty() => Some(
+                "nobody is known to look names up through the exit node; have an admin set \
+                 nameservers for the org"
+                    .to_owned(),
+            ),
+            Some(near) => Some(format!(
+                "names are looked up at {near}, on this machine's own network and not through the \
+                 exit node: whoever runs that network sees them; have an admin set nameservers for \
+                 the org"
+            )),
+            None => None,
+        })
     }
 
     /// Tells the control plane what this machine offers.
@@ -331,39 +385,85 @@ impl Network {
     }
 
     async fn take_back(&self, held: &mut Held) {
-        if let Some(steer) = &mut held.steer
-            && let Err(error) = steer.set(&Steering::default()).await
-        {
-            tracing::warn!(%error, "cannot remove routes and rules");
-        }
-        if let Err(error) = check_sources(false, held) {
-            tracing::warn!(%error, "cannot restore the check of sources");
-        }
         if let Some(dns) = held.dns.take()
             && let Err(error) = dns.end().await
         {
             tracing::warn!(%error, "cannot restore whom programs ask for names");
         }
-        self.remove_leftovers().await;
-    }
-
-    /// Removes the nftables table, if there may be one.
-    async fn remove_leftovers(&self) {
-        if matches!(self.dir.read(FORWARDING_FILE), Ok(Some(_))) {
-            self.unforward().await;
-        }
+        held.steer = None;
+        remove_leftovers(&self.dir).await;
     }
 }
+
+/// Removes what is left of routing, also by a process that was killed, once nothing is wanted any more.
+pub async fn remove_leftovers(dir: &StateDir) {
+    let unsteered = async {
+        // No route is added: the device does not matter.
+        let mut steer = Steer::new(0).await?;
+        steer.set(&Steering::default()).await
+    };
+    if let Err(error) = unsteered.await {
+        tracing::warn!(%error, "cannot remove routes and rules");
+    }
+    if let Err(error) = check_sources(dir, false, &mut Held::default()) {
+        tracing::warn!(%error, "cannot restore the check of sources");
+    }
+    remove_table(dir).await;
+}
+
+/// Removes the nftables table, if there may be one: that of the device that is written down.
+async fn remove_table(dir: &StateDir) {
+    let removed = async {
+        let Some(device) = dir.read(FORWARDING_FILE)? else {
+            return Ok(());
+        };
+        remove_masquerade(&String::from_utf8_lossy(&device)).await?;
+        dir.remove(FORWARDING_FILE)
+    };
+    if let Err(error) = removed.await {
+        tracing::warn!(%error, "cannot remove the nftables table of before");
+    }
+}
+
+/// What this machine tells while sources are not checked strictly.
+const LOOSE_NOTE: &str = "net.ipv4.conf.all.rp_filter is 2 (loose) while an exit node is used";
 
 /// Loosens the check of sources for an exit node, or restores it.
-fn check_sources(loose: bool, held: &mut Held) -> io::Result<()> {
-    match (&held.source_check, loose) {
-        (None, true) => held.source_check = loosen_source_check()?,
-        (Some((before, _)), false) => {
-            restore_source_check(before)?;
-            held.source_check = None;
-        }
-        _ => {}
+fn check_sources(dir: &StateDir, loose: bool, held: &mut Held) -> io::Result<()> {
+    if loose && held.is_loose {
+        return Ok(());
     }
+    // What a process that was killed wrote down is what it was before.
+    let saved = dir.read(SOURCE_CHECK_FILE)?;
+    if loose {
+        if saved.is_none() {
+            let Some(before) = strict_source_check()? else {
+                return Ok(());
+            };
+            dir.write(SOURCE_CHECK_FILE, before.as_bytes())?;
+        }
+        loosen_source_check()?;
+    } else if let Some(before) = saved {
+        restore_source_check(&String::from_utf8_lossy(&before))?;
+        dir.remove(SOURCE_CHECK_FILE)?;
+    }
+    held.is_loose = loose;
     Ok(())
 }
+
+fn offers_exit(prefs: &NetworkPrefs) -> bool {
+    EXIT_ROUTES
+        .iter()
+        .any(|route| prefs.advertise.contains(route))
+}
+
+/// The networks of this machine that it offers and that are approved.
+fn approved(prefs: &NetworkPrefs, map: &Netmap) -> BTreeSet<IpNet> {
+    let told = map.this().map(|this| this.network.routes.as_slice());
+    let told = told.unwrap_or_default().iter().copied();
+    told.filter(|route| prefs.advertise.contains(route))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -20,9 +20,16 @@ const MAX_NAMES: usize = 64;
 #[derive(Default)]
 pub struct Outside {
     found: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Those of an earlier process, for as long as a name is not found.
+    earlier: BTreeSet<IpAddr>,
 }
 
 impl Outside {
+    /// Knows what an earlier process found.
+    pub fn remember(&mut self, earlier: BTreeSet<IpAddr>) {
+        self.earlier = earlier;
+    }
+
     /// The addresses of the control plane and all relays. A name that is not found now keeps the
     /// addresses that it had.
     pub async fn look_up(&mut self, server: &Server, names: &Names) -> BTreeSet<IpAddr> {
@@ -45,7 +52,10 @@ impl Outside {
                 self.found.insert(host, addresses);
             }
         }
-        let found = self.found.values().flatten().copied();
+        if self.found.len() == hosts.len() {
+            self.earlier.clear();
+        }
+        let found = self.found.values().flatten().chain(&self.earlier).copied();
         found.chain(names.addresses.iter().copied()).collect()
     }
 }
@@ -58,6 +68,14 @@ pub struct Names {
 }
 
 impl Names {
+    /// The hosts, the control plane's too, as they are asked for.
+    #[must_use]
+    pub fn with(&self, server: &Server) -> BTreeSet<String> {
+        let server = server.host().to_owned();
+        let hosts = self.hosts.iter().cloned().chain([server]);
+        hosts.map(|host| host.to_ascii_lowercase()).collect()
+    }
+
     /// Of this map.
     #[must_use]
     pub fn of(map: &Netmap) -> Self {

@@ -1,10 +1,12 @@
 //! What makes this machine a router for its peers: the kernel forwards, and nftables puts this
 //! machine's own address in front, so that the networks behind it need no route back.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
+use ipnet::IpNet;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -16,6 +18,8 @@ const FORWARDED: (u32, u32) = (0x00a7_0000, 0x00ff_0000);
 
 /// The check of sources; the larger of this and an interface's own counts (ip-sysctl.rst).
 const RP_FILTER: &str = "/proc/sys/net/ipv4/conf/all/rp_filter";
+/// Its value that lets sources pass which are reached by any interface.
+const LOOSE: &str = "2";
 
 /// Which families are forwarded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +28,15 @@ pub struct Families {
     pub v4: bool,
     /// IPv6.
     pub v6: bool,
+}
+
+/// What peers reach through this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// Networks of its own that are approved.
+    pub approved: BTreeSet<IpNet>,
+    /// Networks on its links, which nobody reaches who is only to reach the internet.
+    pub on_link: BTreeSet<IpNet>,
 }
 
 /// Whether the system can do it at all.
@@ -60,32 +73,40 @@ pub fn switch_on(families: Families) -> io::Result<Vec<String>> {
     Ok(told)
 }
 
-/// Lets answers to what left by another interface come in: the kernel's strict check of sources
-/// (RFC 3704) would drop peers' datagrams while everything else is routed into the tunnel. Returns the
-/// value before and what to tell, if that was strict.
+/// The kernel's check of sources for all interfaces, if any of them is strict (RFC 3704): that would
+/// drop peers' datagrams, which answer what left by another interface, while everything else is routed
+/// into the tunnel.
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn loosen_source_check() -> io::Result<Option<(String, String)>> {
+pub fn strict_source_check() -> io::Result<Option<String>> {
     let mut strict = false;
     for entry in std::fs::read_dir("/proc/sys/net/ipv4/conf")?.flatten() {
         let value = std::fs::read_to_string(entry.path().join("rp_filter"))?;
         strict |= value.trim() == "1";
     }
-    if !strict {
-        return Ok(None);
+    match strict {
+        true => Ok(Some(std::fs::read_to_string(RP_FILTER)?.trim().to_owned())),
+        false => Ok(None),
     }
-    let before = std::fs::read_to_string(RP_FILTER)?.trim().to_owned();
-    std::fs::write(RP_FILTER, "2")?;
-    let note = "net.ipv4.conf.all.rp_filter is 2 (loose) while an exit node is used";
-    Ok(Some((before, note.to_owned())))
 }
 
-/// Takes that back.
+/// Makes that check loose.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn loosen_source_check() -> io::Result<()> {
+    std::fs::write(RP_FILTER, LOOSE)
+}
+
+/// Takes that back, if nobody has changed it since.
 ///
 /// # Errors
 /// The kernel refuses.
 pub fn restore_source_check(before: &str) -> io::Result<()> {
+    if std::fs::read_to_string(RP_FILTER)?.trim() != LOOSE {
+        return Ok(());
+    }
     std::fs::write(RP_FILTER, before)
 }
 
@@ -108,14 +129,14 @@ fn set(path: &str, from: &str, to: &str) -> io::Result<bool> {
 ///
 /// # Errors
 /// nftables is missing, or refuses.
-pub async fn masquerade(device: &str) -> io::Result<()> {
+pub async fn masquerade(device: &str, behind: &Behind) -> io::Result<()> {
     if device.contains(['"', '\\']) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("nftables cannot name the device {device:?}; choose another with --tun"),
         ));
     }
-    nft(&["-f", "-"], &rules(device)).await
+    nft(&["-f", "-"], &rules(device, behind)).await
 }
 
 /// Removes our table. None there is none to remove.
@@ -137,18 +158,45 @@ fn table(device: &str) -> String {
     format!("ztna_{}", device.chars().map(plain).collect::<String>())
 }
 
-fn rules(device: &str) -> String {
+/// A rule for each network, as few as may be.
+fn each<'n>(device: &str, networks: impl Iterator<Item = &'n IpNet>, verdict: &str) -> String {
+    let networks = IpNet::aggregate(&networks.map(IpNet::trunc).collect());
+    let rule = |network: &IpNet| {
+        let family = if network.addr().is_ipv4() {
+            "ip"
+        } else {
+            "ip6"
+        };
+        format!("        iifname \"{device}\" {family} daddr {network} {verdict}\n")
+    };
+    networks.iter().map(rule).collect()
+}
+
+/// The kernel forwards for everybody, and peers take what comes from the tunnel for this machine's: what
+/// others send enters it only as an answer. Without an entry in the table of connections nothing is one.
+///
+/// From the tunnel, addresses of this machine's other interfaces and its links are reached only where
+/// they are approved.
+fn rules(device: &str, behind: &Behind) -> String {
     let table = table(device);
     let (mark, mask) = FORWARDED;
     let rest = !mask;
+    let approved = each(device, behind.approved.iter(), "accept");
+    let on_link = each(device, behind.on_link.iter(), "drop");
     format!(
         r#"table inet {table}
 delete table inet {table}
 table inet {table} {{
+    chain input {{
+        type filter hook input priority mangle; policy accept;
+{approved}        iifname "{device}" fib daddr . iif type != local drop
+    }}
     chain forward {{
         type filter hook forward priority mangle; policy accept;
+        iifname != "{device}" oifname "{device}" ct direction reply accept
+        iifname != "{device}" oifname "{device}" drop
         iifname "{device}" meta mark set meta mark & {rest:#x} | {mark:#x}
-    }}
+{approved}{on_link}    }}
     chain postrouting {{
         type nat hook postrouting priority srcnat; policy accept;
         oifname != "{device}" meta mark & {mask:#x} == {mark:#x} masquerade
@@ -193,7 +241,16 @@ mod tests {
     #[test]
     fn a_table_is_named_after_its_device() {
         assert_eq!(table("zt-0.1"), "ztna_zt_0_1");
-        let rules = rules("ztna0");
+        let behind = Behind {
+            approved: ["10.7.0.0/16", "10.7.1.0/24"]
+                .map(|n| n.parse().unwrap())
+                .into(),
+            on_link: ["2001:db8::/64".parse().unwrap()].into(),
+        };
+        let rules = rules("ztna0", &behind);
         assert!(rules.contains(r#"iifname "ztna0""#) && rules.contains("& 0xff00ffff | 0xa70000"));
+        assert!(rules.contains(r#"iifname "ztna0" ip daddr 10.7.0.0/16 accept"#));
+        assert!(!rules.contains("10.7.1.0"), "it is in the other");
+        assert!(rules.contains(r#"iifname "ztna0" ip6 daddr 2001:db8::/64 drop"#));
     }
 }

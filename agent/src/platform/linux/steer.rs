@@ -7,9 +7,17 @@
 //! ```text
 //! 5210  datagrams with our mark             → main
 //! 5220  to a server of ours                 → main
-//! 5230  main, without its default routes
+//! 5230  main, without its default routes and others as short
 //! 5240  the table of networks behind peers
 //! ```
+//!
+//! Routes of up to 7 bits are no networks of one's own: other programs, and DHCP servers that mean harm
+//! (option 121, "TunnelVision"), have two of them stand for a default route. Longer ones count, whoever
+//! set them: who runs the local network still gets by option 121 what is bound for a network that it
+//! names, in pieces of /8 or less. The kernel's rules cannot ask whether a route has a gateway.
+//!
+//! With an exit node the table ends in a route that refuses. It and the rules outlive a process that is
+//! killed, so that nothing leaves another way; the next process takes them over.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -18,10 +26,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope};
+use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
 use tokio::task::JoinHandle;
+use ztna_proto::network::EXIT_ROUTES;
 
 use super::interface::{ROUTE_PROTOCOL, into_io, no_ipv6};
 
@@ -30,7 +39,12 @@ pub const BYPASS_MARK: u32 = 0x5a74_0001;
 /// Our table: above the kernel's own and what people number by hand.
 const TABLE: u32 = 5_240;
 /// `RT_TABLE_MAIN` (linux/rtnetlink.h).
-const MAIN: u32 = 254;
+pub(super) const MAIN: u32 = 254;
+
+/// Longest prefix that is not taken for a network of this machine's own.
+pub(super) const NOT_LOCAL: u32 = 7;
+/// Metric of the route that refuses: behind every other.
+const LAST: u32 = 0x7fff_ffff;
 
 /// The rules' priorities: before the main table's own, 32766.
 const MARKED: u32 = 5_210;
@@ -72,22 +86,32 @@ pub struct Steer {
 }
 
 impl Steer {
-    /// For the device with this index. Removes what an earlier process left behind.
+    /// For the device with this index. Takes over what an earlier process left behind.
     ///
     /// # Errors
     /// Netlink is not available.
     pub async fn new(index: u32) -> io::Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         let connection = tokio::spawn(connection);
-        let steer = Self {
+        let mut steer = Self {
             handle,
             connection,
             index,
             rules: BTreeSet::new(),
             routes: BTreeSet::new(),
         };
-        steer.sweep().await?;
+        steer.take_over().await?;
         Ok(steer)
+    }
+
+    /// The addresses that stay outside now.
+    #[must_use]
+    pub fn outside(&self) -> BTreeSet<IpAddr> {
+        let outside = self.rules.iter().filter_map(|rule| match rule {
+            Rule::Outside(address) => Some(*address),
+            _ => None,
+        });
+        outside.collect()
     }
 
     /// Makes it so.
@@ -128,6 +152,10 @@ impl Steer {
             }
             self.routes.insert(route);
         }
+        for everything in EXIT_ROUTES {
+            self.refuse_the_rest(everything, wanted.routes.contains(&everything))
+                .await?;
+        }
         for rule in rules.difference(&self.rules).copied().collect::<Vec<_>>() {
             let mut request = self.handle.rule().add();
             *request.message_mut() = message_of(rule);
@@ -158,8 +186,41 @@ impl Steer {
         }
     }
 
-    /// Removes our rules, whoever made them. The table's routes went with their device.
-    async fn sweep(&self) -> io::Result<()> {
+    /// Whether the table ends in a route that refuses. Unlike the others it has no device to go with.
+    async fn refuse_the_rest(&self, everything: IpNet, is_wanted: bool) -> io::Result<()> {
+        let message = match everything {
+            IpNet::V4(_) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .kind(RouteType::Unreachable)
+                .table_id(TABLE)
+                .priority(LAST)
+                .protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
+                .build(),
+            IpNet::V6(_) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .kind(RouteType::Unreachable)
+                .table_id(TABLE)
+                .priority(LAST)
+                .protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
+                .build(),
+        };
+        let done = match is_wanted {
+            true => {
+                let added = self.handle.route().add(message).replace().execute().await;
+                added.map_err(into_io)
+            }
+            false => {
+                let deleted = self.handle.route().del(message).execute().await;
+                gone_is_fine(deleted.map_err(into_io))
+            }
+        };
+        match done {
+            Err(error) if everything.addr().is_ipv6() && no_ipv6(&error) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Knows the rules of an earlier process for its own, and removes those that it would not make. The
+    /// table's routes went with their device.
+    async fn take_over(&mut self) -> io::Result<()> {
         for version in [IpVersion::V4, IpVersion::V6] {
             let is_v6 = matches!(version, IpVersion::V6);
             let rules = self.handle.rule().get(version).execute();
@@ -167,9 +228,16 @@ impl Steer {
                 Err(error) if is_v6 && no_ipv6(&error) => continue,
                 rules => rules?,
             };
-            for rule in rules.into_iter().filter(is_ours) {
-                let deleted = self.handle.rule().del(rule).execute().await;
-                gone_is_fine(deleted.map_err(into_io))?;
+            for message in rules.into_iter().filter(is_ours) {
+                match rule_of(&message) {
+                    Some(rule) => {
+                        self.rules.insert(rule);
+                    }
+                    None => {
+                        let deleted = self.handle.rule().del(message).execute().await;
+                        gone_is_fine(deleted.map_err(into_io))?;
+                    }
+                }
             }
         }
         Ok(())
@@ -189,6 +257,34 @@ fn is_ours(rule: &RuleMessage) -> bool {
             RuleAttribute::Protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
         )
     })
+}
+
+/// The rule that a message is of, if we would make it so.
+fn rule_of(message: &RuleMessage) -> Option<Rule> {
+    let family = match message.header.family {
+        AddressFamily::Inet => Family::V4,
+        AddressFamily::Inet6 => Family::V6,
+        _ => return None,
+    };
+    let destination = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RuleAttribute::Destination(address) => Some(Rule::Outside(*address)),
+            _ => None,
+        });
+    let known = [
+        Rule::Marked(family),
+        Rule::OwnRoutes(family),
+        Rule::BehindPeers(family),
+    ];
+    let is_so = |rule: &Rule| {
+        let made = message_of(*rule);
+        let mut parts = made.attributes.iter();
+        made.header.dst_len == message.header.dst_len
+            && parts.all(|part| message.attributes.contains(part))
+    };
+    known.into_iter().chain(destination).find(is_so)
 }
 
 fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
@@ -258,7 +354,10 @@ fn message_of(rule: Rule) -> RuleMessage {
             message.header.dst_len = if address.is_ipv4() { 32 } else { 128 };
             message.attributes.push(RuleAttribute::Destination(address));
         }
-        Rule::OwnRoutes(_) => message.attributes.push(RuleAttribute::SuppressPrefixLen(0)),
+        Rule::OwnRoutes(_) => {
+            let suppress = RuleAttribute::SuppressPrefixLen(NOT_LOCAL);
+            message.attributes.push(suppress);
+        }
         Rule::BehindPeers(_) => {}
     }
     message
