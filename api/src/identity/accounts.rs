@@ -9,7 +9,7 @@ use ztna_proto::ids::{OrgId, UserId};
 use ztna_proto::keys::hex;
 use ztna_proto::tokens::MailToken;
 
-use super::mfa;
+use super::mfa::{self, Factor};
 use super::recovery::{self, CONFIRM_SECONDS};
 use super::sessions::{Proof, Way};
 use crate::app::State;
@@ -144,26 +144,10 @@ pub(crate) async fn check_credentials(
     if password.len() > MAX_PASSWORD {
         return Err(wrong());
     }
-    let name = name_of(&email);
-    let (tries, lock) = (format!("login-tries:{name}"), format!("login-lock:{name}"));
-    if state.kv.get(&lock).await?.is_some() {
-        return Err(locked(state));
-    }
     // A database that does not answer is nobody's failed try.
     let account = account_by_email(state, &email).await?;
-    // Counted before the check, so that many at once do not all get their try.
-    let limit = state.limits.account;
-    if state.kv.increment(&tries, limit.window).await? > limit.count {
-        state
-            .kv
-            .set(&lock, Vec::new(), state.limits.lockout)
-            .await?;
-        state.kv.remove(&tries).await?;
-        if let Some(account) = &account {
-            audit::refused(state, account.user, "too many failures: locked");
-        }
-        return Err(locked(state));
-    }
+    let known = account.as_ref().map(|account| account.user);
+    let tries = count_try(state, &email, known).await?;
 
     let stored = account.as_ref().and_then(|account| account.hash.clone());
     let right = state.passwords.verify(password, stored).await?;
@@ -183,21 +167,70 @@ pub(crate) async fn check_credentials(
             "the account's address is not confirmed yet; open the link of the mail that was sent there",
         ));
     }
-    // A wrong code is a failed sign-in like a wrong password: who knows the one may not try the other
-    // any faster.
-    let passed = mfa::check(state, account.user, code).await;
-    if let Err(ApiError::Refused(body)) = &passed
-        && body.code == ErrorCode::InvalidCredentials
-    {
-        audit::refused(state, account.user, "wrong code");
-        by_address.count().await?;
-    }
-    let factor = passed?;
+    let factor = take_code(state, &by_address, account.user, code).await?;
     state.kv.remove(&tries).await?;
     Ok(Proof {
         user: account.user,
         way: Way::Password(factor),
     })
+}
+
+/// Checks the second factor of a person whom a provider vouches for. Failures count as those with a password
+/// do, and together with them.
+pub(super) async fn check_code(
+    state: &State,
+    ip: IpAddr,
+    user: UserId,
+    code: Option<&str>,
+) -> Result<Factor, ApiError> {
+    let by_address = Counted::by_address(&*state.kv, "failed sign-ins", state.limits.login, ip);
+    by_address.check().await?;
+    let email = me(state, user).await?.email;
+    let tries = count_try(state, &email, Some(user)).await?;
+    let factor = take_code(state, &by_address, user, code).await?;
+    state.kv.remove(&tries).await?;
+    Ok(factor)
+}
+
+/// Counts a try at an account, known or not, before it is checked, so that many at once do not all get
+/// theirs. What they are counted under; it is removed once one is right.
+async fn count_try(state: &State, email: &str, known: Option<UserId>) -> Result<String, ApiError> {
+    let name = name_of(email);
+    let (tries, lock) = (format!("login-tries:{name}"), format!("login-lock:{name}"));
+    if state.kv.get(&lock).await?.is_some() {
+        return Err(locked(state));
+    }
+    let limit = state.limits.account;
+    if state.kv.increment(&tries, limit.window).await? <= limit.count {
+        return Ok(tries);
+    }
+    state
+        .kv
+        .set(&lock, Vec::new(), state.limits.lockout)
+        .await?;
+    state.kv.remove(&tries).await?;
+    if let Some(user) = known {
+        audit::refused(state, user, "too many failures: locked");
+    }
+    Err(locked(state))
+}
+
+/// A wrong code is a failed sign-in like a wrong password: who knows the one may not try the other any
+/// faster.
+async fn take_code(
+    state: &State,
+    by_address: &Counted<'_>,
+    user: UserId,
+    code: Option<&str>,
+) -> Result<Factor, ApiError> {
+    let passed = mfa::check(state, user, code).await;
+    if let Err(ApiError::Refused(body)) = &passed
+        && body.code == ErrorCode::InvalidCredentials
+    {
+        audit::refused(state, user, "wrong code");
+        by_address.count().await?;
+    }
+    passed
 }
 
 /// Checks the password of a person who is signed in, before something that a stolen session must not do.

@@ -110,7 +110,8 @@ async fn send_reset(state: &State, email: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Sets a new password by a token that was sent. It proves the address too. Every session ends.
+/// Sets a new password by a token that was sent. It proves the address too. Every session ends, and no
+/// provider's word opens the account any more: somebody else may have linked theirs.
 pub(super) async fn reset(
     state: &State,
     ip: IpAddr,
@@ -132,6 +133,12 @@ pub(super) async fn reset(
             &[&user.0, &hash],
         )
         .await?;
+    for unlink in [
+        "DELETE FROM user_identities WHERE user_id = $1",
+        "DELETE FROM sso_identities WHERE user_id = $1",
+    ] {
+        tx.execute(unlink, &[&user.0]).await?;
+    }
     sessions::end_all(&tx, user, None).await?;
     tx.commit().await?;
     unlock(state, row.get(0)).await?;

@@ -70,6 +70,11 @@ pub(crate) enum Letter {
         org_name: String,
         token: InvitationToken,
     },
+    /// A provider's word opens the account from now on.
+    Linked {
+        /// As people call it.
+        provider: &'static str,
+    },
     /// An owner of an org has taken the second factor off.
     SecondFactorGone { org_name: String },
 }
@@ -171,6 +176,15 @@ impl Mailer {
                      {base}{ACCEPT_INVITATION_PATH}?token={}\n\n\
                      If you do not know what this is about, do nothing.\n",
                     token.expose()
+                ),
+            ),
+            Letter::Linked { provider } => (
+                "A new way to sign in",
+                format!(
+                    "From now on {provider} can sign you in to your account at {base}.\n\n\
+                     If it was not you who linked it, choose a new password here, which ends this way and \
+                     all your sessions:\n\n\
+                     {base}{RESET_PASSWORD_PATH}\n"
                 ),
             ),
             Letter::SecondFactorGone { org_name } => (

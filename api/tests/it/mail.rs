@@ -21,7 +21,7 @@ const BASE: &str = "https://ztna.example.com";
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A control plane that writes letters into a folder, and what was read there.
-struct Post {
+pub struct Post {
     folder: tempfile::TempDir,
     read: Vec<PathBuf>,
 }
@@ -32,19 +32,25 @@ impl Post {
     }
 
     async fn start_with(adjust: impl FnOnce(&mut ztna_api::Config)) -> (Server, Self) {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("file://{}", folder.path().display());
+        let (post, mail) = Self::new();
         let server = Server::start_with(|config| {
-            config.mail = Some(mail_config(url));
+            config.mail = Some(mail);
             adjust(config);
         })
         .await;
+        (server, post)
+    }
+
+    /// Letters of a control plane that is started by somebody else, with this.
+    pub fn new() -> (Self, MailConfig) {
+        let folder = tempfile::tempdir().unwrap();
+        let config = mail_config(format!("file://{}", folder.path().display()));
         let read = Vec::new();
-        (server, Self { folder, read })
+        (Self { folder, read }, config)
     }
 
     /// The next letter that was not read yet.
-    async fn letter(&mut self) -> String {
+    pub async fn letter(&mut self) -> String {
         let begin = Instant::now();
         loop {
             for path in letters_in(self.folder.path()) {
@@ -90,7 +96,7 @@ fn read_letter(path: &Path) -> String {
 }
 
 /// The token of a letter's link to a page.
-fn token(letter: &str, path: &str) -> String {
+pub fn token(letter: &str, path: &str) -> String {
     let (_, rest) = letter.split_once(&format!("{BASE}{path}?token=")).unwrap();
     rest.split_whitespace().next().unwrap().to_owned()
 }

@@ -28,6 +28,7 @@ mod schema;
 mod sessions;
 mod sso;
 mod sso_accounts;
+mod sso_links;
 mod sso_others;
 mod sso_refusals;
 mod stream;

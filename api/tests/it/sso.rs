@@ -227,6 +227,17 @@ async fn an_org_may_want_its_own_sign_in() {
         }
     }
     assert!(calls > 20, "{calls}");
+    // However the org is written.
+    let id = owner.org.id.to_string();
+    let encoded: String = id.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let half = id.replacen('-', "%2D", 1);
+    for written in [encoded, half, id.replace('-', ""), id.to_uppercase()] {
+        let path = format!("/api/orgs/{written}/members");
+        let refused = guest.get::<Value>(&path).await;
+        assert_eq!(code(refused), ErrorCode::Forbidden, "{path}");
+    }
+    let refused = guest.get::<Value>("/api/orgs/none/members").await;
+    assert_eq!(code(refused), ErrorCode::NotFound);
     let refused = guest.register(&machine("laptop")).await;
     assert_eq!(code(refused), ErrorCode::Forbidden);
     let health = format!("/api/derp-health?org={}", owner.org.id);

@@ -81,11 +81,26 @@ async fn an_orgs_provider_opens_no_strangers_account() {
         other.text.split("<body>").nth(1)
     );
 
+    // Nor by an invitation, which whoever holds the org can make out.
+    let invite = async |email| {
+        let invited = owner.invite(&owner.client, email, Role::Member).await;
+        invited.unwrap()
+    };
+    invite("nobody@example.com").await;
+    let token = invite("victim@example.com").await;
+    for login in ["victim", "unknown"] {
+        let (_, invited) = attempt(&server, login).await;
+        assert_eq!(
+            invited
+                .text
+                .replace("victim@", "nobody@")
+                .split("<body>")
+                .nth(1),
+            other.text.split("<body>").nth(1)
+        );
+    }
+
     // Not even once they are a member: their own password is asked for.
-    let token = owner
-        .invite(&owner.client, "victim@example.com", Role::Member)
-        .await
-        .unwrap();
     victim
         .post::<Value>("/api/accept-invitation", json!({ "token": token }))
         .await
@@ -220,7 +235,7 @@ async fn accounts_are_made_for_verified_addresses_of_proved_domains_alone() {
         .await
         .unwrap();
     let (_, page) = attempt(&server, "alice").await;
-    refused(&page, 403, "by the link of the invitation");
+    refused(&page, 403, "accept the invitation by its link first");
 
     prove(&mut dns, &owner, "corp.example").await;
     for login in ["unverified", "silent"] {

@@ -11,8 +11,10 @@ use ztna_proto::sso::GroupRule;
 use super::provider::{ProviderId, Vouched};
 use super::settings::{self, Stored};
 use crate::app::State;
+use crate::audit;
 use crate::db::Tx;
 use crate::http::{Actor, ApiError, Counted, act_as, refuse};
+use crate::mail::Letter;
 use crate::netmap::{self, Changed};
 use crate::orgs::{parse_role, role_text};
 
@@ -50,14 +52,8 @@ async fn enter_here(
     let provider = vouched.provider.to_string();
     let mut connection = state.db.connect().await?;
     let tx = connection.bare().await?;
-    let known = tx
-        .query_opt(
-            "SELECT user_id FROM lookup_identity($1, $2)",
-            &[&provider, &vouched.subject],
-        )
-        .await?;
-    if let Some(row) = known {
-        return Ok(Entered::As(UserId(row.get(0))));
+    if let Some(user) = known_here(&tx, vouched).await? {
+        return Ok(Entered::As(user));
     }
     let Some(email) = vouched.email.as_ref().filter(|_| vouched.verified) else {
         return Err(refuse(
@@ -91,8 +87,28 @@ async fn enter_here(
     )
     .await?;
     tx.commit().await?;
+    tell(state, vouched, email);
     tracing::info!(%user, provider, "an account was linked");
     Ok(Entered::As(user))
+}
+
+/// Whom a person of one of the deployment's providers was linked to.
+async fn known_here(tx: &Tx<'_>, vouched: &Vouched) -> Result<Option<UserId>, ApiError> {
+    let row = tx
+        .query_opt(
+            "SELECT user_id FROM lookup_identity($1, $2)",
+            &[&vouched.provider.to_string(), &vouched.subject],
+        )
+        .await?;
+    Ok(row.map(|row| UserId(row.get(0))))
+}
+
+/// Tells the account's owner of a link, who may not be who made it.
+fn tell(state: &State, vouched: &Vouched, email: &str) {
+    if let Some(mail) = &state.mail {
+        let provider = vouched.provider.name();
+        mail.send(email, &Letter::Linked { provider });
+    }
 }
 
 /// The account of an address, if somebody can sign in to it.
@@ -131,45 +147,88 @@ async fn enter_org(
 ) -> Result<Entered, ApiError> {
     let mut connection = state.db.connect().await?;
     let tx = connection.org(org).await?;
-    // Locks the org: of two first sign-ins at once, the second finds what the first made.
+    let stored = lock(&tx, org, vouched).await?;
+    if let Some(user) = known(&tx, org, vouched).await? {
+        return Ok(Entered::As(user));
+    }
+    let (user, email) = match first_time(&tx, org, vouched, proved, &stored).await? {
+        Joined::As { user, email } => (user, email),
+        Joined::Link { email } => return Ok(Entered::Link { email }),
+    };
+    act_as(Actor::User(user));
+    tx.announce().await?;
+    // What opens the account concerns every org of the person. The last thing before the commit, for it locks
+    // their logs, in order; what the triggers add is in one of them.
+    audit::linked(&tx, user, vouched.provider.way()).await?;
+    tx.commit().await?;
+    tell(state, vouched, &email);
+    Ok(Entered::As(user))
+}
+
+/// Locks the org: of two first sign-ins at once, the second finds what the first made. Its settings, if the
+/// provider that vouches is still its.
+async fn lock(tx: &Tx<'_>, org: OrgId, vouched: &Vouched) -> Result<Stored, ApiError> {
     tx.query_opt("SELECT FROM orgs WHERE id = $1 FOR UPDATE", &[&org.0])
         .await?;
-    let stored = settings::load(&tx, org).await?;
-    let Some(stored) = stored.filter(|stored| stored.settings.issuer == vouched.issuer) else {
-        return Err(refuse(
-            ErrorCode::Unauthorized,
-            "Your organisation has changed its sign-in meanwhile. Run `ztna login` again.",
-        ));
-    };
-    let known = tx
+    let stored = settings::load(tx, org).await?;
+    stored
+        .filter(|stored| stored.settings.issuer == vouched.issuer)
+        .ok_or_else(|| {
+            refuse(
+                ErrorCode::Unauthorized,
+                "Your organisation has changed its sign-in meanwhile. Run `ztna login` again.",
+            )
+        })
+}
+
+/// Whom the org's provider's person was linked to.
+async fn known(tx: &Tx<'_>, org: OrgId, vouched: &Vouched) -> Result<Option<UserId>, ApiError> {
+    let row = tx
         .query_opt(
             "SELECT user_id FROM sso_identities WHERE org_id = $1 AND issuer = $2 AND subject = $3",
             &[&org.0, &vouched.issuer, &vouched.subject],
         )
         .await?;
-    let user = match known {
-        Some(row) => UserId(row.get(0)),
-        None => match first_time(&tx, org, vouched, proved, &stored).await? {
-            Entered::As(user) => user,
-            link @ Entered::Link { .. } => return Ok(link),
-        },
+    Ok(row.map(|row| UserId(row.get(0))))
+}
+
+/// The last before a session: the identity, which may be minutes old, is still the person's, and what its
+/// org's provider says of roles and groups comes to hold.
+pub(super) async fn settle(state: &State, vouched: &Vouched, user: UserId) -> Result<(), ApiError> {
+    let mut connection = state.db.connect().await?;
+    let ProviderId::Org(org) = vouched.provider else {
+        let tx = connection.bare().await?;
+        return still(known_here(&tx, vouched).await?, user);
     };
+    let tx = connection.org(org).await?;
+    let stored = lock(&tx, org, vouched).await?;
+    still(known(&tx, org, vouched).await?, user)?;
     act_as(Actor::User(user));
     tx.announce().await?;
-    let changed = follow(
-        &tx,
-        org,
-        user,
-        &stored.settings.group_rules,
-        &vouched.groups,
-    )
-    .await?;
+    let rules = &stored.settings.group_rules;
+    let changed = follow(&tx, org, user, rules, &vouched.groups).await?;
     tx.commit().await?;
     drop(connection);
     if changed {
         state.hub.notify(org).await;
     }
-    Ok(Entered::As(user))
+    Ok(())
+}
+
+fn still(known: Option<UserId>, user: UserId) -> Result<(), ApiError> {
+    if known == Some(user) {
+        return Ok(());
+    }
+    Err(refuse(
+        ErrorCode::Unauthorized,
+        "The link to your account was ended meanwhile. Run `ztna login` again.",
+    ))
+}
+
+/// What came of a first sign-in by an org's provider.
+enum Joined {
+    As { user: UserId, email: String },
+    Link { email: String },
 }
 
 /// Links somebody to their account, new or not, and makes them a member.
@@ -179,7 +238,7 @@ async fn first_time(
     vouched: &Vouched,
     proved: Option<UserId>,
     stored: &Stored,
-) -> Result<Entered, ApiError> {
+) -> Result<Joined, ApiError> {
     let Some(email) = &vouched.email else {
         return Err(refuse(
             ErrorCode::EmailUnconfirmed,
@@ -201,7 +260,12 @@ async fn first_time(
         )
         .await?
         .is_some();
-    let may_join = invited.is_some() || (is_ours && stored.settings.create_members);
+    // A provider makes no owners: such an invitation is for who has its link.
+    let may_join = is_ours
+        && match invited {
+            Some(role) => role != Role::Owner,
+            None => stored.settings.create_members,
+        };
     let account = account_of(tx, email).await?;
     let is_member = match account {
         Some(user) => is_member(tx, org, user).await?,
@@ -212,32 +276,24 @@ async fn first_time(
         return Err(refuse(
             ErrorCode::Forbidden,
             format!(
-                "{email} is no member of the organisation, and its sign-in may not make one of it. Ask an \
-                 admin to invite the address, or to prove that its domain is the organisation's."
+                "{email} is no member of the organisation, and its sign-in may not make one of it. If you are \
+                 invited, accept the invitation by its link first; else ask an admin to invite the address, or \
+                 to prove that its domain is the organisation's."
             ),
+        ));
+    }
+    if !is_member && !vouched.verified {
+        return Err(refuse(
+            ErrorCode::EmailUnconfirmed,
+            "Your organisation's sign-in has not verified your address; confirm it there, then sign in again.",
         ));
     }
     let user = match account {
         Some(user) if Some(user) == proved => user,
         Some(_) => {
-            return Ok(Entered::Link {
+            return Ok(Joined::Link {
                 email: email.clone(),
             });
-        }
-        None if !is_ours => {
-            return Err(refuse(
-                ErrorCode::Forbidden,
-                format!(
-                    "The organisation's sign-in may not make accounts for addresses like {email}, as the domain \
-                     is not proved to be the organisation's. Make one by the link of the invitation."
-                ),
-            ));
-        }
-        None if !vouched.verified => {
-            return Err(refuse(
-                ErrorCode::EmailUnconfirmed,
-                "Your organisation's sign-in has not verified your address; confirm it there, then sign in again.",
-            ));
         }
         None => claim(tx, email).await?,
     };
@@ -260,7 +316,10 @@ async fn first_time(
     )
     .await?;
     tracing::info!(%org, %user, "a member was linked to the org's provider");
-    Ok(Entered::As(user))
+    Ok(Joined::As {
+        user,
+        email: email.clone(),
+    })
 }
 
 async fn is_member(tx: &Tx<'_>, org: OrgId, user: UserId) -> Result<bool, ApiError> {

@@ -178,6 +178,9 @@ pub(super) async fn finish(
 /// Somebody whom a provider vouches for, and who has to show more.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Waiting {
+    /// Names it in its form. Random, so that what is shown is for what the form shows, whatever other
+    /// sign-ins another site's page has this browser begin meanwhile.
+    pub(super) id: String,
     pub(super) vouched: Vouched,
     pub(super) request: Checked,
     pub(super) need: Need,
@@ -197,19 +200,37 @@ pub(super) enum Need {
 
 impl Waiting {
     /// Keeps it for the browser.
-    pub(super) async fn keep(&self, state: &State, browser: &Browser) -> Result<(), ApiError> {
-        store(state, &waiting_key(browser), self).await
+    pub(super) async fn keep(
+        state: &State,
+        browser: &Browser,
+        vouched: Vouched,
+        request: Checked,
+        need: Need,
+    ) -> Result<Self, ApiError> {
+        let waiting = Self {
+            id: random(),
+            vouched,
+            request,
+            need,
+        };
+        store(state, &waiting_key(browser, &waiting.id), &waiting).await?;
+        Ok(waiting)
     }
 
-    /// What the browser waits for, if anything.
-    pub(super) async fn of(state: &State, browser: &Browser) -> Result<Option<Self>, ApiError> {
-        let stored = state.kv.get(&waiting_key(browser)).await?;
+    /// What the browser waits for by that id, if anything.
+    pub(super) async fn of(
+        state: &State,
+        browser: &Browser,
+        id: &str,
+    ) -> Result<Option<Self>, ApiError> {
+        let stored = state.kv.get(&waiting_key(browser, id)).await?;
         Ok(stored.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
-    /// Nobody waits any more.
-    pub(super) async fn end(state: &State, browser: &Browser) -> Result<(), ApiError> {
-        Ok(state.kv.remove(&waiting_key(browser)).await?)
+    /// Nobody waits any more. Whether somebody did: of two at once, one does.
+    pub(super) async fn end(&self, state: &State, browser: &Browser) -> Result<bool, ApiError> {
+        let ended = state.kv.take(&waiting_key(browser, &self.id)).await?;
+        Ok(ended.is_some())
     }
 }
 
@@ -217,8 +238,8 @@ fn attempt_key(state: &str) -> String {
     format!("sign-in:{}", hash(state))
 }
 
-fn waiting_key(browser: &Browser) -> String {
-    format!("sign-in-waits:{}", hash(&browser.0))
+fn waiting_key(browser: &Browser, id: &str) -> String {
+    format!("sign-in-waits:{}:{}", hash(&browser.0), hash(id))
 }
 
 async fn store<T: Serialize>(state: &State, key: &str, value: &T) -> Result<(), ApiError> {

@@ -7,12 +7,14 @@
 //! * Who a provider's person is here hangs on its own name for them (issuer and subject), never on an
 //!   address. Addresses change hands, subjects do not.
 //! * An account that exists is linked once its own password, and its second factor, were given. No
-//!   claim opens it, whoever makes it.
+//!   claim opens it, whoever makes it. Its owner is told by mail, and a password reset ends every link.
 //! * An account is made for an address that its provider has verified. An org's provider makes some only
 //!   for domains that the org has proved to hold (a DNS record, one org at a time), so nobody finds an
 //!   account of theirs made by strangers.
 //! * What an org's provider says holds for that org: its members, their roles (owners are never made so)
-//!   and their groups. Who leaves the org is no longer known to its provider.
+//!   and their groups, from the second factor on. Who leaves the org is no longer known to its provider.
+//! * Of an address outside of those domains an org hears nothing until it is a member's: who is invited
+//!   accepts by the invitation's link first.
 //! * A second factor is the account's, and asked for whoever vouches for the first.
 //! * A session that an org's provider vouched for ends within a day: who was shut out there, is soon out
 //!   here. An org may let its members in by such sessions alone ([`only`]).

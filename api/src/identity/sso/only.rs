@@ -4,7 +4,7 @@
 //! under it. Owners may always come by their password: somebody has to mend a provider that is gone.
 //! API keys and machine tokens are no sessions, and go on.
 
-use axum::extract::MatchedPath;
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams};
 use http::request::Parts;
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{OrgId, UserId};
@@ -16,9 +16,14 @@ use crate::http::{ApiError, SignedIn, refuse};
 /// Checks a session's call against the org in its path, if there is one.
 ///
 /// # Errors
-/// `FORBIDDEN` if the org wants a session that its provider vouched for.
-pub(crate) async fn admit(state: &State, parts: &Parts, caller: &SignedIn) -> Result<(), ApiError> {
-    let Some(org) = org_of(parts) else {
+/// `FORBIDDEN` if the org wants a session that its provider vouched for, `NOT_FOUND` if what stands in its
+/// place is no org's id.
+pub(crate) async fn admit(
+    state: &State,
+    parts: &mut Parts,
+    caller: &SignedIn,
+) -> Result<(), ApiError> {
+    let Some(org) = org_of(parts).await? else {
         return Ok(());
     };
     if caller.vouched_by == Some(org) {
@@ -29,13 +34,20 @@ pub(crate) async fn admit(state: &State, parts: &Parts, caller: &SignedIn) -> Re
     check_vouched(&tx, org, caller.user, caller.vouched_by).await
 }
 
-/// The org of `/api/orgs/{org}/…`.
-fn org_of(parts: &Parts) -> Option<OrgId> {
-    let route = parts.extensions.get::<MatchedPath>()?;
-    if !route.as_str().starts_with("/api/orgs/{org}") {
-        return None;
+/// The org of `/api/orgs/{org}/…`, decoded as the call's own code gets it: what is written otherwise in the
+/// address means the same org there.
+async fn org_of(parts: &mut Parts) -> Result<Option<OrgId>, ApiError> {
+    let route = parts.extensions.get::<MatchedPath>();
+    if !route.is_some_and(|route| route.as_str().starts_with("/api/orgs/{")) {
+        return Ok(None);
     }
-    parts.uri.path().split('/').nth(3)?.parse().ok()
+    let params = RawPathParams::from_request_parts(parts, &()).await;
+    let params = params.map_err(|rejection| ApiError::Internal(rejection.to_string()))?;
+    let mut found = params.iter().filter(|(name, _)| *name == "org");
+    match found.next().and_then(|(_, org)| org.parse().ok()) {
+        Some(org) => Ok(Some(org)),
+        None => Err(refuse(ErrorCode::NotFound, "nothing has that id")),
+    }
 }
 
 /// Checks a person's session against an org, within its transaction.

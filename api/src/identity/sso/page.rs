@@ -11,13 +11,13 @@ use utoipa_axum::routes;
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{OrgId, UserId};
 
-use super::enter::{Entered, enter};
+use super::enter::{Entered, enter, settle};
 use super::fetch::words;
 use super::flow::{self, Back, Browser, Need, Waiting};
-use super::provider::{ProviderId, Vouched};
+use super::provider::{ProviderId, Vouched, unknown};
 use super::view;
 use crate::app::State;
-use crate::http::{Actor, ApiError, ClientIp, Counted, Device, Path, act_as, refuse, same_origin};
+use crate::http::{ApiError, ClientIp, Counted, Device, Path, refuse, same_origin};
 use crate::identity::mfa::Factor;
 use crate::identity::page::{Checked, Request, error_page, page, told};
 use crate::identity::sessions::Way;
@@ -78,8 +78,13 @@ async fn sso(
         Ok((url, browser)) => {
             let host = words(url.host_str().unwrap_or_default());
             let text = format!("You sign in at {host}.");
+            // Another site's page may lead here, but not through: whoever is there would be signed in to
+            // what that page chose.
+            let own = headers
+                .get("sec-fetch-site")
+                .is_some_and(|site| site == "same-origin");
             let response = page(StatusCode::OK, None, |p| {
-                view::on_to(p, "On to your organisation", &text, url.as_str())
+                view::on_to(p, "On to your organisation", &text, url.as_str(), own)
             });
             with_browser(response, &browser)
         }
@@ -126,7 +131,11 @@ async fn begin(
     extract::Query(request): extract::Query<Request>,
 ) -> Response {
     let begun = async {
-        let provider: ProviderId = provider.parse()?;
+        // An org's is gone to from the page that says so: another site's page may not send people there.
+        let provider = match provider.parse()? {
+            ProviderId::Org(_) => return Err(unknown()),
+            provider => provider,
+        };
         let request = request.check()?;
         spend(&state, ip).await?;
         start(&state, &headers, provider, request).await
@@ -223,18 +232,13 @@ async fn callback(
                 let url = request.here();
                 let cookie = session(&state, user, Factor::None, &vouched, &device).await?;
                 let mut response = page(StatusCode::OK, None, |p| {
-                    view::on_to(p, "You are signed in", "One moment.", &url)
+                    view::on_to(p, "You are signed in", "One moment.", &url, true)
                 });
                 response.headers_mut().extend(cookie);
                 return Ok(response);
             }
         };
-        let waiting = Waiting {
-            vouched,
-            request,
-            need,
-        };
-        waiting.keep(&state, &browser).await?;
+        let waiting = Waiting::keep(&state, &browser, vouched, request, need).await?;
         Ok::<_, ApiError>(page(StatusCode::OK, None, |p| {
             view::prove(p, &waiting, None)
         }))
@@ -242,7 +246,7 @@ async fn callback(
     returned.await.unwrap_or_else(error_page)
 }
 
-/// Begins the session: its cookie's header.
+/// Begins the session: its cookie's header. All that was asked for was given.
 async fn session(
     state: &State,
     user: UserId,
@@ -250,6 +254,7 @@ async fn session(
     vouched: &Vouched,
     device: &Device,
 ) -> Result<Option<(header::HeaderName, http::HeaderValue)>, ApiError> {
+    settle(state, vouched, user).await?;
     let vouch = vouched.provider.org().map(sessions::Vouch::now);
     let way = Way::Provider(vouched.provider.way(), factor);
     let session = sessions::begin(state, &sessions::Proof { user, way }, device, vouch).await?;
@@ -260,6 +265,8 @@ async fn session(
 /// What a person shows besides.
 #[derive(Deserialize, ToSchema)]
 struct Proof {
+    /// What it is for.
+    waiting: String,
     #[serde(default)]
     password: String,
     #[serde(default)]
@@ -281,31 +288,25 @@ async fn prove(
 ) -> Response {
     let found = async {
         same_origin(&headers)?;
-        let Some(browser) = Browser::of(&headers) else {
-            return Ok(None);
-        };
-        let waiting = Waiting::of(&state, &browser).await?;
-        Ok::<_, ApiError>(waiting.map(|waiting| (waiting, browser)))
-    };
-    let (waiting, browser) = match found.await {
-        Ok(Some(found)) => found,
-        Ok(None) => {
-            return error_page(refuse(
-                ErrorCode::Unauthorized,
-                "The 10 minutes of this sign-in are over. Run `ztna login` again.",
+        let Ok(Form(proof)) = form else {
+            return Err(refuse(
+                ErrorCode::ValidationError,
+                "The form is incomplete. Run `ztna login` again.",
             ));
-        }
-        Err(error) => return error_page(error),
+        };
+        let browser = Browser::of(&headers).ok_or_else(over)?;
+        let waiting = Waiting::of(&state, &browser, &proof.waiting).await?;
+        Ok((waiting.ok_or_else(over)?, browser, proof))
     };
-    let Ok(Form(proof)) = form else {
-        return error_page(refuse(
-            ErrorCode::ValidationError,
-            "The form is incomplete. Run `ztna login` again.",
-        ));
+    let (waiting, browser, proof) = match found.await {
+        Ok(found) => found,
+        Err(error) => return error_page(error),
     };
     let done = async {
         let (user, factor) = check(&state, &device, &waiting, proof).await?;
-        Waiting::end(&state, &browser).await?;
+        if !waiting.end(&state, &browser).await? {
+            return Err(over());
+        }
         session(&state, user, factor, &waiting.vouched, &device).await
     };
     match done.await {
@@ -323,6 +324,13 @@ async fn prove(
     }
 }
 
+fn over() -> ApiError {
+    refuse(
+        ErrorCode::Unauthorized,
+        "This sign-in was finished before, or its 10 minutes are over. Run `ztna login` again.",
+    )
+}
+
 /// Whose account it is, if what was given is right.
 async fn check(
     state: &State,
@@ -333,9 +341,7 @@ async fn check(
     let code = Some(proof.code.as_str());
     match &waiting.need {
         Need::Code(user) => {
-            accounts::spend_try(state, *user).await?;
-            let factor = mfa::check(state, *user, code).await?;
-            act_as(Actor::User(*user));
+            let factor = accounts::check_code(state, device.ip, *user, code).await?;
             Ok((*user, factor))
         }
         Need::Account { email } => {

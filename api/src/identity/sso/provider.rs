@@ -74,7 +74,7 @@ impl ProviderId {
     }
 }
 
-fn unknown() -> ApiError {
+pub(super) fn unknown() -> ApiError {
     refuse(
         ErrorCode::NotFound,
         "There is no such way to sign in here. Run `ztna login` again and choose another.",

@@ -54,13 +54,13 @@ pub(super) fn ask_org(page: &Page, request: &Checked, org: &str, fault: Option<&
     page.frame("Sign in with SSO", &content)
 }
 
-/// Sends the browser on by itself. A form's redirection would fall under the page's policy, and what another
+/// Leads on, and sends the browser there `by_itself` or not. A form's redirection would fall under the page's policy, and what another
 /// site's redirection leads to gets no strict cookie.
-pub(super) fn on_to(page: &Page, title: &str, text: &str, url: &str) -> Markup {
+pub(super) fn on_to(page: &Page, title: &str, text: &str, url: &str, by_itself: bool) -> Markup {
     page.frame_leading(
         title,
         &html! { p { (text) } p { a.button href=(url) { "Go on" } } },
-        Some(url),
+        by_itself.then_some(url),
     )
 }
 
@@ -86,6 +86,7 @@ pub(super) fn prove(page: &Page, waiting: &Waiting, fault: Option<&str>) -> Mark
         (text)
         (fault_of(fault))
         form method="post" action=(PROOF_PATH) {
+            input type="hidden" name="waiting" value=(waiting.id);
             @if let Need::Account { email } = &waiting.need {
                 input type="hidden" name="username" autocomplete="username" value=(email);
                 label for="password" { "Password" }

@@ -11,6 +11,7 @@ use ztna_proto::relay::CertificatePin;
 const MAX_STEPS: usize = 20;
 
 /// A page that the browser shows.
+#[derive(Clone)]
 pub struct Shown {
     pub url: Url,
     pub status: u16,
@@ -100,6 +101,12 @@ impl Browser {
         self.cookies.get(&key).map(|(value, _)| value.as_str())
     }
 
+    /// Drops what a site has set: nobody is signed in there any more.
+    pub fn forget(&mut self, url: &str) {
+        let site = site_of(&Url::parse(url).unwrap());
+        self.cookies.retain(|(of, _), _| *of != site);
+    }
+
     /// One navigation: redirections keep who began it, pages that go on by themselves begin another. What
     /// leads to where nobody listens ends it.
     async fn go(&mut self, method: Method, url: Url, body: Option<String>) -> Shown {
@@ -163,6 +170,12 @@ impl Browser {
         if !sent.is_empty() {
             request = request.header(COOKIE, sent.join("; "));
         }
+        let from = match &self.site {
+            None => "none",
+            Some(_) if same_site => "same-origin",
+            Some(_) => "cross-site",
+        };
+        request = request.header("sec-fetch-site", from);
         if let Some(body) = body {
             let from = self.site.clone().unwrap_or_else(|| site.clone());
             request = request
