@@ -275,7 +275,7 @@ async fn sign_out(
 }
 
 /// The session that the browser holds, and whose it is.
-async fn signed_in(
+pub(super) async fn signed_in(
     state: &State,
     headers: &HeaderMap,
 ) -> Result<Option<(Me, SessionId)>, ApiError> {

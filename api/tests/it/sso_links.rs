@@ -288,3 +288,46 @@ async fn another_sites_page_sends_nobody_to_an_orgs_provider() {
     let there = browser.follow(&page, &link).await;
     assert!(there.text.contains("name=\"login\""), "{}", there.text);
 }
+
+#[tokio::test]
+async fn another_accounts_session_is_not_replaced_unasked() {
+    let (server, _owner, provider) = start(|_| {}).await;
+    let mut browser = Browser::new();
+    // Begun before the browser has a session, as another site's page would.
+    browser.stop_at = Some("/callback".to_owned());
+    let back = sign_in(&mut browser, &server, "acme", "bob").await.url;
+    browser.stop_at = None;
+    browser.forget(&provider.issuer);
+    let page = sign_in(&mut browser, &server, "acme", "alice").await;
+    assert!(
+        page.text
+            .contains("You are signed in as <strong>alice@corp.example")
+    );
+    let asked = browser.open(back.as_str()).await;
+    assert!(
+        asked.text.contains("Use another account?"),
+        "{}",
+        asked.text
+    );
+    assert!(
+        asked
+            .text
+            .contains("You are signed in as <strong>alice@corp.example")
+    );
+    let stayed = browser.open(&login_page(&server)).await;
+    assert!(
+        stayed.text.contains("<strong>alice@corp.example"),
+        "{}",
+        stayed.text
+    );
+    let page = browser.submit(&asked, &[]).await;
+    assert!(
+        page.text
+            .contains("You are signed in as <strong>bob@corp.example"),
+        "{}",
+        page.text
+    );
+    // The same account's is, and what was gone on with is over.
+    let again = browser.open(asked.url.as_str()).await;
+    refused(&again, 401, "was finished before");
+}

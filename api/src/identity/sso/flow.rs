@@ -196,6 +196,8 @@ pub(super) enum Need {
     },
     /// The second factor's code of the account that is linked.
     Code(UserId),
+    /// Nothing, unless the browser holds the session of another account.
+    Nothing(UserId),
 }
 
 impl Waiting {

@@ -19,7 +19,7 @@ use super::view;
 use crate::app::State;
 use crate::http::{ApiError, ClientIp, Counted, Device, Path, refuse, same_origin};
 use crate::identity::mfa::Factor;
-use crate::identity::page::{Checked, Request, error_page, page, told};
+use crate::identity::page::{Checked, Request, error_page, page, signed_in, told};
 use crate::identity::sessions::Way;
 use crate::identity::{accounts, mfa, sessions};
 
@@ -31,7 +31,7 @@ const MAX_SENT: usize = 4096;
 pub(super) fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
         .routes(routes!(sso))
-        .routes(routes!(prove))
+        .routes(routes!(resume, prove))
         .routes(routes!(begin))
         .routes(routes!(callback))
 }
@@ -228,19 +228,15 @@ async fn callback(
         let need = match entered {
             Entered::Link { email } => Need::Account { email },
             Entered::As(user) if mfa::wanted(&state, user).await? => Need::Code(user),
-            Entered::As(user) => {
-                let url = request.here();
-                let cookie = session(&state, user, Factor::None, &vouched, &device).await?;
-                let mut response = page(StatusCode::OK, None, |p| {
-                    view::on_to(p, "You are signed in", "One moment.", &url, true)
-                });
-                response.headers_mut().extend(cookie);
-                return Ok(response);
-            }
+            Entered::As(user) => Need::Nothing(user),
         };
         let waiting = Waiting::keep(&state, &browser, vouched, request, need).await?;
-        Ok::<_, ApiError>(page(StatusCode::OK, None, |p| {
-            view::prove(p, &waiting, None)
+        Ok::<_, ApiError>(page(StatusCode::OK, None, |p| match waiting.need {
+            Need::Nothing(_) => {
+                let url = format!("{PROOF_PATH}?waiting={}", waiting.id);
+                view::on_to(p, "You are signed in", "One moment.", &url, true)
+            }
+            Need::Account { .. } | Need::Code(_) => view::prove(p, &waiting, None),
         }))
     };
     returned.await.unwrap_or_else(error_page)
@@ -262,8 +258,49 @@ async fn session(
     Ok(cookie.map(|cookie| (header::SET_COOKIE, cookie)))
 }
 
+/// What is gone on with.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Resumed {
+    /// Tells the sign-in.
+    #[serde(default)]
+    waiting: String,
+}
+
+/// Ends a sign-in that needs no more than the provider's word. Not at the callback: a browser that comes from
+/// another site does not send the session that it holds, and another account's is not replaced unasked.
+#[utoipa::path(get, path = "/sign-in/proof", tag = "pages", params(Resumed), responses(
+    (status = 200, description = "Asks whether another account's session is to be replaced."),
+    (status = 303, description = "On to the next step."), (status = 400, description = "The address is malformed."),
+    (status = 401, description = "There is nothing to go on with."),
+    (status = 403, description = "The account has a second factor since.")))]
+async fn resume(
+    extract::State(state): extract::State<State>,
+    device: Device,
+    headers: HeaderMap,
+    extract::Query(resumed): extract::Query<Resumed>,
+) -> Response {
+    let resumed = async {
+        let browser = Browser::of(&headers).ok_or_else(over)?;
+        let waiting = Waiting::of(&state, &browser, &resumed.waiting).await?;
+        let waiting = waiting.ok_or_else(over)?;
+        let Need::Nothing(user) = waiting.need else {
+            return Err(over());
+        };
+        let held = signed_in(&state, &headers).await?;
+        if let Some((held, _)) = held.filter(|(held, _)| held.id != user) {
+            let new = accounts::me(&state, user).await?;
+            return Ok(page(StatusCode::OK, None, |p| {
+                view::replace(p, &waiting, &held.email, &new.email)
+            }));
+        }
+        complete(&state, &device, &browser, &waiting, Proof::default()).await
+    };
+    resumed.await.unwrap_or_else(error_page)
+}
+
 /// What a person shows besides.
-#[derive(Deserialize, ToSchema)]
+#[derive(Default, Deserialize, ToSchema)]
 struct Proof {
     /// What it is for.
     waiting: String,
@@ -302,19 +339,9 @@ async fn prove(
         Ok(found) => found,
         Err(error) => return error_page(error),
     };
-    let done = async {
-        let (user, factor) = check(&state, &device, &waiting, proof).await?;
-        if !waiting.end(&state, &browser).await? {
-            return Err(over());
-        }
-        session(&state, user, factor, &waiting.vouched, &device).await
-    };
-    match done.await {
-        Ok(cookie) => {
-            let mut response = Redirect::to(&waiting.request.here()).into_response();
-            response.headers_mut().extend(cookie);
-            response
-        }
+    match complete(&state, &device, &browser, &waiting, proof).await {
+        Ok(response) => response,
+        Err(error) if matches!(waiting.need, Need::Nothing(_)) => error_page(error),
         Err(error) => {
             let (status, body) = told(error);
             page(status, None, |p| {
@@ -322,6 +349,24 @@ async fn prove(
             })
         }
     }
+}
+
+/// Begins the session, if what was given is right, and goes on.
+async fn complete(
+    state: &State,
+    device: &Device,
+    browser: &Browser,
+    waiting: &Waiting,
+    proof: Proof,
+) -> Result<Response, ApiError> {
+    let (user, factor) = check(state, device, waiting, proof).await?;
+    if !waiting.end(state, browser).await? {
+        return Err(over());
+    }
+    let cookie = session(state, user, factor, &waiting.vouched, device).await?;
+    let mut response = Redirect::to(&waiting.request.here()).into_response();
+    response.headers_mut().extend(cookie);
+    Ok(response)
 }
 
 fn over() -> ApiError {
@@ -340,6 +385,8 @@ async fn check(
 ) -> Result<(UserId, Factor), ApiError> {
     let code = Some(proof.code.as_str());
     match &waiting.need {
+        // Refuses if there is a second factor since.
+        Need::Nothing(user) => Ok((*user, mfa::check(state, *user, None).await?)),
         Need::Code(user) => {
             let factor = accounts::check_code(state, device.ip, *user, code).await?;
             Ok((*user, factor))

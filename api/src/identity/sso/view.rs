@@ -64,6 +64,20 @@ pub(super) fn on_to(page: &Page, title: &str, text: &str, url: &str, by_itself: 
     )
 }
 
+/// Asks before the session of another account is replaced.
+pub(super) fn replace(page: &Page, waiting: &Waiting, held: &str, new: &str) -> Markup {
+    let content = html! {
+        p { "You are signed in as " strong { (held) } " here." }
+        p.dim { "Go on only if the other account is yours too, and you have just signed in to it." }
+        form method="post" action=(PROOF_PATH) {
+            input type="hidden" name="waiting" value=(waiting.id);
+            button { "Sign in as " (new) }
+        }
+        a.button href=(waiting.request.here()) { "Stay " (held) }
+    };
+    page.frame("Use another account?", &content)
+}
+
 /// Asks for what is missing.
 pub(super) fn prove(page: &Page, waiting: &Waiting, fault: Option<&str>) -> Markup {
     let provider = waiting.vouched.provider.name();
@@ -77,7 +91,7 @@ pub(super) fn prove(page: &Page, waiting: &Waiting, fault: Option<&str>) -> Mark
                     "it reaches." }
             },
         ),
-        Need::Code(_) => (
+        Need::Code(_) | Need::Nothing(_) => (
             "One more step",
             html! { p { "Your account has a second factor." } },
         ),
