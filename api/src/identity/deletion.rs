@@ -53,6 +53,10 @@ pub(super) async fn delete(
     }
     tx.execute("DELETE FROM users WHERE id = $1", &[&user.0])
         .await?;
+    // After the last org's row is held: writers of all orgs take turns from here until they commit.
+    for (_, removed) in &removals {
+        removed.append(&tx).await?;
+    }
     tx.commit().await?;
     drop(connection);
     for (org, removed) in removals {

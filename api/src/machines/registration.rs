@@ -8,10 +8,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use ztna_proto::api::{MAX_MACHINE_NAME, RegisterRequest, Registered};
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{AuthKeyId, MachineId, OrgId, UserId};
 use ztna_proto::keys::KemKeyHash;
+use ztna_proto::posture::POSTURE_SECONDS;
 use ztna_proto::tokens::{AuthKey, MachineToken, TokenHash};
 
 use super::standing::{Standing, disabled};
@@ -24,7 +26,7 @@ use crate::identity::check_vouched;
 use crate::keys::Access;
 use crate::netmap::{self, Changed};
 use crate::orgs::{Right, authorise};
-use crate::relays;
+use crate::{posture, relays};
 
 /// On whose word a machine joins.
 enum Sponsor {
@@ -146,8 +148,11 @@ pub(super) async fn register(
         Sponsor::User(access) => Some(access.user),
         Sponsor::Key(_) => None,
     };
+    let held = has_held(&tx, org.id, user, key).await?;
     let joining = Joining {
         tx: &tx,
+        approved: !held && (terms.preapproved || !org.approval),
+        preapproved: !held && terms.preapproved,
         org: &org,
         request: &request,
         token: &token,
@@ -157,7 +162,11 @@ pub(super) async fn register(
     };
     let machine = match joining.find_previous().await? {
         Some(previous) => joining.renew(&previous).await?,
-        None => joining.insert(&name).await?,
+        None => {
+            let machine = joining.insert(&name).await?;
+            posture::enter(state, &tx, org.id, machine.id).await?;
+            machine
+        }
     };
     netmap::append_change(&tx, org.id, Changed::Machine(machine.id)).await?;
     let revoked_until = relays::revoked_until(&tx, &request.wg_key).await?;
@@ -215,6 +224,34 @@ struct Joining<'a> {
     user: Option<UserId>,
     key: Option<AuthKeyId>,
     terms: &'a Terms,
+    /// Whether it joins without an admin's word, if it is new …
+    approved: bool,
+    /// … and whether the key vouches for one that still waits for it.
+    preapproved: bool,
+}
+
+/// Whether a machine of this user, or of this key, is held. Until that is seen to, what joins on the same
+/// word may be the same machine under another name. One that only waits for its first report does not
+/// count: a fleet that joins at once would hold itself up.
+async fn has_held(
+    tx: &Tx<'_>,
+    org: OrgId,
+    user: Option<UserId>,
+    key: Option<AuthKeyId>,
+) -> Result<bool, ApiError> {
+    let query = format!(
+        "SELECT EXISTS (SELECT FROM machines m
+             LEFT JOIN machine_posture h ON h.org_id = m.org_id AND h.machine_id = m.id
+             WHERE m.org_id = $1 AND (m.user_id = $2 OR m.auth_key_id = $3) AND {}
+               AND (m.posture_quarantine IS NULL OR h.report IS NOT NULL
+                    OR m.created_at < now() - {POSTURE_SECONDS} * interval '1 second'
+                    OR {}))",
+        Standing::IS_HELD,
+        Standing::IS_HELD_BY_A_PERSON
+    );
+    let parameters: [&(dyn ToSql + Sync); 3] =
+        [&org.0, &user.map(|user| user.0), &key.map(|key| key.0)];
+    Ok(tx.query_one(&query, &parameters).await?.get(0))
 }
 
 /// The machine that registers again.
@@ -257,7 +294,8 @@ impl Joining<'_> {
     /// The machine that has this WireGuard key already, if the caller proves to be it.
     async fn find_previous(&self) -> Result<Option<Previous>, ApiError> {
         let query = format!(
-            "SELECT m.id, m.token_hash, m.previous_token_hash, m.tags, m.key_expiry, {}
+            "SELECT m.id, m.token_hash, m.previous_token_hash, m.tags, m.key_expiry, m.user_id,
+                    m.auth_key_id, {}
              FROM machines m WHERE m.org_id = $1 AND m.wg_key = $2",
             Standing::COLUMNS
         );
@@ -274,7 +312,7 @@ impl Joining<'_> {
             row.get::<_, &[u8]>(1) == hash || row.get::<_, Option<&[u8]>>(2) == Some(hash)
         });
         let shown = proven.ok_or_else(conflict)?;
-        let standing = Standing::read(&row, 5);
+        let standing = Standing::read(&row, 7);
         if let Some(reason) = &standing.disabled {
             return Err(disabled(reason));
         }
@@ -283,6 +321,18 @@ impl Joining<'_> {
             return Err(refuse(
                 ErrorCode::MachineLocked,
                 message.unwrap_or_default(),
+            ));
+        }
+        // Whose it is decides what else may join while it is held.
+        let sponsors = (self.user.map(|user| user.0), self.key.map(|key| key.0));
+        if standing.is_held() && sponsors != (row.get(5), row.get(6)) {
+            return Err(refuse(
+                ErrorCode::MachineLocked,
+                format!(
+                    "this machine is held out of {}'s network, and until an admin ends that it registers \
+                     again only on the word of who enrolled it: the same person, or the same auth key",
+                    self.org.name
+                ),
             ));
         }
         Ok(Some(Previous {
@@ -329,7 +379,7 @@ impl Joining<'_> {
                     &self.key.map(|key| key.0),
                     &expires.then_some(self.org.key_expires_at),
                     tags,
-                    &self.terms.preapproved,
+                    &self.preapproved,
                 ],
             )
             .await?;
@@ -341,7 +391,6 @@ impl Joining<'_> {
         let (ipv4, ipv6) = address::allocate(self.tx, self.org.id, &self.org.networks).await?;
         let terms = self.terms;
         let expires = terms.tags.is_empty();
-        let approved = terms.preapproved || !self.org.approval;
         let query = format!(
             "INSERT INTO machines (org_id, id, name, os, agent_version, wg_key, kem_key, kem_hash,
                     token_hash, ipv4, ipv6, user_id, auth_key_id, key_expires_at, tags, ephemeral, approved)
@@ -370,7 +419,7 @@ impl Joining<'_> {
                     &expires.then_some(self.org.key_expires_at),
                     &terms.tags,
                     &terms.ephemeral,
-                    &approved,
+                    &self.approved,
                 ],
             )
             .await

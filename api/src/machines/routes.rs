@@ -218,7 +218,8 @@ async fn update(
     machine.map_or_else(|| Err(no_machine()), ok)
 }
 
-/// Deletes a machine: its stream ends, its peers forget it, its addresses are free.
+/// Deletes a machine: its stream ends, its peers forget it, its addresses are free. Members delete their
+/// own, but none that is quarantined, locked, disabled or being wiped.
 #[utoipa::path(delete, path = "/api/orgs/{org}/machines/{machine}", tag = "machines",
     params(("org" = OrgId, Path), ("machine" = MachineId, Path)), responses(
     (status = 200, body = Envelope<Empty>), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
@@ -236,6 +237,9 @@ async fn delete(
         Role::Auditor | Role::Member => Some(user),
     };
     netmap::append_change(&tx, org, Changed::Machine(id)).await?;
+    if let Some(user) = own {
+        upkeep::refuse_held(&tx, org, id, user).await?;
+    }
     let Some(wg_key) = upkeep::delete(&tx, org, id, own).await? else {
         return Err(no_machine());
     };

@@ -86,6 +86,24 @@ impl Standing {
         )
     }
 
+    /// SQL for [`Standing::is_held`] of a machine `m`.
+    pub(crate) const IS_HELD: &str = "(m.quarantined IS NOT NULL OR m.locked IS NOT NULL
+        OR m.disabled IS NOT NULL OR m.wipe_asked_at IS NOT NULL OR m.posture_quarantine IS NOT NULL)";
+    /// The same without what posture policies do.
+    pub(crate) const IS_HELD_BY_A_PERSON: &str =
+        "(m.quarantined IS NOT NULL OR m.locked IS NOT NULL
+        OR m.disabled IS NOT NULL OR m.wipe_asked_at IS NOT NULL)";
+
+    /// Whether somebody, or a posture policy, keeps the machine out: what its user could undo by
+    /// making another machine of it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.quarantined.is_some()
+            || self.locked.is_some()
+            || self.disabled.is_some()
+            || self.wipe.is_some()
+            || self.posture.is_some()
+    }
+
     /// What a machine is told that the control plane serves, and that is not in the network.
     pub(crate) fn hold(&self, org: &str) -> Option<Hold> {
         let because = self.because();

@@ -1,5 +1,7 @@
 //! Tags: names that the policy knows, given by those whom it lists for them.
 
+use std::collections::BTreeSet;
+
 use ztna_policy::Facts;
 use ztna_proto::api::Role;
 use ztna_proto::error::ErrorCode;
@@ -24,9 +26,11 @@ pub(crate) async fn check_tags(
         return Ok(Vec::new());
     }
     let document = policy::load(tx, org).await?;
+    let (email, groups) = person(tx, org, user).await?;
     let giver = Facts {
-        user: email(tx, user).await?,
+        user: Some(email),
         role: Some(role),
+        groups,
         ..Facts::default()
     };
     for tag in wanted {
@@ -66,9 +70,19 @@ pub(crate) async fn check_tags(
     Ok(tags)
 }
 
-async fn email(tx: &Tx<'_>, user: UserId) -> Result<Option<String>, ApiError> {
+/// A member's address, and the groups that the identity provider has them in.
+async fn person(
+    tx: &Tx<'_>,
+    org: OrgId,
+    user: UserId,
+) -> Result<(String, BTreeSet<String>), ApiError> {
     let row = tx
-        .query_opt("SELECT email FROM users WHERE id = $1", &[&user.0])
+        .query_one(
+            "SELECT u.email, m.provider_groups FROM members m JOIN users u ON u.id = m.user_id
+             WHERE m.org_id = $1 AND m.user_id = $2",
+            &[&org.0, &user.0],
+        )
         .await?;
-    Ok(row.map(|row| row.get(0)))
+    let groups: Vec<String> = row.get(1);
+    Ok((row.get(0), groups.into_iter().collect()))
 }

@@ -66,6 +66,17 @@ pub(super) async fn update(
         .await?
         .ok_or_else(no_machine)?;
     let before = Standing::read(&row, 5);
+    let over: Option<Timestamp> = row.get(3);
+    if of.is_some() && before.is_held() {
+        return Err(held());
+    }
+    if of.is_some() && (before.expired || over.is_some_and(|over| over <= Timestamp::now())) {
+        return Err(refuse(
+            ErrorCode::Forbidden,
+            "the machine's sign-in has expired, and with tags it would be in the network again; sign in \
+             with `ztna up` on the machine, or ask an admin",
+        ));
+    }
     let tags: Vec<String> = tags.unwrap_or_else(|| row.get(1));
     let key_expiry: bool = request.key_expiry.unwrap_or_else(|| row.get(2));
     let expires = key_expiry && tags.is_empty() && before.wipe.is_none();
@@ -76,10 +87,7 @@ pub(super) async fn update(
         ));
     }
     let ends_at: Option<Timestamp> = match expires {
-        true => request
-            .key_expires_at
-            .or_else(|| row.get(3))
-            .or_else(|| row.get(4)),
+        true => request.key_expires_at.or(over).or_else(|| row.get(4)),
         false => None,
     };
     let expired = ends_at.is_some_and(|ends_at| ends_at <= Timestamp::now());
@@ -107,6 +115,32 @@ pub(super) async fn update(
         ended: before.is_in() && !after.is_in(),
         returned: !before.is_in() && after.is_in(),
     })
+}
+
+/// Refuses what would end the hold of a member's own machine. The transaction holds the org's row.
+pub(super) async fn refuse_held(
+    tx: &Tx<'_>,
+    org: OrgId,
+    id: MachineId,
+    user: UserId,
+) -> Result<(), ApiError> {
+    let query = format!(
+        "SELECT {} FROM machines m WHERE m.org_id = $1 AND m.id = $2 AND m.user_id = $3",
+        Standing::COLUMNS
+    );
+    let row = tx.query_opt(&query, &[&org.0, &id.0, &user.0]).await?;
+    match row.is_some_and(|row| Standing::read(&row, 0).is_held()) {
+        true => Err(held()),
+        false => Ok(()),
+    }
+}
+
+fn held() -> ApiError {
+    refuse(
+        ErrorCode::Forbidden,
+        "the machine is quarantined, locked, disabled or being wiped; an admin of its org can end that, \
+         or delete it",
+    )
 }
 
 /// Deletes a machine of the org, `of` one person if named, and keeps its token's hash so that it can
@@ -138,6 +172,15 @@ pub(super) async fn delete(
 pub(crate) struct Removed(Vec<WgPublicKey>);
 
 impl Removed {
+    /// Voids the relay tickets of the machines. The last thing in the transaction: who has begun it
+    /// must not wait for an org's row any more.
+    pub(crate) async fn append(&self, tx: &Tx<'_>) -> Result<(), ApiError> {
+        for key in &self.0 {
+            relays::append(tx, key).await?;
+        }
+        Ok(())
+    }
+
     /// Cuts the machines off and tells their peers.
     pub(crate) async fn tell(self, state: &State, org: OrgId) {
         if self.0.is_empty() {
@@ -151,7 +194,7 @@ impl Removed {
 }
 
 /// Deletes the org's machines, those that one person has enrolled or all. The transaction holds the
-/// org's row.
+/// org's row, and calls [`Removed::append`] at its end.
 pub(crate) async fn remove_all(
     tx: &Tx<'_>,
     org: OrgId,
@@ -168,7 +211,6 @@ pub(crate) async fn remove_all(
         let id = MachineId(row.get(0));
         netmap::append_change(tx, org, Changed::Machine(id)).await?;
         if let Some(key) = delete(tx, org, id, of).await? {
-            relays::append(tx, &key).await?;
             keys.push(key);
         }
     }
@@ -194,13 +236,13 @@ pub(crate) async fn quarantine_all(
         netmap::append_change(tx, org, Changed::Machine(MachineId(row.get(0)))).await?;
         keys.push(wg_key(row.get(1))?);
     }
-    for key in &keys {
-        relays::append(tx, key).await?;
-    }
-    Ok(Removed(keys))
+    let removed = Removed(keys);
+    removed.append(tx).await?;
+    Ok(removed)
 }
 
-/// Deletes ephemeral machines that were silent for too long, in every org. Nobody's silence counts
+/// Deletes ephemeral machines that were silent for too long, in every org; not those that are held,
+/// which would be free of it by silence. Nobody's silence counts
 /// before this process has been there to hear for as long.
 pub(crate) async fn remove_silent(state: &State) -> Result<(), ApiError> {
     if state.started.elapsed() < state.ephemeral_silence {
@@ -231,16 +273,15 @@ async fn remove_silent_in(state: &State, org: OrgId, seconds: i64) -> Result<Rem
     let tx = connection.org(org).await?;
     tx.query_opt("SELECT FROM orgs WHERE id = $1 FOR UPDATE", &[&org.0])
         .await?;
-    let rows = tx
-        .query(
-            "SELECT m.id FROM machines m
-             LEFT JOIN machine_presence p ON p.org_id = m.org_id AND p.machine_id = m.id
-             WHERE m.org_id = $1 AND m.ephemeral
-               AND COALESCE(p.last_seen, m.created_at) < now() - $2::bigint * interval '1 second'
-             ORDER BY m.id",
-            &[&org.0, &seconds],
-        )
-        .await?;
+    let query = format!(
+        "SELECT m.id FROM machines m
+         LEFT JOIN machine_presence p ON p.org_id = m.org_id AND p.machine_id = m.id
+         WHERE m.org_id = $1 AND m.ephemeral AND NOT {}
+           AND COALESCE(p.last_seen, m.created_at) < now() - $2::bigint * interval '1 second'
+         ORDER BY m.id",
+        Standing::IS_HELD
+    );
+    let rows = tx.query(&query, &[&org.0, &seconds]).await?;
     let silent = rows.iter().map(|row| MachineId(row.get(0)));
     let silent = silent.filter(|id| !present.get(id).is_some_and(|(online, _)| *online));
     let mut keys = Vec::new();
@@ -251,11 +292,10 @@ async fn remove_silent_in(state: &State, org: OrgId, seconds: i64) -> Result<Rem
             keys.push(key);
         }
     }
-    for key in &keys {
-        relays::append(&tx, key).await?;
-    }
+    let removed = Removed(keys);
+    removed.append(&tx).await?;
     tx.commit().await?;
-    Ok(Removed(keys))
+    Ok(removed)
 }
 
 /// Ends machines whose time is over, in every org.

@@ -122,6 +122,7 @@ async fn remove(
     };
     let own = authorise(&tx, org, caller, right).await?;
     let removed = take_out(&tx, org, member, own).await?;
+    removed.append(&tx).await?;
     tx.commit().await?;
     drop(connection);
     removed.tell(&state, org).await;

@@ -56,17 +56,22 @@ pub(super) fn judge(
 ) -> Judgement {
     let until = subject.report.map(|(_, at)| clock.counts_until(at));
     let current = until.is_some_and(|until| now < until);
-    // A machine that is away tells nothing, and reaches nothing: its last report stands for it until it
-    // is back. One that is here and does not report is judged as one of which nothing is known.
+    // A machine that is away is not at fault: its last report stands for it until it is back, as far as
+    // graces and quarantines go. One that is here and does not report is judged as one of which nothing
+    // is known.
     let judged = subject.report.filter(|_| current || !subject.heard);
     let judged = judged.map(|(report, _)| report);
+    // But whether it is away or only silent towards us, nobody can tell: it opens nothing meanwhile.
+    let excused_until = subject.report.map(|(_, at)| clock.excuses_until(at));
+    let excused = !subject.heard && excused_until.is_some_and(|until| now < until);
+    let lapsed = subject.report.is_some() && !current && !excused;
     let for_it = policies
         .iter()
         .filter(|(_, policy)| policy.enabled && is_for(policy, subject.labels));
     let results: Vec<PostureResult> = for_it
         .map(|(id, policy)| {
             let before = subject.before.iter().find(|result| result.policy == *id);
-            result(*id, policy, judged, subject.system, before, now)
+            result(*id, policy, judged, subject, before, now)
         })
         .collect();
 
@@ -76,13 +81,16 @@ pub(super) fn judge(
         let compliant = results.iter().all(|result| result.failing_since.is_none());
         known.insert(COMPLIANT.to_owned(), compliant.to_string());
     }
-    if consequence(&results, now) >= Some(OnFailure::Restrict) {
+    let restricts = |result: &PostureResult| result.on_failure >= OnFailure::Restrict;
+    let silenced = lapsed && results.iter().any(restricts);
+    if silenced || consequence(&results, now) >= Some(OnFailure::Restrict) {
         known.insert(RESTRICTED.to_owned(), true.to_string());
     }
 
     let enforced = results.iter().filter_map(|result| result.enforced_at);
     let stale = match until {
         Some(until) if current => Some(until),
+        _ if excused => excused_until,
         // Whether it is heard again.
         Some(_) if !subject.heard && !results.is_empty() => Some(later(now, clock.stale_after)),
         _ => None,
@@ -102,12 +110,12 @@ fn result(
     id: PosturePolicyId,
     policy: &PosturePolicySpec,
     report: Option<&PostureReport>,
-    system: &str,
+    subject: &Subject<'_>,
     before: Option<&PostureResult>,
     now: Timestamp,
 ) -> PostureResult {
     let checks = match report {
-        Some(report) => checks(policy, report, system),
+        Some(report) => checks(policy, report, subject.system),
         None => vec![silent()],
     };
     let failing = checks.iter().any(|check| check.passed != Known::Yes);
@@ -145,6 +153,8 @@ fn checks(policy: &PosturePolicySpec, report: &PostureReport, system: &str) -> V
             &report.distro_version
         } else if name == system {
             &report.os_version
+        } else if report.distro.is_none() && may_be(system, name) {
+            &None
         } else {
             continue;
         };
@@ -216,6 +226,27 @@ fn checks(policy: &PosturePolicySpec, report: &PostureReport, system: &str) -> V
     let wanted = wanted.into_iter().filter(|(wanted, ..)| *wanted);
     checks.extend(wanted.map(|(_, kind, name, signal, mend)| is_on(kind, name, signal, mend)));
     checks
+}
+
+/// Systems by the names that machines register with. Any other name in a requirement is a distribution
+/// of Linux.
+const SYSTEMS: [&str; 11] = [
+    "android",
+    "dragonfly",
+    "freebsd",
+    "illumos",
+    "ios",
+    "linux",
+    "macos",
+    "netbsd",
+    "openbsd",
+    "solaris",
+    "windows",
+];
+
+/// Whether a machine that does not tell its distribution may be of the one that is named.
+fn may_be(system: &str, name: &str) -> bool {
+    (system == "linux" || !SYSTEMS.contains(&system)) && !SYSTEMS.contains(&name)
 }
 
 fn at_least(

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use ztna_proto::posture::PostureRequirements;
 
+use super::super::{Listening, SETTLING};
 use super::*;
 
 fn at(minutes: i64) -> Timestamp {
@@ -260,11 +261,16 @@ fn an_old_report_is_none_but_of_a_machine_that_is_away() {
         judge(&policies, &subject, &clock(), now)
     };
     let asleep = away(&fresh, at(15));
-    assert_eq!(consequence(&asleep.results, at(15)), None);
-    assert!(
-        asleep.attributes.is_empty(),
-        "rules see nothing of it all the same"
+    assert_eq!(
+        (
+            consequence(&asleep.results, at(15)),
+            asleep.results[0].failing_since
+        ),
+        (None, None),
+        "no grace begins, and nothing cuts it off"
     );
+    let known: Vec<_> = asleep.attributes.keys().collect();
+    assert_eq!(known, [RESTRICTED], "but it opens nothing by its silence");
     assert_eq!(
         asleep.due_at,
         Some(at(30)),
@@ -290,6 +296,92 @@ fn after_a_start_machines_have_a_moment_to_report() {
     );
     let started = Clock::start(Duration::MAX);
     assert_eq!(started.counts_until(at(0)), Timestamp::MAX);
+}
+
+#[test]
+fn silence_closes_what_policies_ask_for_except_while_nobody_could_listen() {
+    let judge_at = |on_failure, heard, listens_since, now| {
+        let policies = policies(vec![policy("laptops", on_failure, 60)]);
+        let clock = Clock {
+            stale_after: SignedDuration::from_mins(15),
+            listens_since,
+        };
+        let subject = Subject {
+            report: Some((&good(), at(0))),
+            heard,
+            system: "linux",
+            labels: &BTreeSet::new(),
+            before: &[],
+        };
+        judge(&policies, &subject, &clock, now)
+    };
+    let restricted = |judgement: &Judgement| judgement.attributes.contains_key(RESTRICTED);
+    let long_ago = Timestamp::UNIX_EPOCH;
+    for heard in [true, false] {
+        let silent = judge_at(OnFailure::Restrict, heard, long_ago, at(15));
+        assert!(restricted(&silent), "a grace is for what is reported");
+        assert_eq!(silent.results[0].failing_since.is_some(), heard);
+        let warned = judge_at(OnFailure::Warn, heard, long_ago, at(15));
+        assert!(!restricted(&warned));
+    }
+    // The control plane was away for an hour.
+    let back = at(60);
+    let excused = judge_at(OnFailure::Quarantine, false, back, at(74));
+    assert!(!restricted(&excused));
+    assert_eq!(excused.due_at, Some(at(75)));
+    assert!(restricted(&judge_at(
+        OnFailure::Quarantine,
+        false,
+        back,
+        at(75)
+    )));
+    assert!(
+        restricted(&judge_at(OnFailure::Restrict, true, back, at(74))),
+        "one that is here could have reported"
+    );
+}
+
+#[test]
+fn a_gap_in_which_the_database_did_not_answer_begins_the_clock_anew() {
+    let listening = Listening::start(Duration::from_secs(900));
+    let start = listening.clock().listens_since;
+    let settling = SignedDuration::try_from(SETTLING).unwrap();
+    let second = SignedDuration::from_secs(1);
+    listening.is_served(start + settling);
+    assert_eq!(listening.clock().listens_since, start);
+    let back = start + settling + settling + second;
+    listening.is_served(back);
+    assert_eq!(listening.clock().listens_since, back);
+    listening.is_served(back + second);
+    assert_eq!(listening.clock().listens_since, back);
+}
+
+#[test]
+fn a_distribution_that_is_not_told_may_be_any() {
+    let mut spec = policy("versions", OnFailure::Restrict, 0);
+    spec.requires.firewall = false;
+    spec.requires.min_os_version = [("debian", "12"), ("macos", "14")]
+        .map(|(system, version)| (system.to_owned(), version.to_owned()))
+        .into();
+    let policies = policies(vec![spec]);
+    let report = PostureReport {
+        distro: None,
+        ..good()
+    };
+    for (system, checks) in [("linux", 1), ("plan9", 1), ("windows", 0)] {
+        let subject = Subject {
+            report: Some((&report, at(0))),
+            heard: true,
+            system,
+            labels: &BTreeSet::new(),
+            before: &[],
+        };
+        let judgement = judge(&policies, &subject, &clock(), at(0));
+        let found = &judgement.results[0].checks;
+        assert_eq!(found.len(), checks, "{system}");
+        assert!(found.iter().all(|check| check.passed == Known::Unknown));
+        assert_eq!(judgement.attributes.contains_key(RESTRICTED), checks > 0);
+    }
 }
 
 #[test]

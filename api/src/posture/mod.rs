@@ -11,6 +11,7 @@ mod policies;
 mod results;
 mod update;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -22,7 +23,7 @@ use crate::app::State;
 use crate::http::{ApiError, refuse};
 
 pub(crate) use policies::restrict;
-pub(crate) use update::{accept, recheck_due};
+pub(crate) use update::{accept, enter, recheck_due};
 
 /// Machines that have just come to hear a control plane again have so long to report, before their
 /// last reports count as old: two heartbeats.
@@ -50,11 +51,44 @@ impl Clock {
         }
     }
 
+    /// Until when the silence of a machine that is not heard is nobody's fault: a report's time, of
+    /// which none passes while nobody could listen.
+    fn excuses_until(&self, reported_at: Timestamp) -> Timestamp {
+        later(reported_at.max(self.listens_since), self.stale_after)
+    }
+
     /// Until when a report counts.
     fn counts_until(&self, reported_at: Timestamp) -> Timestamp {
         let settling = SignedDuration::try_from(SETTLING).unwrap_or(SignedDuration::MAX);
         let settled = later(self.listens_since, settling.min(self.stale_after));
         later(reported_at, self.stale_after).max(settled)
+    }
+}
+
+/// The clock of this process, which begins anew when it comes back from where it could not listen: the
+/// database was away, or the process stood still.
+#[derive(Debug)]
+pub(crate) struct Listening(Mutex<(Clock, Timestamp)>);
+
+impl Listening {
+    pub(crate) fn start(stale_after: Duration) -> Self {
+        let clock = Clock::start(stale_after);
+        Self(Mutex::new((clock, clock.listens_since)))
+    }
+
+    fn clock(&self) -> Clock {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// The database has answered at `now`, which it is asked to each second.
+    fn is_served(&self, now: Timestamp) {
+        let mut listening = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (clock, served_at) = &mut *listening;
+        let settling = SignedDuration::try_from(SETTLING).unwrap_or(SignedDuration::MAX);
+        if now > later(*served_at, settling) {
+            clock.listens_since = now;
+        }
+        *served_at = now;
     }
 }
 

@@ -6,10 +6,11 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use ztna_policy::document::{Attributes, RESTRICTED};
 use ztna_proto::api::Role;
 use ztna_proto::error::{Envelope, ErrorBody, ErrorCode};
 use ztna_proto::ids::{MachineId, OrgId, UserId};
-use ztna_proto::posture::{MachinePosture, PostureReport, PostureResult};
+use ztna_proto::posture::{MachinePosture, OnFailure, PostureReport, PostureResult};
 
 use super::judge::consequence;
 use crate::app::State;
@@ -73,7 +74,7 @@ async fn read(
     let own = (role == Role::Member).then_some(user.0);
     let rows = tx
         .query(
-            "SELECT m.id, m.name, h.report, h.reported_at, h.results, now()
+            "SELECT m.id, m.name, h.report, h.reported_at, h.results, now(), h.attributes
              FROM machines m
              LEFT JOIN machine_posture h ON h.org_id = m.org_id AND h.machine_id = m.id
              WHERE m.org_id = $1 AND m.id = COALESCE($2, m.id)
@@ -94,13 +95,16 @@ fn read_one(state: &State, row: &Row) -> Result<MachinePosture, ApiError> {
     let results: Option<Json<Vec<PostureResult>>> = row.try_get(4).map_err(unreadable)?;
     let results = results.map(|Json(results)| results).unwrap_or_default();
     let now: Timestamp = row.get(5);
+    let attributes: Option<Json<Attributes>> = row.try_get(6).map_err(unreadable)?;
+    // Also of one that is silent, and fails no check by that.
+    let restricted = attributes.is_some_and(|Json(known)| known.contains_key(RESTRICTED));
     Ok(MachinePosture {
         machine: MachineId(row.get(0)),
         name: row.get(1),
         report: report.map(|Json(report)| report),
         reported_at,
-        current: reported_at.is_some_and(|at| now < state.posture_clock.counts_until(at)),
-        consequence: consequence(&results, now),
+        current: reported_at.is_some_and(|at| now < state.posture_clock.clock().counts_until(at)),
+        consequence: consequence(&results, now).max(restricted.then_some(OnFailure::Restrict)),
         results,
     })
 }

@@ -99,6 +99,22 @@ pub(crate) async fn accept(
     Ok(())
 }
 
+/// Has a new machine wait for its first report where a policy quarantines without grace; in the
+/// transaction that adds it, which holds the org's row and logs the change.
+pub(crate) async fn enter(
+    state: &State,
+    tx: &Tx<'_>,
+    org: OrgId,
+    machine: MachineId,
+) -> Result<(), ApiError> {
+    let judged = read(state, tx, org, Some(machine)).await?;
+    for machine in judged.iter().filter(|it| it.stands.posture.is_some()) {
+        store(tx, org, machine).await?;
+        store_quarantine(tx, org, machine).await?;
+    }
+    Ok(())
+}
+
 /// Judges anew whom time or a change elsewhere has brought another answer, in every org.
 pub(crate) async fn recheck_due(state: &State) -> Result<(), ApiError> {
     let orgs = {
@@ -107,6 +123,7 @@ pub(crate) async fn recheck_due(state: &State) -> Result<(), ApiError> {
         tx.query("SELECT * FROM lookup_orgs_with_due_posture()", &[])
             .await?
     };
+    state.posture_clock.is_served(Timestamp::now());
     for org in orgs.iter().map(|row| OrgId(row.get(0))) {
         recheck(state, org).await?;
     }
@@ -230,7 +247,7 @@ fn judge_row(
         labels,
         before: &before.results,
     };
-    let after = judge(policies, &subject, &state.posture_clock, now);
+    let after = judge(policies, &subject, &state.posture_clock.clock(), now);
     let stood = Standing::read(row, 10);
     Ok(Judged {
         id: MachineId(row.get(0)),
@@ -308,11 +325,7 @@ async fn write(tx: &Tx<'_>, org: OrgId, judged: &[Judged]) -> Result<News, ApiEr
         .iter()
         .filter(|machine| machine.stood != machine.stands)
     {
-        tx.execute(
-            "UPDATE machines SET posture_quarantine = $3 WHERE org_id = $1 AND id = $2",
-            &[&org.0, &machine.id.0, &machine.stands.posture],
-        )
-        .await?;
+        store_quarantine(tx, org, machine).await?;
         match (machine.stood.is_in(), machine.stands.is_in()) {
             (true, false) => news.cut.push(machine.wg_key),
             (false, true) => {
@@ -342,6 +355,15 @@ async fn store(tx: &Tx<'_>, org: OrgId, machine: &Judged) -> Result<(), ApiError
             &Json(&machine.after.results),
             &machine.after.due_at,
         ],
+    )
+    .await?;
+    Ok(())
+}
+
+async fn store_quarantine(tx: &Tx<'_>, org: OrgId, machine: &Judged) -> Result<(), ApiError> {
+    tx.execute(
+        "UPDATE machines SET posture_quarantine = $3 WHERE org_id = $1 AND id = $2",
+        &[&org.0, &machine.id.0, &machine.stands.posture],
     )
     .await?;
     Ok(())

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::common::Server;
 use crate::common::acts::{hold, this};
 use crate::common::client::{Owner, code, machine};
 use crate::common::stream::{self, Stream};
+use crate::common::{Server, connect};
 use reqwest::Method;
 use serde_json::{Value, json};
 use ztna_proto::api::{AuthKeyInfo, Machine, Registered, Role};
@@ -258,6 +258,11 @@ async fn ephemeral_machines_go_after_silence_and_others_stay() {
         .key(json!({"reusable": true, "ephemeral": true}))
         .await;
     let (_, lasting) = owner.enrol("lasting").await;
+    let apart = owner
+        .key(json!({"reusable": true, "ephemeral": true}))
+        .await;
+    let held = owner.enrol_with(&apart, "held").await;
+    owner.does(held.machine_id, json!({"action": "lock"})).await;
     let job = owner.enrol_with(&key, "job").await;
     let busy = owner.enrol_with(&key, "busy").await;
     assert!(owner.look(job.machine_id).await.life.ephemeral);
@@ -267,11 +272,53 @@ async fn ephemeral_machines_go_after_silence_and_others_stay() {
         .await;
     let list: Vec<Machine> = owner.client.get(&owner.path("/machines")).await.unwrap();
     let names: Vec<_> = list.iter().map(|m| (&*m.name, m.life.ephemeral)).collect();
-    assert_eq!(names, [("busy", true), ("lasting", false)]);
+    assert_eq!(names, [("busy", true), ("held", true), ("lasting", false)]);
     let (status, _) = stream::open(&server, &job.node_key).await.unwrap_err();
     assert_eq!(status, 410);
     assert_eq!(
         owner.look(lasting.machine_id).await.life.state,
         MachineState::Offline
     );
+}
+
+#[tokio::test]
+async fn members_tags_bring_no_machine_back_and_owners_may_be_groups_of_the_provider() {
+    const POLICY: &str = r#"{
+        "groups": {"group:lab": []}, "tagOwners": {"tag:lab": ["group:lab"]},
+        "acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}],
+    }"#;
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    owner.put_policy(POLICY).await.unwrap();
+    let member = owner.add(&server, "member", Role::Member).await;
+    let me: ztna_proto::api::Me = member.get("/api/auth/me").await.unwrap();
+    let mut laptop = machine("laptop");
+    laptop.org = Some(owner.org.id);
+    let id = member.register(&laptop).await.unwrap().machine_id;
+    let tag = async || {
+        owner
+            .change(&member, id, json!({"tags": ["tag:lab"]}))
+            .await
+    };
+    assert_eq!(code(tag().await), ErrorCode::Forbidden);
+    let admin = connect(&server.database.setup).await;
+    let changed = admin
+        .execute(
+            "UPDATE members SET provider_groups = '{lab}' WHERE user_id = $1",
+            &[&me.id.0],
+        )
+        .await
+        .unwrap();
+    assert_eq!(changed, 1);
+
+    owner.does(id, json!({"action": "quarantine"})).await;
+    assert_eq!(code(tag().await), ErrorCode::Forbidden);
+    owner.does(id, json!({"action": "release"})).await;
+    let past = json!({"key_expires_at": "2020-01-01T00:00:00Z"});
+    owner.change(&owner.client, id, past).await.unwrap();
+    assert_eq!(code(tag().await), ErrorCode::Forbidden);
+    assert_eq!(owner.look(id).await.life.state, MachineState::Expired);
+    let ahead = json!({"key_expires_at": "2100-01-01T00:00:00Z"});
+    owner.change(&owner.client, id, ahead).await.unwrap();
+    assert_eq!(tag().await.unwrap().life.tags, ["tag:lab"]);
 }

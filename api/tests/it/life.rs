@@ -402,3 +402,62 @@ async fn what_roles_may_do_to_machines() {
         "shared"
     );
 }
+
+#[tokio::test]
+async fn a_hold_is_not_ended_by_enrolling_again() {
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    let member = owner.add(&server, "member", Role::Member).await;
+    let request = |name: &str| {
+        let mut request = machine(name);
+        request.org = Some(owner.org.id);
+        request
+    };
+    let mut own = request("laptop");
+    let laptop = member.register(&own).await.unwrap();
+    let path = owner.path(&format!("/machines/{}", laptop.machine_id));
+    let state = async |of: &Registered| owner.look(of.machine_id).await.life.state;
+    for (begin, end) in [
+        ("quarantine", "release"),
+        ("lock", "unlock"),
+        ("disable", "enable"),
+    ] {
+        owner
+            .does(laptop.machine_id, json!({"action": begin}))
+            .await;
+        assert_eq!(code(member.delete(&path).await), ErrorCode::Forbidden);
+        let second = member.register(&request("second")).await.unwrap();
+        assert_eq!(state(&second).await, MachineState::Pending, "{begin}");
+        owner.does(laptop.machine_id, json!({"action": end})).await;
+        let third = member.register(&request("third")).await.unwrap();
+        assert_eq!(state(&third).await, MachineState::Offline, "{end}");
+    }
+
+    // Nor does another's word make it another's.
+    owner
+        .does(laptop.machine_id, json!({"action": "quarantine"}))
+        .await;
+    own.node_key = Some(laptop.node_key.clone());
+    let with_key = owner.client.bearer(owner.key.key.expose());
+    let refused = with_key.register(&own).await;
+    assert_eq!(code(refused), ErrorCode::MachineLocked);
+    let again = member.register(&own).await.unwrap();
+    assert_eq!(state(&again).await, MachineState::Quarantined);
+    owner.client.delete(&path).await.unwrap();
+
+    // A key's machines stand for each other, whatever the key vouches for.
+    let key = owner
+        .key(json!({"reusable": true, "preapproved": true}))
+        .await;
+    let mut first = machine("a");
+    let with_key = owner.client.bearer(key.key.expose());
+    let a = with_key.register(&first).await.unwrap();
+    let (_, other) = owner.enrol("other").await;
+    owner.does(a.machine_id, json!({"action": "lock"})).await;
+    first = machine("b");
+    let b = with_key.register(&first).await.unwrap();
+    first.node_key = Some(b.node_key.clone());
+    let b = with_key.register(&first).await.unwrap();
+    assert_eq!(state(&b).await, MachineState::Pending);
+    assert_eq!(state(&other).await, MachineState::Offline);
+}

@@ -399,6 +399,53 @@ async fn a_machine_that_does_not_report_fails() {
 }
 
 #[tokio::test]
+async fn a_new_machine_waits_for_its_report_where_there_is_no_grace() {
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    add(&owner, firewall("all", "quarantine", 0)).await;
+    let path = |m: &Registered| owner.path(&format!("/machines/{}", m.machine_id));
+    let (_, a) = owner.enrol("a").await;
+    let (_, b) = owner.enrol("b").await;
+    for machine in [&a, &b] {
+        let shown: Machine = owner.client.get(&path(machine)).await.unwrap();
+        assert_eq!(shown.life.state, MachineState::Quarantined);
+        tell(&owner, machine, report("yes")).await.unwrap();
+        let shown: Machine = owner.client.get(&path(machine)).await.unwrap();
+        assert_eq!(shown.life.state, MachineState::Online);
+    }
+    // One that fails holds up what joins by the same key.
+    tell(&owner, &a, report("no")).await.unwrap();
+    let (_, c) = owner.enrol("c").await;
+    tell(&owner, &c, report("yes")).await.unwrap();
+    let shown: Machine = owner.client.get(&path(&c)).await.unwrap();
+    assert_eq!(shown.life.state, MachineState::Pending);
+}
+
+#[tokio::test]
+async fn a_machine_opens_nothing_by_falling_silent() {
+    let server = Server::start_with(|config| config.posture_stale = Duration::from_secs(3)).await;
+    let owner = Owner::new(&server, "acme").await;
+    let (_, a) = owner.enrol("a").await;
+    owner.enrol("b").await;
+    add(&owner, firewall("laptops", "restrict", 60)).await;
+    tell(&owner, &a, report("yes")).await.unwrap();
+    assert!(evaluate(&owner, "a", "b").await.verdict.allowed);
+    let restricted = |posture: &MachinePosture| posture.consequence == Some(OnFailure::Restrict);
+    until(&owner, a.machine_id, "it reports no more", restricted).await;
+    let admin = connect(&server.database.setup).await;
+    let away =
+        "UPDATE machine_presence SET last_seen = now() - interval '1 hour' WHERE machine_id = $1";
+    while admin.execute(away, &[&a.machine_id.0]).await.unwrap() == 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    pass(&server, a.machine_id, 0).await;
+    let away = |posture: &MachinePosture| posture.results[0].failing_since.is_none();
+    let posture = until(&owner, a.machine_id, "it is away", away).await;
+    assert!(restricted(&posture) && !posture.current);
+    assert!(!evaluate(&owner, "a", "b").await.verdict.allowed);
+}
+
+#[tokio::test]
 async fn policies_are_for_the_groups_that_they_name_as_the_document_says() {
     let server = Server::start().await;
     let owner = Owner::new(&server, "acme").await;

@@ -11,7 +11,7 @@ use ztna_proto::ids::RegionId;
 use ztna_proto::keys::WgPublicKey;
 use ztna_proto::revocation::{RevocationList, WgKeyHash};
 
-use crate::common::client::Owner;
+use crate::common::client::{Owner, PASSWORD};
 use crate::common::stream::Stream;
 use crate::common::{Client, Server, connect};
 
@@ -198,4 +198,52 @@ async fn those_who_wait_are_bounded_and_bad_questions_are_refused() {
         let response = client.request(Method::GET, &path(0)).send().await.unwrap();
         assert_eq!(response.status().as_u16(), status);
     }
+}
+
+#[tokio::test]
+async fn who_deletes_an_account_lets_others_revoke_while_it_waits_for_an_org() {
+    /// What writers of revocations take turns by.
+    const TURN: i64 = 0x7a74_6e61_7265_766f;
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    let (request, _) = owner.enrol("a").await;
+    let second = owner.client.new_org("Second").await;
+    assert!(owner.org.id < second.id, "orgs are taken in this order");
+    let mut holder = connect(&server.database.setup).await;
+    let held = holder.transaction().await.unwrap();
+    let pid: i32 = held
+        .query_one(
+            "SELECT pg_backend_pid() FROM orgs WHERE id = $1 FOR UPDATE",
+            &[&second.id.0],
+        )
+        .await
+        .unwrap()
+        .get(0);
+    let client = owner.client.clone();
+    let deletion = tokio::spawn(async move {
+        let body = json!({"password": PASSWORD});
+        client
+            .post::<serde_json::Value>("/api/auth/delete-account", body)
+            .await
+    });
+    let admin = connect(&server.database.setup).await;
+    let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND $1 = ANY(pg_blocking_pids(pid)))";
+    while !admin
+        .query_one(waits, &[&pid])
+        .await
+        .unwrap()
+        .get::<_, bool>(0)
+    {
+        assert!(!deletion.is_finished(), "it waits for the second org");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let free: bool = admin
+        .query_one("SELECT pg_try_advisory_xact_lock($1)", &[&TURN])
+        .await
+        .unwrap()
+        .get(0);
+    assert!(free, "somebody who holds the second org could wait for it");
+    held.commit().await.unwrap();
+    deletion.await.unwrap().unwrap();
+    assert!(names(&ask(&server, 0, 0).await, &[request.wg_key]));
 }
