@@ -45,8 +45,8 @@ fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
     let key = owner.auth_key(true, None)?;
 
     let shut = lab.net.router("shut", Nat::UdpBlocked)?;
-    let mut a = Agent::new(lab, &lab.net.host("a", 11)?, &[])?;
-    let mut direct = Agent::new(lab, &lab.net.host("direct", 12)?, &[])?;
+    let mut a = Agent::new(lab, &lab.net.host("a", 201)?, &[])?;
+    let mut direct = Agent::new(lab, &lab.net.host("direct", 202)?, &[])?;
     let mut relayed = Agent::new(lab, &shut.host("relayed")?, &[])?;
     a.enrol(&server.server, vouched.key.expose())?;
     demand_eq("state of the pre-approved", &*a.status()?.state, "running")?;

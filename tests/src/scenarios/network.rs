@@ -17,6 +17,7 @@ use crate::api::{Owner, Server};
 use crate::deploy::Standalone;
 use crate::lab::Lab;
 use crate::net::cmd::{poll, run as command};
+use crate::net::link::Spec;
 use crate::net::{Host, Nat, Netns};
 use crate::record::Figures;
 
@@ -47,7 +48,11 @@ fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
     let (first, second) = (site.host("gate")?, site.host("gate2")?);
     let (printer, safe) = (site.host("printer")?, site.host("safe")?);
     let away = lab.net.router("r2", Nat::Cone)?;
-    let (exit, web) = (lab.net.host("exit", 201)?, lab.net.host("web", 202)?);
+    // Not on the exit node's own network, which it offers to nobody.
+    let (beyond, _sea) = lab
+        .net
+        .beyond(&Spec::round_trip(Duration::from_millis(2)))?;
+    let (exit, web) = (lab.net.host("exit", 201)?, beyond.host("web", 2)?);
     let subnet = format!("{}/24", site.network());
     owner.set_policy(&policy(&subnet, &safe))?;
     // The site of the web knows only the exit node.
