@@ -171,18 +171,20 @@ async fn a_return_belongs_to_its_browser_and_works_once() {
     let page = alice.open(url.as_str()).await;
     assert!(page.text.contains("Connect this computer"), "{}", page.text);
     refused(&alice.open(url.as_str()).await, "was finished before");
-    let other = back(&mut alice, &server, "alice").await;
+    // Alice is signed in there; another browser is not.
+    let mut again = Browser::new();
+    let other = back(&mut again, &server, "alice").await;
     let code = url.query_pairs().find(|(name, _)| name == "code");
     let replayed = with(&other, "code", Some(&code.unwrap().1));
-    refused(&alice.open(&replayed).await, "invalid_grant");
+    refused(&again.open(&replayed).await, "invalid_grant");
     // A code of another sign-in, never used: its verifier is another.
     let (one, two) = (
-        back(&mut alice, &server, "alice").await,
-        back(&mut alice, &server, "alice").await,
+        back(&mut again, &server, "alice").await,
+        back(&mut again, &server, "alice").await,
     );
     let code = one.query_pairs().find(|(name, _)| name == "code");
     let injected = with(&two, "code", Some(&code.unwrap().1));
-    refused(&alice.open(&injected).await, "invalid_grant");
+    refused(&again.open(&injected).await, "invalid_grant");
 }
 
 #[tokio::test]
