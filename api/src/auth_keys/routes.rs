@@ -18,7 +18,7 @@ use ztna_proto::tokens::AuthKey;
 use crate::app::State;
 use crate::http::{Answer, ApiError, Empty, Json, Path, User, created, ok, refuse};
 use crate::machines::{self, check_tags};
-use crate::orgs::{Right, authorise};
+use crate::orgs::{self, Right, authorise};
 
 /// The keys of an org, as [`read_info`] reads them.
 const INFO: &str =
@@ -164,8 +164,7 @@ async fn revoke(
     let tx = connection.org(org).await?;
     authorise(&tx, org, user, Right::Manage).await?;
     // Before the key's row, as a registration takes them.
-    tx.query_opt("SELECT FROM orgs WHERE id = $1 FOR UPDATE", &[&org.0])
-        .await?;
+    orgs::lock(&tx, org).await?;
     let found = tx
         .execute(
             "UPDATE auth_keys SET revoked_at = COALESCE(revoked_at, now()) WHERE org_id = $1 AND id = $2",

@@ -14,7 +14,7 @@ use crate::app::State;
 use crate::db::Tx;
 use crate::http::{ApiError, Machine, refuse};
 use crate::netmap::{self, Changed};
-use crate::relays;
+use crate::{orgs, relays};
 
 /// Writes down which version of the agent a machine runs, if that is another than before. Peers are
 /// not told: they do not see it.
@@ -271,8 +271,7 @@ async fn remove_silent_in(state: &State, org: OrgId, seconds: i64) -> Result<Rem
     let present = state.hub.presence(org);
     let mut connection = state.db.connect().await?;
     let tx = connection.org(org).await?;
-    tx.query_opt("SELECT FROM orgs WHERE id = $1 FOR UPDATE", &[&org.0])
-        .await?;
+    orgs::lock(&tx, org).await?;
     let query = format!(
         "SELECT m.id FROM machines m
          LEFT JOIN machine_presence p ON p.org_id = m.org_id AND p.machine_id = m.id
@@ -322,9 +321,7 @@ async fn orgs_to_expire(state: &State) -> Result<Vec<OrgId>, ApiError> {
 async fn expire_in(state: &State, org: OrgId) -> Result<Vec<(MachineId, WgPublicKey)>, ApiError> {
     let mut connection = state.db.connect().await?;
     let tx = connection.org(org).await?;
-    // Taken before any machine's row, as every change does: no two of them wait for each other.
-    tx.query_opt("SELECT FROM orgs WHERE id = $1 FOR UPDATE", &[&org.0])
-        .await?;
+    orgs::lock(&tx, org).await?;
     let rows = tx
         .query(
             "UPDATE machines SET expired = true

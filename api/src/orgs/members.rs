@@ -8,7 +8,7 @@ use ztna_proto::api::{Member, Role, UpdateMemberRequest};
 use ztna_proto::error::{Envelope, ErrorBody, ErrorCode};
 use ztna_proto::ids::{MachineId, OrgId, UserId};
 
-use super::{Right, authorise, parse_role, role_text};
+use super::{Right, authorise, lock, parse_role, role_text};
 use crate::app::State;
 use crate::db::Tx;
 use crate::http::{Answer, ApiError, Empty, Json, Path, User, ok, refuse};
@@ -154,8 +154,7 @@ pub(crate) async fn take_out(
 /// A member's role. Locks the org, so that no two owners step down at once, and machines go in the
 /// order that every change keeps.
 pub(super) async fn role_of(tx: &Tx<'_>, org: OrgId, member: UserId) -> Result<Role, ApiError> {
-    tx.query_opt("SELECT FROM orgs WHERE id = $1 FOR UPDATE", &[&org.0])
-        .await?;
+    lock(tx, org).await?;
     let row = tx
         .query_opt(
             "SELECT role FROM members WHERE org_id = $1 AND user_id = $2",
@@ -201,8 +200,7 @@ async fn another_owner(tx: &Tx<'_>, org: OrgId, member: UserId) -> Result<(), Ap
 /// Ends an org whose last member goes: nobody and nothing is left in it, and its label is free. The row
 /// itself is swept away later, when no stream knows of it any more.
 pub(crate) async fn dissolve(tx: &Tx<'_>, org: OrgId) -> Result<Removed, ApiError> {
-    tx.query_opt("SELECT FROM orgs WHERE id = $1 FOR UPDATE", &[&org.0])
-        .await?;
+    lock(tx, org).await?;
     let removed = machines::remove_all(tx, org, None).await?;
     for ended in [
         "UPDATE orgs SET name = 'deleted', slug = 'deleted-' || id WHERE id = $1",

@@ -60,6 +60,14 @@ impl Right {
     }
 }
 
+/// Locks the org's row. Whoever changes several rows of an org does it first, as every change takes it
+/// sooner or later: no two of them wait for each other, and what was read stays so until the commit.
+pub(crate) async fn lock(tx: &Tx<'_>, org: OrgId) -> Result<(), ApiError> {
+    tx.query_opt("SELECT FROM orgs WHERE id = $1 FOR UPDATE", &[&org.0])
+        .await?;
+    Ok(())
+}
+
 /// The caller's role in the org of the transaction.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ use crate::app::State;
 use crate::db::Tx;
 use crate::http::{Answer, ApiError, Empty, Json, Path, User, created, ok, refuse};
 use crate::netmap::{self, Changed};
-use crate::orgs::{Right, authorise};
+use crate::orgs::{self, Right, authorise};
 
 /// Longest tag or group that a policy names, in bytes: as in the policy document.
 const MAX_LABEL: usize = 260;
@@ -181,8 +181,7 @@ async fn changed(
     let mut connection = state.db.connect().await?;
     let tx = connection.org(org).await?;
     authorise(&tx, org, user, Right::Manage).await?;
-    tx.query_opt("SELECT FROM orgs WHERE id = $1 FOR UPDATE", &[&org.0])
-        .await?;
+    orgs::lock(&tx, org).await?;
     let before = restrict(&tx, org).await?;
     if change(&tx).await? == 0 {
         return Err(no_policy());

@@ -19,7 +19,7 @@ use crate::db::Tx;
 use crate::http::{ApiError, Machine};
 use crate::machines::{self, Standing};
 use crate::netmap::{self, Changed};
-use crate::{policy, relays};
+use crate::{orgs, policy, relays};
 
 /// Machines that one transaction judges: it holds the org's row meanwhile.
 const BATCH: i64 = 500;
@@ -89,7 +89,7 @@ pub(crate) async fn accept(
         // The org's row comes before a machine's, as in every change: from the beginning then.
     }
     let tx = connection.org(machine.org).await?;
-    lock(&tx, machine.org).await?;
+    orgs::lock(&tx, machine.org).await?;
     store_report(&tx, machine, report).await?;
     let judged = read(state, &tx, machine.org, Some(machine.id)).await?;
     let news = write(&tx, machine.org, &judged).await?;
@@ -134,18 +134,12 @@ pub(crate) async fn recheck_due(state: &State) -> Result<(), ApiError> {
 pub(super) async fn recheck(state: &State, org: OrgId) -> Result<(), ApiError> {
     let mut connection = state.db.connect().await?;
     let tx = connection.org(org).await?;
-    lock(&tx, org).await?;
+    orgs::lock(&tx, org).await?;
     let judged = read(state, &tx, org, None).await?;
     let news = write(&tx, org, &judged).await?;
     tx.commit().await?;
     drop(connection);
     news.tell(state, org).await;
-    Ok(())
-}
-
-async fn lock(tx: &Tx<'_>, org: OrgId) -> Result<(), ApiError> {
-    tx.query_opt("SELECT FROM orgs WHERE id = $1 FOR UPDATE", &[&org.0])
-        .await?;
     Ok(())
 }
 

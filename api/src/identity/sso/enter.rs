@@ -16,7 +16,7 @@ use crate::db::Tx;
 use crate::http::{Actor, ApiError, Counted, act_as, refuse};
 use crate::mail::Letter;
 use crate::netmap::{self, Changed};
-use crate::orgs::{parse_role, role_text};
+use crate::orgs::{self, parse_role, role_text};
 
 /// What came of it.
 pub(super) enum Entered {
@@ -168,8 +168,7 @@ async fn enter_org(
 /// Locks the org: of two first sign-ins at once, the second finds what the first made. Its settings, if the
 /// provider that vouches is still its.
 async fn lock(tx: &Tx<'_>, org: OrgId, vouched: &Vouched) -> Result<Stored, ApiError> {
-    tx.query_opt("SELECT FROM orgs WHERE id = $1 FOR UPDATE", &[&org.0])
-        .await?;
+    orgs::lock(tx, org).await?;
     let stored = settings::load(tx, org).await?;
     stored
         .filter(|stored| stored.settings.issuer == vouched.issuer)
