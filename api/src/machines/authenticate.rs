@@ -33,10 +33,23 @@ pub(crate) async fn authenticate(state: &State, token: &MachineToken) -> Result<
     if row.get(2) {
         return Err(expired());
     }
-    Ok(Machine {
+    let machine = Machine {
         org: OrgId(row.get(0)),
         id: MachineId(row.get(1)),
-    })
+    };
+    state.hub.remember(token.hash(), machine);
+    Ok(machine)
+}
+
+/// The machine that a token belongs to, as the hub knows it if it does ([`crate::netmap::Hub::recognise`]).
+///
+/// # Errors
+/// As for [`authenticate`].
+pub(crate) async fn recognise(state: &State, token: &MachineToken) -> Result<Machine, ApiError> {
+    match state.hub.recognise(&token.hash()) {
+        Some(machine) => Ok(machine),
+        None => authenticate(state, token).await,
+    }
 }
 
 /// A WireGuard key as the database holds it.

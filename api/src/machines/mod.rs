@@ -10,7 +10,7 @@ mod tags;
 mod upkeep;
 mod view;
 
-pub(crate) use authenticate::{authenticate, wg_key};
+pub(crate) use authenticate::{authenticate, recognise, wg_key};
 pub(crate) use routes::routes;
 pub(crate) use standing::{Standing, deleted, disabled, expired, unknown_token};
 pub(crate) use tags::{TAG, check_tags};

@@ -12,7 +12,7 @@ use tokio_postgres::types::ToSql;
 use ztna_proto::api::{MAX_MACHINE_NAME, RegisterRequest, Registered};
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{AuthKeyId, MachineId, OrgId, UserId};
-use ztna_proto::keys::KemKeyHash;
+use ztna_proto::keys::{KemKeyHash, WgPublicKey};
 use ztna_proto::posture::POSTURE_SECONDS;
 use ztna_proto::tokens::{AuthKey, MachineToken, TokenHash};
 
@@ -148,7 +148,12 @@ pub(super) async fn register(
         Sponsor::User(access) => Some(access.user),
         Sponsor::Key(_) => None,
     };
-    let held = has_held(&tx, org.id, user, key).await?;
+    // None depends on another: they go to the database together.
+    let (held, known, revoked_until) = tokio::try_join!(
+        has_held(&tx, org.id, user, key),
+        find(&tx, org.id, &request.wg_key),
+        relays::revoked_until(&tx, &request.wg_key)
+    )?;
     let joining = Joining {
         tx: &tx,
         approved: !held && (terms.preapproved || !org.approval),
@@ -160,8 +165,8 @@ pub(super) async fn register(
         key,
         terms: &terms,
     };
-    let machine = match joining.find_previous().await? {
-        Some(previous) => joining.renew(&previous).await?,
+    let machine = match known {
+        Some(known) => joining.renew(&joining.prove(&known)?).await?,
         None => {
             let machine = joining.insert(&name).await?;
             posture::enter(state, &tx, org.id, machine.id).await?;
@@ -169,7 +174,6 @@ pub(super) async fn register(
         }
     };
     netmap::append_change(&tx, org.id, Changed::Machine(machine.id)).await?;
-    let revoked_until = relays::revoked_until(&tx, &request.wg_key).await?;
     tx.commit().await?;
     drop(connection);
     relays::outlast(revoked_until).await;
@@ -290,29 +294,27 @@ impl Joined {
     }
 }
 
+/// The machine that has this WireGuard key already, as [`Joining::prove`] reads it.
+async fn find(tx: &Tx<'_>, org: OrgId, wg_key: &WgPublicKey) -> Result<Option<Row>, ApiError> {
+    let query = format!(
+        "SELECT m.id, m.token_hash, m.previous_token_hash, m.tags, m.key_expiry, m.user_id,
+                m.auth_key_id, {}
+         FROM machines m WHERE m.org_id = $1 AND m.wg_key = $2",
+        Standing::COLUMNS
+    );
+    tx.query_opt(&query, &[&org.0, &wg_key.as_bytes().as_slice()])
+        .await
+}
+
 impl Joining<'_> {
-    /// The machine that has this WireGuard key already, if the caller proves to be it.
-    async fn find_previous(&self) -> Result<Option<Previous>, ApiError> {
-        let query = format!(
-            "SELECT m.id, m.token_hash, m.previous_token_hash, m.tags, m.key_expiry, m.user_id,
-                    m.auth_key_id, {}
-             FROM machines m WHERE m.org_id = $1 AND m.wg_key = $2",
-            Standing::COLUMNS
-        );
-        let row = self
-            .tx
-            .query_opt(
-                &query,
-                &[&self.org.id.0, &self.request.wg_key.as_bytes().as_slice()],
-            )
-            .await?;
-        let Some(row) = row else { return Ok(None) };
+    /// The machine that has the WireGuard key already, if the caller proves to be it.
+    fn prove(&self, row: &Row) -> Result<Previous, ApiError> {
         let proof = self.request.node_key.as_ref().map(|token| token.hash());
         let proven = proof.filter(|hash| {
             row.get::<_, &[u8]>(1) == hash || row.get::<_, Option<&[u8]>>(2) == Some(hash)
         });
         let shown = proven.ok_or_else(conflict)?;
-        let standing = Standing::read(&row, 7);
+        let standing = Standing::read(row, 7);
         if let Some(reason) = &standing.disabled {
             return Err(disabled(reason));
         }
@@ -335,12 +337,12 @@ impl Joining<'_> {
                 ),
             ));
         }
-        Ok(Some(Previous {
+        Ok(Previous {
             id: MachineId(row.get(0)),
             shown,
             tags: row.get(3),
             key_expiry: row.get(4),
-        }))
+        })
     }
 
     /// The same machine again: id, name and addresses stay, and so does what was decided of it. Tags
@@ -387,8 +389,10 @@ impl Joining<'_> {
     }
 
     async fn insert(&self, wanted: &str) -> Result<Joined, ApiError> {
-        let name = self.free_name(wanted).await?;
-        let (ipv4, ipv6) = address::allocate(self.tx, self.org.id, &self.org.networks).await?;
+        let (name, (ipv4, ipv6)) = tokio::try_join!(
+            self.free_name(wanted),
+            address::allocate(self.tx, self.org.id, &self.org.networks)
+        )?;
         let terms = self.terms;
         let expires = terms.tags.is_empty();
         let query = format!(
@@ -433,6 +437,12 @@ impl Joining<'_> {
 
     /// The wanted name, or with the lowest number behind it that is free.
     async fn free_name(&self, wanted: &str) -> Result<String, ApiError> {
+        let taken = "SELECT EXISTS (SELECT FROM machines WHERE org_id = $1 AND name = $2)";
+        let row = self.tx.query_one(taken, &[&self.org.id.0, &wanted]).await?;
+        if !row.get::<_, bool>(0) {
+            return Ok(wanted.to_owned());
+        }
+        // All names that begin so are looked through: what is rare may be slow.
         let rows = self
             .tx
             .query(

@@ -18,7 +18,8 @@ use super::view::read_machines;
 use super::{actions, registration, upkeep};
 use crate::app::State;
 use crate::http::{
-    Answer, ApiError, Bearer, ClientIp, Counted, Empty, Json, Machine, Path, User, ok, refuse,
+    Answer, ApiError, Bearer, ClientIp, Counted, Empty, Json, KnownMachine, Machine, Path, User,
+    ok, refuse,
 };
 use crate::netmap::{self, Changed};
 use crate::orgs::{Right, authorise};
@@ -81,7 +82,7 @@ fn is_guess(error: &ApiError) -> bool {
 ))]
 async fn heartbeat(
     extract::State(state): extract::State<State>,
-    machine: Machine,
+    KnownMachine(machine): KnownMachine,
     Json(request): Json<HeartbeatRequest>,
 ) -> Answer<HeartbeatAnswer> {
     netmap::check_report(&request.report)?;

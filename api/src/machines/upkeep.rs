@@ -23,6 +23,9 @@ pub(crate) async fn set_agent_version(
     machine: &Machine,
     version: &str,
 ) -> Result<(), ApiError> {
+    if state.hub.runs(machine, version) {
+        return Ok(());
+    }
     check_text("agent_version", version)?;
     let mut connection = state.db.connect().await?;
     let tx = connection.org(machine.org).await?;
@@ -32,7 +35,9 @@ pub(crate) async fn set_agent_version(
         &[&machine.org.0, &machine.id.0, &version],
     )
     .await?;
-    tx.commit().await
+    tx.commit().await?;
+    state.hub.has_run(machine, version);
+    Ok(())
 }
 
 /// What a change has done to a machine's sign-in.

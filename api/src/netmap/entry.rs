@@ -10,6 +10,7 @@ use ztna_proto::netmap::{PeerRecord, PqMode, SelfRecord};
 use ztna_proto::network::{DnsSettings, SelfNetwork};
 
 use super::load::MachineRow;
+use super::org::Issued;
 
 /// What the records say of the org.
 pub(super) struct Org<'a> {
@@ -32,6 +33,8 @@ pub(super) struct Entry {
     unrouted: Option<Record>,
     pub(super) wg_key: WgPublicKey,
     pub(super) kem_hash: KemKeyHash,
+    /// The last ticket that heartbeats were answered with.
+    pub(super) ticket: Option<Issued>,
 }
 
 impl Entry {
@@ -86,8 +89,10 @@ impl Entry {
             kem_hash: machine.kem_hash,
             groups,
             row: machine,
+            ticket: None,
         })
     }
+
     /// The machine as a peer sees it that may reach these of its routes. Made anew only where they
     /// are some and not all.
     pub(super) fn seen_with(&self, routes: &BTreeSet<IpNet>) -> serde_json::Result<Record> {

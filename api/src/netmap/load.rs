@@ -18,6 +18,7 @@ use ztna_proto::keys::{KemKeyHash, WgPublicKey};
 use ztna_proto::network::DnsSettings;
 use ztna_proto::posture::{PostureNotice, PostureResult};
 use ztna_proto::relay::RelayMap;
+use ztna_proto::tokens::TokenHash;
 
 use super::nodes::Said;
 use super::org::RESUME_LOG;
@@ -55,6 +56,9 @@ pub(super) struct MachineRow {
     pub(super) tags: Vec<String>,
     /// Whether it is in the network, and if not, why.
     pub(super) standing: machines::Standing,
+    pub(super) token_hash: TokenHash,
+    /// As the database holds it. `None`: another node may have written another.
+    pub(super) agent_version: Option<String>,
 }
 
 /// How a machine of the log stands now.
@@ -104,7 +108,7 @@ fn select() -> String {
     format!(
         "SELECT m.id, m.name, m.os, m.wg_key, m.kem_hash, m.ipv4, m.ipv6,
                 COALESCE(u.email, ''), m.key_expires_at, m.tags, p.role, r.advertised, r.approved,
-                h.attributes, h.results, p.provider_groups, {}
+                h.attributes, h.results, p.provider_groups, m.token_hash, m.agent_version, {}
          FROM machines m LEFT JOIN users u ON u.id = m.user_id
          LEFT JOIN machine_posture h ON h.org_id = m.org_id AND h.machine_id = m.id
          LEFT JOIN members p ON p.org_id = m.org_id AND p.user_id = m.user_id
@@ -298,9 +302,10 @@ async fn read_log(tx: &Tx<'_>, org: OrgId, held: i64) -> Result<Option<Vec<Chang
 }
 
 fn read_machine(row: &Row) -> Result<MachineRow, ApiError> {
-    let (Ok(wg_key), Ok(kem_hash), IpAddr::V4(ipv4), IpAddr::V6(ipv6)) = (
+    let (Ok(wg_key), Ok(kem_hash), Ok(token_hash), IpAddr::V4(ipv4), IpAddr::V6(ipv6)) = (
         row.get::<_, &[u8]>(3).try_into(),
         row.get::<_, &[u8]>(4).try_into(),
+        row.get::<_, &[u8]>(16).try_into(),
         row.get(5),
         row.get(6),
     ) else {
@@ -330,7 +335,9 @@ fn read_machine(row: &Row) -> Result<MachineRow, ApiError> {
         attributes: stored(row, 13)?.unwrap_or_default(),
         posture: posture::notices(&stored::<Vec<PostureResult>>(row, 14)?.unwrap_or_default()),
         tags: row.get(9),
-        standing: machines::Standing::read(row, 16),
+        standing: machines::Standing::read(row, 18),
+        token_hash,
+        agent_version: Some(row.get(17)),
     })
 }
 

@@ -19,6 +19,7 @@ mod load;
 mod nodes;
 mod org;
 mod presence;
+mod socket;
 mod stream;
 mod written;
 
@@ -56,30 +57,26 @@ pub(crate) async fn append_change(
     org: OrgId,
     changed: Changed,
 ) -> Result<(), ApiError> {
-    let seq: i64 = tx
-        .query_one(
-            "UPDATE orgs SET seq = seq + 1 WHERE id = $1 RETURNING seq",
-            &[&org.0],
-        )
-        .await?
-        .get(0);
     let (kind, machine) = match changed {
         Changed::Machine(id) => ("machine", Some(id.0)),
         Changed::Policy => ("policy", None),
         Changed::Relays => ("relays", None),
         Changed::Org => ("org", None),
     };
-    tx.execute(
-        "INSERT INTO changes (org_id, seq, kind, machine_id) VALUES ($1, $2, $3, $4)",
-        &[&org.0, &seq, &kind, &machine],
+    // Every registration and report of news comes by here, holding the org's row: one round trip.
+    let logged = tx.execute(
+        "WITH next AS (UPDATE orgs SET seq = seq + 1 WHERE id = $1 RETURNING seq),
+              old AS (DELETE FROM changes WHERE org_id = $1 AND seq <= (SELECT seq FROM next) - $4::bigint)
+         INSERT INTO changes (org_id, seq, kind, machine_id) SELECT $1, seq, $2, $3 FROM next",
+        &[&org.0, &kind, &machine, &LOG_LENGTH],
     )
     .await?;
-    tx.execute(
-        "DELETE FROM changes WHERE org_id = $1 AND seq <= $2",
-        &[&org.0, &(seq - LOG_LENGTH)],
-    )
-    .await?;
-    Ok(())
+    match logged {
+        1 => Ok(()),
+        _ => Err(ApiError::Internal(format!(
+            "org {org} is gone, so its change could not be logged"
+        ))),
+    }
 }
 
 /// Refuses a report that would make every peer's map grow without bound.

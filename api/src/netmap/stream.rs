@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use axum::extract;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use ztna_proto::error::{ErrorBody, ErrorCode};
@@ -17,8 +16,9 @@ use ztna_proto::{CAPABILITY, MIN_CAPABILITY};
 
 use super::check_report;
 use super::hub::Subscription;
+use super::socket::{Socket, Upgrade};
 use crate::app::State;
-use crate::http::{ApiError, Call, Machine, around, refuse};
+use crate::http::{ApiError, Call, KnownMachine, Machine, around};
 use crate::machines;
 
 /// The first message comes within this time.
@@ -36,8 +36,6 @@ const REPORT_PAUSE: Duration = Duration::from_millis(200);
 const MAX_RESYNCS: u32 = 10;
 /// … within this time.
 const RESYNC_WINDOW: Duration = Duration::from_secs(60);
-/// Largest message of a machine, in bytes: a report with all its endpoints has 4 KiB.
-const MAX_CLIENT_MESSAGE: usize = 64 * 1024;
 
 pub(crate) fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new().routes(routes!(machine_stream))
@@ -51,34 +49,21 @@ pub(crate) fn routes() -> OpenApiRouter<State> {
 ))]
 async fn machine_stream(
     extract::State(state): extract::State<State>,
-    machine: Machine,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Result<Response, ApiError> {
-    let upgrade = upgrade.map_err(|rejection| {
-        refuse(
-            ErrorCode::ValidationError,
-            format!(
-                "the machine stream is a WebSocket: {}",
-                rejection.body_text()
-            ),
-        )
-    })?;
+    KnownMachine(machine): KnownMachine,
+    upgrade: Upgrade,
+) -> Response {
     // The stream goes on beside the call.
     let call = Call::current();
-    let response = upgrade
-        .max_message_size(MAX_CLIENT_MESSAGE)
-        .max_frame_size(MAX_CLIENT_MESSAGE)
-        .on_upgrade(async move |socket| {
-            let mut stream = Stream {
-                state,
-                machine,
-                socket,
-            };
-            if let End::Refused(error) = around(call, stream.run()).await {
-                stream.say_error(error).await;
-            }
-        });
-    Ok(response)
+    upgrade.accept(async move |socket| {
+        let mut stream = Stream {
+            state,
+            machine,
+            socket,
+        };
+        if let End::Refused(error) = around(call, stream.run()).await {
+            stream.say_error(error).await;
+        }
+    })
 }
 
 /// Why a stream ends.
@@ -100,7 +85,7 @@ impl From<ApiError> for End {
 struct Stream {
     state: State,
     machine: Machine,
-    socket: WebSocket,
+    socket: Socket,
 }
 
 impl Stream {
@@ -134,7 +119,7 @@ impl Stream {
     /// Where the machine stands, if it says so.
     async fn hello(&mut self) -> Result<Option<Resume>, End> {
         let first = timeout(HELLO_LIMIT, self.socket.recv()).await;
-        let Ok(Some(Ok(Message::Text(text)))) = first else {
+        let Ok(Some(Message::Text(text))) = first else {
             return Err(End::Broken);
         };
         let Ok(ClientMessage::Hello {
@@ -190,10 +175,10 @@ impl Stream {
                 message = self.socket.recv() => {
                     heard = Instant::now();
                     let text = match message {
-                        Some(Ok(Message::Text(text))) => text,
-                        Some(Ok(Message::Close(_))) => return End::Left,
-                        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_))) => continue,
-                        Some(Err(_)) | None => return End::Broken,
+                        Some(Message::Text(text)) => text,
+                        Some(Message::Close(_)) => return End::Left,
+                        Some(_) => continue,
+                        None => return End::Broken,
                     };
                     match read(&text) {
                         Ok(ClientMessage::Report(report)) => reports.put(report),
@@ -256,8 +241,8 @@ impl Stream {
 
     async fn write(&mut self, message: Message) -> Result<(), ()> {
         match timeout(WRITE_LIMIT, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(()),
+            Ok(sent) => sent,
+            Err(_) => Err(()),
         }
     }
 }

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::json;
-use ztna_proto::api::{Health, Machine};
+use ztna_proto::api::{Health, HeartbeatAnswer, HeartbeatRequest, Machine};
+use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::RegionId;
 use ztna_proto::netmap::{ClientMessage, VolatileReport};
+use ztna_proto::tokens::MachineToken;
 
 use crate::common::client::Owner;
 use crate::common::redis::Redis;
@@ -43,7 +45,7 @@ async fn is_degraded(client: &Client) -> bool {
 }
 
 /// A machine's map is what a node would tell it from nothing.
-async fn assert_whole(server: &Server, stream: &Stream, token: &ztna_proto::tokens::MachineToken) {
+async fn assert_whole(server: &Server, stream: &Stream, token: &MachineToken) {
     let fresh = Stream::connect(server, token).await;
     assert_eq!(fresh.map, stream.map);
     assert_eq!(fresh.map.hash(), stream.map.hash());
@@ -242,4 +244,79 @@ async fn who_comes_back_is_told_what_it_missed() {
         (Begun::Full, vec!["bob".to_owned()])
     );
     server.stop().await;
+}
+
+#[tokio::test]
+async fn what_one_node_ends_is_refused_at_another_that_knows_the_machine() {
+    let redis = Redis::start();
+    let (one, two) = two_nodes(&redis).await;
+    let owner = Owner::new(&one, "acme").await;
+    let (mut request, alice) = owner.enrol("alice").await;
+    let beat = async |token: &MachineToken| {
+        let body = HeartbeatRequest {
+            agent_version: "0.3.0".to_owned(),
+            report: VolatileReport::default(),
+            posture: None,
+        };
+        let there = owner.as_machine(token).at(&two);
+        there
+            .post::<HeartbeatAnswer>("/api/machine-heartbeat", body)
+            .await
+    };
+    let refused = async |token: &MachineToken| {
+        let begin = Instant::now();
+        loop {
+            match beat(token).await {
+                Err(refused) => return refused.code,
+                Ok(_) => assert!(begin.elapsed() < LOOKED_UP / 2, "it is still served"),
+            }
+        }
+    };
+    // The second call is answered from what the first has found out, ticket and all.
+    let first = beat(&alice.node_key).await.unwrap();
+    let second = beat(&alice.node_key).await.unwrap();
+    assert_eq!(first.relay_ticket, second.relay_ticket);
+    assert!(first.relay_ticket.is_some());
+
+    owner
+        .does(alice.machine_id, json!({"action": "disable"}))
+        .await;
+    assert_eq!(refused(&alice.node_key).await, ErrorCode::MachineDisabled);
+    owner
+        .does(alice.machine_id, json!({"action": "enable"}))
+        .await;
+    // What was revoked with the machine is not handed out again.
+    let again = beat(&alice.node_key).await.unwrap();
+    assert_ne!(again.relay_ticket, first.relay_ticket);
+
+    // A machine that registers again has one token that calls.
+    request.node_key = Some(alice.node_key.clone());
+    let key = owner.client.bearer(owner.key.key.expose());
+    let renewed = key.register(&request).await.unwrap();
+    assert_eq!(renewed.machine_id, alice.machine_id);
+    assert_eq!(refused(&alice.node_key).await, ErrorCode::Unauthorized);
+    beat(&renewed.node_key).await.unwrap();
+
+    // The version is the one that was told last, wherever.
+    let version = async || owner.look(alice.machine_id).await.agent_version;
+    assert_eq!(version().await, "0.3.0");
+    let stream = Stream::connect(&one, &renewed.node_key).await;
+    let told = version().await;
+    assert_ne!(told, "0.3.0");
+    let begin = Instant::now();
+    while version().await == told {
+        beat(&renewed.node_key).await.unwrap();
+        assert!(
+            begin.elapsed() < LOOKED_UP / 2,
+            "the version is not written"
+        );
+    }
+    assert_eq!(version().await, "0.3.0");
+    stream.leave().await;
+
+    let path = owner.path(&format!("/machines/{}", alice.machine_id));
+    owner.client.delete(&path).await.unwrap();
+    assert_eq!(refused(&renewed.node_key).await, ErrorCode::MachineDeleted);
+    one.stop().await;
+    two.stop().await;
 }

@@ -313,6 +313,7 @@ async fn heartbeats(node: &Node, machines: &[Arc<Machine>]) -> Result<f64> {
         let body = HeartbeatRequest {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             report: setup::report(machine, 1),
+            posture: None,
         };
         let body = serde_json::to_vec(&body)?;
         let bytes = request("POST", "/api/machine-heartbeat", &machine.token, &body);

@@ -1,6 +1,7 @@
 //! The hub: orgs whose machines are connected, kept up to date with the database.
 
 mod others;
+mod tokens;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,6 +10,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use uuid::Uuid;
 use ztna_proto::ids::{MachineId, OrgId};
 use ztna_proto::keys::KemKeyHash;
@@ -23,10 +25,11 @@ use crate::db::Db;
 use crate::http::{ApiError, Machine};
 use crate::kv::Kv;
 use others::Words;
+use tokens::Tokens;
 
 /// The messages for one stream, and the stream's number.
 pub(super) struct Subscription {
-    pub(super) inbox: mpsc::Receiver<axum::extract::ws::Utf8Bytes>,
+    pub(super) inbox: mpsc::Receiver<Utf8Bytes>,
     pub(super) serial: u64,
 }
 
@@ -41,6 +44,7 @@ struct Inner {
     me: Uuid,
     shared: Shared,
     orgs: Mutex<HashMap<OrgId, Arc<OrgHub>>>,
+    tokens: Tokens,
     /// What other nodes are to be told.
     words: OnceLock<Words>,
     /// Held while an org begins or ends to be heard of, so that the two do not overtake each other.
@@ -68,6 +72,11 @@ impl OrgHub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The state is known to be behind the database.
+    fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::SeqCst)
+    }
+
     fn is_idle(&self) -> bool {
         self.state().as_ref().is_none_or(OrgState::is_idle)
     }
@@ -91,6 +100,7 @@ impl Hub {
                 has_others,
             },
             orgs: Mutex::new(HashMap::new()),
+            tokens: Tokens::default(),
             words: OnceLock::new(),
             subscriptions: tokio::sync::Mutex::new(()),
             gap: AtomicBool::new(false),
@@ -178,13 +188,35 @@ impl Hub {
         Ok(())
     }
 
-    /// A ticket for a machine. `None`: it is not (any more) in its org.
+    /// A ticket for a machine that calls, maybe the one of its last call. `None`: it is not (any more) in
+    /// its org.
     pub(crate) async fn ticket(&self, machine: &Machine) -> Result<Option<String>, ApiError> {
         let org = self.open(machine.org);
+        let held = |state: &OrgState| state.held_ticket(machine.id, Instant::now());
+        if let Some(ticket) = org.state().as_ref().and_then(held) {
+            return Ok(Some(ticket));
+        }
         // What ended the machine may have happened in another process.
         self.catch_up(machine.org, &org).await?;
-        let state = org.state();
-        Ok(state.as_ref().and_then(|s| s.ticket_of(machine.id)))
+        let mut state = org.state();
+        let state = state.as_mut();
+        Ok(state.and_then(|state| state.issue_ticket(machine.id, Instant::now())))
+    }
+
+    /// Whether the database holds that the machine runs this version of the agent, as far as is known here.
+    pub(crate) fn runs(&self, machine: &Machine, version: &str) -> bool {
+        let org = self.find(machine.org);
+        let runs = |state: &OrgState| state.runs(machine.id, version);
+        org.is_some_and(|org| org.state().as_ref().is_some_and(runs))
+    }
+
+    /// The database holds now that the machine runs this version of the agent.
+    pub(crate) fn has_run(&self, machine: &Machine, version: &str) {
+        if let Some(org) = self.find(machine.org)
+            && let Some(state) = org.state().as_mut()
+        {
+            state.has_run(machine.id, version);
+        }
     }
 
     /// Sends a machine a fresh ticket over its stream, if it is still in its org.
@@ -246,7 +278,7 @@ impl Hub {
     }
 
     async fn sweep_org(&self, id: OrgId, org: &Arc<OrgHub>) -> Result<usize, ApiError> {
-        if org.stale.load(Ordering::SeqCst) {
+        if org.is_stale() {
             self.catch_up(id, org).await?;
         }
         let overdue = org

@@ -42,7 +42,7 @@ impl OrgState {
 
     /// Applies what changed.
     pub(in crate::netmap) fn apply(&mut self, since: Since) -> Result<()> {
-        let mut touched = BTreeSet::new();
+        let (mut touched, mut seeing) = (BTreeSet::new(), BTreeSet::new());
         let mut changed = BTreeSet::new();
         let mut effects = Effects::default();
         for standing in since.machines {
@@ -52,7 +52,7 @@ impl OrgState {
                     changed.insert(id);
                     let old = self.machines.get(&id);
                     let held = old.is_some_and(|old| !old.row.standing.is_in());
-                    let change = self.put(machine, &mut touched)?;
+                    let change = self.put(machine, &mut touched, &mut seeing)?;
                     effects.note(id, change);
                     // Before the map, which names the relays that it opens.
                     if held && let Some(serial) = self.streams.get(&id).map(|s| s.serial) {
@@ -86,13 +86,14 @@ impl OrgState {
         }
         let Some(policy) = since.policy else {
             self.log.append(self.seq, since.log, effects);
-            self.update(&touched, &changed)?;
+            self.update(&touched, &seeing, &changed)?;
             return match since.relays {
                 Some(_) => self.update_relays(),
                 None => Ok(()),
             };
         };
         effects.views = self.compiled.set_document(policy, Timestamp::now());
+        touched.append(&mut seeing);
         touched.extend(&effects.views);
         self.log.append(self.seq, since.log, effects);
         self.regroup()?;
@@ -107,7 +108,13 @@ impl OrgState {
         self.compiled.until().is_some_and(|until| until <= now)
     }
 
-    fn put(&mut self, machine: MachineRow, touched: &mut BTreeSet<MachineId>) -> Result<Change> {
+    /// `touched`: to whom the rules let through something else; `seeing`: who sees another record.
+    fn put(
+        &mut self,
+        machine: MachineRow,
+        touched: &mut BTreeSet<MachineId>,
+        seeing: &mut BTreeSet<MachineId>,
+    ) -> Result<Change> {
         let id = machine.id;
         let change = match machine.standing.is_in() {
             true => self.compiled.set_machine(id, machine.facts()),
@@ -118,7 +125,7 @@ impl OrgState {
         touched.insert(id);
         let old = self.machines.get(&id);
         if old.is_some_and(|old| old.peer != entry.peer) {
-            touched.extend(self.compiled.visible_peers(id));
+            seeing.extend(self.compiled.visible_peers(id));
         }
         self.machines.insert(id, entry);
         Ok(change)

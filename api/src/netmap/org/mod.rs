@@ -2,6 +2,7 @@
 //! into a bounded outbox.
 
 mod changes;
+mod heartbeat;
 mod log;
 mod streams;
 mod tell;
@@ -23,6 +24,7 @@ use ztna_proto::ticket::TicketSigner;
 use super::entry::{Entry, Org};
 use super::load::{MachineRow, Whole};
 use super::presence::Presence;
+pub(super) use heartbeat::Issued;
 use log::Log;
 pub(super) use log::RESUME_LOG;
 pub(super) use streams::OUTBOX;

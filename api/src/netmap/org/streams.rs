@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use axum::extract::ws::Utf8Bytes;
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use ztna_netmap::records::RecordSet;
 use ztna_proto::ids::MachineId;
 use ztna_proto::netmap::{MapDelta, Resume, ServerMessage};
@@ -154,6 +154,7 @@ impl OrgState {
 
     /// Gives every connected machine a ticket for the regions that there are now.
     pub(super) fn renew_tickets(&mut self) -> Result<()> {
+        self.forget_tickets();
         let all = self.streams.iter().map(|(id, stream)| (*id, stream.serial));
         for (id, serial) in all.collect::<Vec<_>>() {
             self.renew_ticket(id, serial)?;
@@ -174,7 +175,7 @@ impl OrgState {
 
     /// A ticket for the org's relays. `None`: the machine is not (any more) in the org, or kept out of
     /// its network.
-    pub(in crate::netmap) fn ticket_of(&self, id: MachineId) -> Option<String> {
+    pub(super) fn ticket_of(&self, id: MachineId) -> Option<String> {
         let machine = self.machines.get(&id)?;
         if !machine.row.standing.is_in() {
             return None;

@@ -9,25 +9,27 @@ use ztna_proto::netmap::ServerMessage;
 use super::{OrgState, Result};
 
 impl OrgState {
-    /// Tells the touched machines that are connected how the changed ones look to them now. Costs
-    /// the product of the two, whatever the size of the org.
+    /// Tells those that are connected how the changed machines look to them now: who is touched, by
+    /// other rules for it or in its own record, and who only sees them. Costs the product of the two,
+    /// whatever the size of the org.
     pub(super) fn update(
         &mut self,
         touched: &BTreeSet<MachineId>,
+        seeing: &BTreeSet<MachineId>,
         changed: &BTreeSet<MachineId>,
     ) -> Result<()> {
-        for id in touched {
+        for id in touched.union(seeing) {
             let Some(entry) = self.machines.get(id) else {
                 continue;
             };
             if !self.streams.contains_key(id) {
                 continue;
             }
-            let mut edit = Edit {
-                this: Some(entry.this.clone()),
-                filter: Some(Record::filter(&self.compiled.filter_for(*id))?),
-                ..Edit::default()
-            };
+            let mut edit = Edit::default();
+            if touched.contains(id) {
+                edit.this = Some(entry.this.clone());
+                edit.filter = Some(Record::filter(&self.compiled.filter_for(*id))?);
+            }
             // A changed machine may see anybody anew.
             let mut others = changed.clone();
             if changed.contains(id) {

@@ -1,10 +1,10 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use axum::extract::ws::Utf8Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use ztna_policy::document::Attributes;
 use ztna_policy::{Document, FIRST_DOCUMENT};
 use ztna_proto::ErrorCode;
@@ -42,6 +42,8 @@ fn row(n: u128, name: &str) -> MachineRow {
             approved: true,
             ..Default::default()
         },
+        token_hash: [3; 32],
+        agent_version: None,
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use axum::extract::ws::Utf8Bytes;
 use jiff::Timestamp;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use ztna_proto::ids::MachineId;
 use ztna_proto::netmap::{PeerVolatile, ServerMessage, VolatileReport, VolatileUpdate};
 
@@ -83,6 +83,7 @@ impl OrgState {
                 Verdict::Old => {}
                 Verdict::Overruled => self.say(id),
                 verdict @ (Verdict::News | Verdict::Taken) => {
+                    self.runs_elsewhere(id);
                     if here.is_some() {
                         tracing::debug!(machine = %id, "a machine has connected to another node");
                         self.streams.remove(&id);
