@@ -14,6 +14,9 @@ use ztna_proto::error::Envelope;
 use ztna_proto::machines::{MachineAction, OrgSettings, UpdateOrgSettings};
 use ztna_proto::network::DnsSettings;
 use ztna_proto::policy::{PolicyDocument, PutPolicyRequest};
+use ztna_proto::static_peers::{
+    CreateStaticPeer, Gateway, GatewayRequest, RotateStaticPeer, StaticPeer, StaticPeerConfig,
+};
 use ztna_proto::{ErrorBody, MachineId, OrgId};
 use ztna_tls::{KeyExchange, client_config, parse_pin};
 
@@ -259,6 +262,53 @@ impl Owner<'_> {
         self.api
             .call::<serde_json::Value>(reqwest::Method::PUT, &path, token, Some(&body))?;
         Ok(())
+    }
+
+    /// Has a machine carry static peers.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub fn make_gateway(&self, machine: MachineId, endpoint: &str) -> Result<Gateway> {
+        let path = format!("/api/orgs/{}/machines/{machine}/gateway", self.org);
+        let request = GatewayRequest {
+            endpoint: endpoint.to_owned(),
+            listen_port: None,
+        };
+        self.api.call(
+            reqwest::Method::PUT,
+            &path,
+            Some(&self.token),
+            Some(&request),
+        )
+    }
+
+    /// A new static peer, and what its device is configured with.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub fn static_peer(&self, request: &CreateStaticPeer) -> Result<StaticPeerConfig> {
+        let path = format!("/api/orgs/{}/static-peers", self.org);
+        self.api.post(&path, Some(&self.token), request)
+    }
+
+    /// New keys for a static peer.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub fn rotate(&self, peer: MachineId) -> Result<StaticPeerConfig> {
+        let path = format!("/api/orgs/{}/static-peers/{peer}/keys", self.org);
+        self.api
+            .post(&path, Some(&self.token), &RotateStaticPeer::default())
+    }
+
+    /// The org's static peers.
+    ///
+    /// # Errors
+    /// The control plane refuses.
+    pub fn static_peers(&self) -> Result<Vec<StaticPeer>> {
+        let path = format!("/api/orgs/{}/static-peers", self.org);
+        self.api
+            .call(reqwest::Method::GET, &path, Some(&self.token), None::<&()>)
     }
 
     /// Sets the org's names.

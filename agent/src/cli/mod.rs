@@ -17,6 +17,7 @@ mod ping;
 mod posture;
 mod session;
 mod start;
+mod static_peer;
 mod status;
 mod ui;
 mod up;
@@ -61,6 +62,7 @@ enum Command {
     Netcheck(netcheck::NetcheckArgs),
     Posture(posture::PostureArgs),
     Acl(acl::AclArgs),
+    StaticPeer(static_peer::StaticPeerArgs),
     Debug(debug::DebugArgs),
     Version(version::VersionArgs),
     Daemon(daemon::DaemonArgs),
@@ -116,6 +118,7 @@ fn run(cli: Cli, wireguard: NewWireGuard) -> anyhow::Result<ExitCode> {
             Command::Login(args) => login::run(args).await,
             Command::Logout(args) => logout::run(socket, args).await,
             Command::Acl(args) => acl::run(args).await,
+            Command::StaticPeer(args) => static_peer::run(args).await,
             Command::Up(args) => up::run(socket, args, wireguard).await,
             Command::Down(args) => down::run(socket, args).await,
             Command::Status(args) => status::run(socket, args).await,

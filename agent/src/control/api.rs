@@ -14,6 +14,10 @@ use ztna_proto::error::Envelope;
 use ztna_proto::keys::KemPublicKey;
 use ztna_proto::network::{AdvertiseRoutesRequest, MachineRoutes};
 use ztna_proto::policy::{EvaluateRequest, Evaluation};
+use ztna_proto::static_peers::{
+    AttachRequest, Attached, CreateStaticPeer, Gateway, RotateStaticPeer, StaticPeer,
+    StaticPeerConfig,
+};
 use ztna_proto::{KemKeyHash, MachineId, OrgId};
 use ztna_tls::KeyExchange;
 
@@ -99,6 +103,21 @@ impl Api {
             Some(request),
         )
         .await
+    }
+
+    /// `POST /api/machine-static-peers/{machine}`
+    ///
+    /// # Errors
+    /// The token is refused, this machine is not the peer's gateway, or the control plane was not reached.
+    pub async fn attach(
+        &self,
+        token: &str,
+        peer: MachineId,
+        request: &AttachRequest,
+    ) -> Result<Attached, ControlError> {
+        let path = format!("/api/machine-static-peers/{peer}");
+        self.call(Method::POST, &path, Some(token), Some(request))
+            .await
     }
 
     /// `PUT /api/machine-routes`
@@ -204,6 +223,65 @@ impl Api {
         request: &EvaluateRequest,
     ) -> Result<Evaluation, ControlError> {
         let path = format!("/api/orgs/{org}/acl-evaluate");
+        self.call(Method::POST, &path, Some(access_token), Some(request))
+            .await
+    }
+
+    /// `GET /api/orgs/{org}/gateways`
+    ///
+    /// # Errors
+    /// Not allowed, or the control plane was not reached.
+    pub async fn gateways(
+        &self,
+        access_token: &str,
+        org: OrgId,
+    ) -> Result<Vec<Gateway>, ControlError> {
+        let path = format!("/api/orgs/{org}/gateways");
+        self.call(Method::GET, &path, Some(access_token), None::<&()>)
+            .await
+    }
+
+    /// `GET /api/orgs/{org}/static-peers`
+    ///
+    /// # Errors
+    /// Not allowed, or the control plane was not reached.
+    pub async fn static_peers(
+        &self,
+        access_token: &str,
+        org: OrgId,
+    ) -> Result<Vec<StaticPeer>, ControlError> {
+        let path = format!("/api/orgs/{org}/static-peers");
+        self.call(Method::GET, &path, Some(access_token), None::<&()>)
+            .await
+    }
+
+    /// `POST /api/orgs/{org}/static-peers`
+    ///
+    /// # Errors
+    /// Not allowed, a name or a key is taken, or the control plane was not reached.
+    pub async fn create_static_peer(
+        &self,
+        access_token: &str,
+        org: OrgId,
+        request: &CreateStaticPeer,
+    ) -> Result<StaticPeerConfig, ControlError> {
+        let path = format!("/api/orgs/{org}/static-peers");
+        self.call(Method::POST, &path, Some(access_token), Some(request))
+            .await
+    }
+
+    /// `POST /api/orgs/{org}/static-peers/{machine}/keys`
+    ///
+    /// # Errors
+    /// Not allowed, no such static peer, or the control plane was not reached.
+    pub async fn rotate_static_peer(
+        &self,
+        access_token: &str,
+        org: OrgId,
+        peer: MachineId,
+        request: &RotateStaticPeer,
+    ) -> Result<StaticPeerConfig, ControlError> {
+        let path = format!("/api/orgs/{org}/static-peers/{peer}/keys");
         self.call(Method::POST, &path, Some(access_token), Some(request))
             .await
     }

@@ -68,12 +68,14 @@ pub struct Link {
     /// A renewal brings another.
     pub token: watch::Receiver<MachineToken>,
     pub netmap: Arc<RwLock<Netmap>>,
-    pub dir: Arc<StateDir>,
+    /// `None`: the link of a static peer that this machine carries, of which nothing is kept on disk, and
+    /// whose health is not this machine's.
+    pub dir: Option<Arc<StateDir>>,
     pub to_engine: mpsc::Sender<ControlEvent>,
     pub view: watch::Sender<LinkView>,
     pub stop: CancellationToken,
     /// Told after each change of the netmap.
-    pub map_news: Arc<Notify>,
+    pub map_news: watch::Sender<()>,
 }
 
 struct Shared {
@@ -89,8 +91,8 @@ struct Shared {
 
 impl Link {
     /// Runs until it is stopped, or the control plane ends the registration. Everything it started
-    /// has ended then, and the netmap is on disk.
-    pub async fn run(self, mut events: mpsc::Receiver<EngineEvent>, interface: Interface) {
+    /// has ended then, and the netmap is on disk. `interface`: the device, if there is one.
+    pub async fn run(self, mut events: mpsc::Receiver<EngineEvent>, interface: Option<Interface>) {
         let stop = self.stop.clone();
         let shared = Arc::new(Shared {
             link: self,
@@ -153,7 +155,7 @@ impl Shared {
         let _ = self.link.to_engine.send(event).await;
     }
 
-    async fn keep_stream(self: Arc<Self>, mut interface: Interface) {
+    async fn keep_stream(self: Arc<Self>, mut interface: Option<Interface>) {
         self.configure(&mut interface).await;
         self.saved_ticket().await;
         let stop = self.link.stop.clone();
@@ -190,7 +192,12 @@ impl Shared {
                 }
             });
             if ended {
-                tracing::warn!(%error, "the control plane ended this machine's registration");
+                match self.link.dir {
+                    Some(_) => {
+                        tracing::warn!(%error, "the control plane ended this machine's registration");
+                    }
+                    None => tracing::info!(%error, "a static peer is not to be carried any more"),
+                }
                 return;
             }
             let pause = backoff.after_failure(std::time::Instant::now(), &mut rand::rng());
@@ -207,7 +214,7 @@ impl Shared {
     /// One connection, until it breaks (the error) or the link is stopped (`None`).
     async fn one_stream(
         &self,
-        interface: &mut Interface,
+        interface: &mut Option<Interface>,
         stop: &CancellationToken,
     ) -> Option<ControlError> {
         let token = self.token();
@@ -296,7 +303,7 @@ impl Shared {
         Ok(())
     }
 
-    async fn apply(&self, message: &str, interface: &mut Interface) -> Applied {
+    async fn apply(&self, message: &str, interface: &mut Option<Interface>) -> Applied {
         let handled = self.lock_map().handle_text(message);
         let update = match handled {
             Ok(update) => update,
@@ -314,7 +321,7 @@ impl Shared {
                 });
                 self.configure(interface).await;
                 self.map_changed.notify_one();
-                self.link.map_news.notify_one();
+                self.link.map_news.send_replace(());
                 self.to_engine(ControlEvent::Netmap(update)).await;
                 self.synced();
                 self.look_for_wipe();
@@ -339,7 +346,9 @@ impl Shared {
     /// too, so that a restart does not bring it back.
     async fn disabled(&self, message: &str) {
         *self.lock_map() = Netmap::default();
-        if let Err(error) = self.link.dir.remove(NETMAP_FILE) {
+        if let Some(dir) = &self.link.dir
+            && let Err(error) = dir.remove(NETMAP_FILE)
+        {
             tracing::warn!(%error, "cannot remove the saved netmap");
         }
         self.map_changed.notify_one();
@@ -368,7 +377,9 @@ impl Shared {
     }
 
     async fn new_ticket(&self, ticket: String) {
-        if let Err(error) = self.link.dir.write(TICKET_FILE, ticket.as_bytes()) {
+        if let Some(dir) = &self.link.dir
+            && let Err(error) = dir.write(TICKET_FILE, ticket.as_bytes())
+        {
             tracing::warn!(%error, "cannot save the relay ticket");
         }
         self.to_engine(ControlEvent::Ticket(ticket)).await;
@@ -376,7 +387,8 @@ impl Shared {
 
     /// The ticket of before, if there is one. Relays know by themselves whether it still holds.
     async fn saved_ticket(&self) {
-        let Ok(Some(bytes)) = self.link.dir.read(TICKET_FILE) else {
+        let Some(dir) = &self.link.dir else { return };
+        let Ok(Some(bytes)) = dir.read(TICKET_FILE) else {
             return;
         };
         if let Ok(ticket) = std::str::from_utf8(&bytes) {
@@ -386,7 +398,8 @@ impl Shared {
     }
 
     /// Gives the device the addresses and routes that the netmap wants.
-    async fn configure(&self, interface: &mut Interface) {
+    async fn configure(&self, interface: &mut Option<Interface>) {
+        let Some(interface) = interface else { return };
         let Some((ipv4, ipv6, wanted)) = self.read_map(|map| {
             let this = map.this()?;
             let peers = map.peers().values();
@@ -426,10 +439,14 @@ impl Shared {
                 continue;
             };
             pause = Duration::from_secs(HEARTBEAT_SECONDS);
+            let health = match self.link.dir {
+                Some(_) => posture.take(health::posture(&ThisHealth::new()).await),
+                None => None,
+            };
             let request = HeartbeatRequest {
                 agent_version: env!("CARGO_PKG_VERSION").to_owned(),
                 report,
-                posture: posture.take(health::posture(&ThisHealth::new()).await),
+                posture: health,
             };
             let token = self.token();
             let answer = tokio::select! {
@@ -460,8 +477,9 @@ impl Shared {
                 () = stop.cancelled() => {}
                 () = sleep(SAVE_DELAY) => {}
             }
+            let Some(dir) = &self.link.dir else { continue };
             let text = self.read_map(Netmap::save);
-            if let Err(error) = self.link.dir.write(NETMAP_FILE, text.as_bytes()) {
+            if let Err(error) = dir.write(NETMAP_FILE, text.as_bytes()) {
                 tracing::warn!(%error, "cannot save the netmap");
             }
         }

@@ -2,13 +2,14 @@
 //!
 //! * [`supervisor`]: carries out what clients ask, brings the tunnel up and down.
 //! * [`session`]: a tunnel that is up. [`link`]: its connection to the control plane.
-//!   [`engine`]: its packets.
+//!   [`engine`]: its packets. [`gateway`]: static peers that this machine carries.
 //! * [`state`]: what is remembered, in [`state_dir`]. [`wipe`]: what is left of it when an admin says so.
 
 mod backoff;
 mod capabilities;
 mod dns;
 mod engine;
+mod gateway;
 mod inspect;
 mod link;
 mod log;

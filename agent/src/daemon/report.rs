@@ -60,6 +60,7 @@ pub async fn add_session(status: &mut Status, session: &Session, tun: &str) {
     status.warnings.extend(engine.warnings.clone());
     let network_view = session.network().borrow().clone();
     status.warnings.extend_from_slice(&network_view.warnings);
+    status.warnings.extend(session.gateway_warning());
     if status.state == DaemonState::Running {
         status.message = message(&view);
     }

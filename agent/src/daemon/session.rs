@@ -3,13 +3,14 @@
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::{Mutex, Notify, mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use ztna_netmap::Netmap;
 use ztna_proto::tokens::MachineToken;
 
-use super::engine::{self, CHANNEL_CAPACITY, EngineConfig, EngineHandle};
+use super::engine::{self, CHANNEL_CAPACITY, Device, EngineConfig, EngineHandle};
+use super::gateway::Gateway;
 use super::link::{Link, LinkView, NETMAP_FILE};
 use super::network::{Network, NetworkPrefs, NetworkView};
 use super::state::{Keys, Machine};
@@ -71,6 +72,8 @@ pub struct Session {
     stop: CancellationToken,
     link: Mutex<Option<JoinHandle<()>>>,
     network: Mutex<Option<JoinHandle<()>>>,
+    gateway: Mutex<Option<JoinHandle<()>>>,
+    gateway_warning: watch::Receiver<Option<String>>,
     prefs: watch::Sender<NetworkPrefs>,
     network_view: watch::Receiver<NetworkView>,
     /// What a person should know of how it came up.
@@ -126,7 +129,7 @@ impl Session {
         let config = EngineConfig {
             wg_key: keys.wg.clone(),
             kem: keys.kem.clone(),
-            tun,
+            device: Device::Tun(tun),
             port: options.port,
             port_mapping: options.port_mapping,
             lan_discovery: options.lan_discovery,
@@ -140,13 +143,13 @@ impl Session {
         let (view, seen) = watch::channel(LinkView::default());
         let (token, current) = watch::channel(machine.token.clone());
         let stop = CancellationToken::new();
-        let map_news = Arc::new(Notify::new());
+        let (map_news, map_changed) = watch::channel(());
         let (network_view, network_seen) = watch::channel(NetworkView::default());
         let network = Network {
             api: api.clone(),
             token: current.clone(),
             netmap: Arc::clone(&netmap),
-            map_changed: Arc::clone(&map_news),
+            map_changed: map_changed.clone(),
             dir: Arc::clone(dir),
             to_engine: to_engine.clone(),
             view: network_view,
@@ -157,17 +160,31 @@ impl Session {
         };
         let (prefs, wanted) = watch::channel(prefs.clone());
         let network = tokio::spawn(network.run(wanted));
+        let (gateway_warning, warned) = watch::channel(None);
+        let gateway = Gateway {
+            api: api.clone(),
+            token: current.clone(),
+            key: keys.wg.clone(),
+            netmap: Arc::clone(&netmap),
+            map_changed,
+            index,
+            psk_interval: options.psk_interval,
+            wireguard: options.wireguard,
+            warning: gateway_warning,
+            stop: stop.clone(),
+        };
+        let gateway = tokio::spawn(gateway.run());
         let link = Link {
             api,
             token: current,
             netmap: Arc::clone(&netmap),
-            dir: Arc::clone(dir),
+            dir: Some(Arc::clone(dir)),
             to_engine,
             view,
             stop: stop.clone(),
             map_news,
         };
-        let link = tokio::spawn(link.run(from_engine, interface));
+        let link = tokio::spawn(link.run(from_engine, Some(interface)));
         Ok(Self {
             engine,
             netmap,
@@ -176,6 +193,8 @@ impl Session {
             stop,
             link: Mutex::new(Some(link)),
             network: Mutex::new(Some(network)),
+            gateway: Mutex::new(Some(gateway)),
+            gateway_warning: warned,
             prefs,
             network_view: network_seen,
             warnings,
@@ -194,6 +213,11 @@ impl Session {
             && let Err(error) = network.await
         {
             tracing::error!(%error, "the network's settings were not taken back");
+        }
+        if let Some(gateway) = self.gateway.lock().await.take()
+            && let Err(error) = gateway.await
+        {
+            tracing::error!(%error, "static peers were not let go well");
         }
         self.engine.shutdown().await;
     }
@@ -240,6 +264,12 @@ impl Session {
     /// Reads the netmap.
     pub fn read_map<T>(&self, read: impl FnOnce(&Netmap) -> T) -> T {
         read(&self.netmap.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Why this machine does not carry the static peers that it should.
+    #[must_use]
+    pub fn gateway_warning(&self) -> Option<String> {
+        self.gateway_warning.borrow().clone()
     }
 
     /// What a person should know of how it came up.

@@ -58,7 +58,7 @@ fn area_of(path: &str) -> Option<&str> {
         "api-keys" => None,
         "invitations" => Some("members"),
         "acl-evaluate" => Some("policy"),
-        "routes" => Some("machines"),
+        "routes" | "gateways" | "static-peers" => Some("machines"),
         area => Some(area),
     }
 }

@@ -14,8 +14,8 @@ use ztna_proto::tokens::MachineToken;
 use super::authenticate::wg_key;
 use super::routes::no_machine;
 use super::standing::Standing;
-use super::upkeep;
 use super::view::read_machines;
+use super::{static_peers, upkeep};
 use crate::app::State;
 use crate::db::Tx;
 use crate::http::{Answer, ApiError, Empty, Json, Machine, Path, User, ok, refuse};
@@ -145,6 +145,9 @@ async fn act(
     netmap::append_change(&tx, org, Changed::Machine(id)).await?;
     let (name, key, before) = find(&tx, org, id, own).await?;
     let after = before.after(&action, &name)?;
+    if let MachineAction::Wipe { .. } = action {
+        static_peers::refuse_wipe(&tx, org, id, &name).await?;
+    }
     let denied = match action {
         MachineAction::Deny {} => {
             let told = read_machines(&state, &tx, org, Some(id), None).await?.pop();

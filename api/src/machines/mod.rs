@@ -6,6 +6,7 @@ mod authenticate;
 mod registration;
 mod routes;
 mod standing;
+mod static_peers;
 mod tags;
 mod upkeep;
 mod view;

@@ -237,7 +237,7 @@ struct Joining<'a> {
 /// Whether a machine of this user, or of this key, is held. Until that is seen to, what joins on the same
 /// word may be the same machine under another name. One that only waits for its first report does not
 /// count: a fleet that joins at once would hold itself up.
-async fn has_held(
+pub(super) async fn has_held(
     tx: &Tx<'_>,
     org: OrgId,
     user: Option<UserId>,
@@ -294,12 +294,14 @@ impl Joined {
     }
 }
 
-/// The machine that has this WireGuard key already, as [`Joining::prove`] reads it.
+/// The machine that has this WireGuard key already, as [`Joining::prove`] reads it. A static peer has no agent
+/// that could register.
 async fn find(tx: &Tx<'_>, org: OrgId, wg_key: &WgPublicKey) -> Result<Option<Row>, ApiError> {
     let query = format!(
         "SELECT m.id, m.token_hash, m.previous_token_hash, m.tags, m.key_expiry, m.user_id,
                 m.auth_key_id, {}
-         FROM machines m WHERE m.org_id = $1 AND m.wg_key = $2",
+         FROM machines m WHERE m.org_id = $1 AND m.wg_key = $2
+           AND NOT EXISTS (SELECT FROM static_peers s WHERE s.org_id = m.org_id AND s.machine_id = m.id)",
         Standing::COLUMNS
     );
     tx.query_opt(&query, &[&org.0, &wg_key.as_bytes().as_slice()])

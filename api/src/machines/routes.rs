@@ -15,7 +15,7 @@ use ztna_proto::keys::{KemKeyHash, KemPublicKey};
 
 use super::tags::check_tags;
 use super::view::read_machines;
-use super::{actions, registration, upkeep};
+use super::{actions, registration, static_peers, upkeep};
 use crate::app::State;
 use crate::http::{
     Answer, ApiError, Bearer, ClientIp, Counted, Empty, Json, KnownMachine, Machine, Path, User,
@@ -33,6 +33,7 @@ pub(crate) fn routes() -> OpenApiRouter<State> {
         .routes(routes!(list))
         .routes(routes!(show, update, delete))
         .merge(actions::routes())
+        .merge(static_peers::routes())
 }
 
 /// Enrols a machine. Bearer: an auth key, or a user's access token.

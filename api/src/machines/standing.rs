@@ -19,12 +19,14 @@ pub(crate) struct Standing {
     pub(crate) wipe: Option<Wipe>,
     /// Posture policies that it fails have it in quarantine, and which they are.
     pub(crate) posture: Option<String>,
+    /// A static peer that no gateway carries.
+    pub(crate) detached: bool,
 }
 
 impl Standing {
     /// The columns of a machine `m` that [`Standing::read`] reads.
     pub(crate) const COLUMNS: &str = "m.approved, m.quarantined, m.locked, m.disabled, m.expired,
-        m.wipe_asked_at, m.wiped_at, m.posture_quarantine";
+        m.wipe_asked_at, m.wiped_at, m.posture_quarantine, m.detached";
 
     /// Reads the columns, which begin at `first`.
     pub(crate) fn read(row: &Row, first: usize) -> Self {
@@ -40,6 +42,7 @@ impl Standing {
                 done_at: row.get(first + 6),
             }),
             posture: row.get(first + 7),
+            detached: row.get(first + 8),
         }
     }
 
@@ -60,7 +63,7 @@ impl Standing {
         if self.quarantined.is_some() || self.posture.is_some() {
             return MachineState::Quarantined;
         }
-        match online {
+        match online && !self.detached {
             true => MachineState::Online,
             false => MachineState::Offline,
         }
@@ -80,10 +83,11 @@ impl Standing {
 
     /// Whether the machine is in the network.
     pub(crate) fn is_in(&self) -> bool {
-        matches!(
-            self.state(false),
-            MachineState::Online | MachineState::Offline
-        )
+        !self.detached
+            && matches!(
+                self.state(false),
+                MachineState::Online | MachineState::Offline
+            )
     }
 
     /// SQL for [`Standing::is_held`] of a machine `m`.
@@ -223,6 +227,16 @@ mod tests {
             hold.message,
             "this machine is in quarantine (malware); an admin of Acme can release it"
         );
+    }
+
+    #[test]
+    fn a_static_peer_without_a_gateway_is_offline_and_not_in_the_network() {
+        let detached = Standing {
+            detached: true,
+            ..good()
+        };
+        assert_eq!(detached.state(true), MachineState::Offline);
+        assert!(!detached.is_in());
     }
 
     #[test]

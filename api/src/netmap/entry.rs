@@ -58,6 +58,8 @@ impl Entry {
                 advertised: machine.advertised.clone(),
                 routes: forwarded(&machine.routes),
                 dns: org.dns.clone(),
+                // Who is out of the network carries nobody.
+                gateway: machine.gateway.clone().filter(|_| machine.standing.is_in()),
             },
             posture: machine.posture.clone(),
             hold: machine.standing.hold(org.name),

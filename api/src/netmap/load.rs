@@ -18,6 +18,7 @@ use ztna_proto::keys::{KemKeyHash, WgPublicKey};
 use ztna_proto::network::DnsSettings;
 use ztna_proto::posture::{PostureNotice, PostureResult};
 use ztna_proto::relay::RelayMap;
+use ztna_proto::static_peers::GatewayDuty;
 use ztna_proto::tokens::TokenHash;
 
 use super::nodes::Said;
@@ -48,6 +49,8 @@ pub(super) struct MachineRow {
     pub(super) advertised: Vec<IpNet>,
     /// Those of them that it may.
     pub(super) routes: Vec<IpNet>,
+    /// What it carries, if it is a gateway.
+    pub(super) gateway: Option<GatewayDuty>,
     /// What rules see of its posture.
     pub(super) attributes: Attributes,
     /// What posture policies say of it.
@@ -108,13 +111,20 @@ fn select() -> String {
     format!(
         "SELECT m.id, m.name, m.os, m.wg_key, m.kem_hash, m.ipv4, m.ipv6,
                 COALESCE(u.email, ''), m.key_expires_at, m.tags, p.role, r.advertised, r.approved,
-                h.attributes, h.results, p.provider_groups, m.token_hash, m.agent_version, {}
+                h.attributes, h.results, p.provider_groups, m.token_hash, m.agent_version, g.duty, {}
          FROM machines m LEFT JOIN users u ON u.id = m.user_id
          LEFT JOIN machine_posture h ON h.org_id = m.org_id AND h.machine_id = m.id
          LEFT JOIN members p ON p.org_id = m.org_id AND p.user_id = m.user_id
          LEFT JOIN (SELECT machine_id, array_agg(prefix::text ORDER BY prefix) AS advertised,
                            array_agg(prefix::text ORDER BY prefix) FILTER (WHERE approved) AS approved
                     FROM machine_routes WHERE org_id = $1 GROUP BY machine_id) r ON r.machine_id = m.id
+         LEFT JOIN (SELECT g.machine_id, jsonb_build_object('listen_port', g.listen_port, 'peers',
+                           COALESCE(jsonb_agg(jsonb_build_object('id', s.machine_id, 'revision', s.revision)
+                                              ORDER BY s.machine_id) FILTER (WHERE s.machine_id IS NOT NULL),
+                                    '[]')) AS duty
+                    FROM gateways g
+                    LEFT JOIN static_peers s ON s.org_id = g.org_id AND s.gateway_id = g.machine_id
+                    WHERE g.org_id = $1 GROUP BY g.machine_id, g.listen_port) g ON g.machine_id = m.id
          WHERE m.org_id = $1",
         machines::Standing::COLUMNS
     )
@@ -335,7 +345,8 @@ fn read_machine(row: &Row) -> Result<MachineRow, ApiError> {
         attributes: stored(row, 13)?.unwrap_or_default(),
         posture: posture::notices(&stored::<Vec<PostureResult>>(row, 14)?.unwrap_or_default()),
         tags: row.get(9),
-        standing: machines::Standing::read(row, 18),
+        gateway: stored(row, 18)?,
+        standing: machines::Standing::read(row, 19),
         token_hash,
         agent_version: Some(row.get(17)),
     })
@@ -353,5 +364,9 @@ fn stored<T: DeserializeOwned>(row: &Row, column: usize) -> Result<Option<T>, Ap
     let value: Result<Option<Json<T>>, _> = row.try_get(column);
     value
         .map(|value| value.map(|Json(value)| value))
-        .map_err(|error| ApiError::Internal(format!("a stored posture cannot be read: {error}")))
+        .map_err(|error| {
+            ApiError::Internal(format!(
+                "what is stored of a machine cannot be read: {error}"
+            ))
+        })
 }

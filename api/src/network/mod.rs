@@ -4,6 +4,7 @@ mod dns;
 mod routes;
 
 pub(crate) use dns::load as dns;
+pub(crate) use routes::tailnet;
 
 use utoipa_axum::router::OpenApiRouter;
 

@@ -149,7 +149,7 @@ fn check(routes: &[IpNet], tailnet: &[IpNet]) -> Result<BTreeSet<IpNet>, ApiErro
 }
 
 /// The networks that hold the org's tailnet addresses.
-async fn tailnet(tx: &Tx<'_>, org: OrgId) -> Result<Vec<IpNet>, ApiError> {
+pub(crate) async fn tailnet(tx: &Tx<'_>, org: OrgId) -> Result<Vec<IpNet>, ApiError> {
     let row = tx
         .query_one(
             "SELECT ipv4_network, ipv6_network FROM orgs WHERE id = $1",

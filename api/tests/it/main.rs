@@ -31,5 +31,6 @@ mod sso_accounts;
 mod sso_links;
 mod sso_others;
 mod sso_refusals;
+mod static_peers;
 mod stream;
 mod tenancy;

@@ -16,6 +16,8 @@
 //! slot holds a random key that nobody else knows, packets wait in a short queue, and the WireGuard
 //! handshake is not begun. When a key expires without a successor, the slot gets a random key again
 //! and the session ends with it.
+//!
+//! Beside it, [`stock`] speaks plain WireGuard with devices that a gateway carries.
 
 mod addresses;
 mod config;
@@ -27,6 +29,7 @@ mod psk;
 mod routing;
 mod size;
 mod status;
+pub mod stock;
 pub mod tunnel;
 pub mod wireguard;
 

@@ -19,6 +19,7 @@ pub mod posture;
 pub mod relay;
 pub mod revocation;
 pub mod sso;
+pub mod static_peers;
 pub mod ticket;
 pub mod tokens;
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::ids::MachineId;
+use crate::static_peers::GatewayDuty;
 
 /// Most networks that a machine may offer to route, an exit node's two among them.
 pub const MAX_ROUTES: usize = 64;
@@ -126,6 +127,9 @@ pub struct SelfNetwork {
     /// The org's names.
     #[serde(default)]
     pub dns: DnsSettings,
+    /// Set if it is a gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayDuty>,
 }
 
 /// `PUT /api/machine-routes`. Answer: [`MachineRoutes`].

@@ -22,6 +22,7 @@ mod restarts;
 mod roaming;
 mod rotation;
 mod same_lan;
+mod static_peer;
 mod strangers;
 mod udp_blocked;
 
@@ -68,6 +69,7 @@ pub const ALL: &[Scenario] = &[
     holds::SCENARIO,
     policy::SCENARIO,
     network::SCENARIO,
+    static_peer::SCENARIO,
     errors::SCENARIO,
     fifty::SCENARIO,
 ];

@@ -25,10 +25,12 @@ use ztna_proto::keys::KemPublicKey;
 use ztna_proto::netmap::VolatileReport;
 use ztna_proto::{KemKeyHash, MachineId, RegionId, WgPrivateKey};
 
+pub use self::device::Device;
 use self::run::Engine;
-use crate::platform::{NetworkMonitor, Tun};
+use crate::platform::NetworkMonitor;
 
 mod burst;
+mod device;
 mod endpoints;
 mod lan;
 mod netcheck;
@@ -41,6 +43,9 @@ mod run;
 mod status;
 mod udp;
 
+pub use burst::Bursts;
+pub use udp::UdpPort;
+
 /// Events that may wait in either direction before the sender has to.
 pub const CHANNEL_CAPACITY: usize = 256;
 
@@ -50,8 +55,8 @@ pub struct EngineConfig {
     pub wg_key: WgPrivateKey,
     /// This machine's ML-KEM key.
     pub kem: KemPrivateKey,
-    /// The TUN device, up, with addresses and routes. [`Tun::split`] gives its two halves.
-    pub tun: Tun,
+    /// Where IP packets come from and go to.
+    pub device: Device,
     /// UDP port to listen at; 0: any. A port in use is no error: another is taken, with a warning
     /// in [`EngineStatus::warnings`].
     pub port: u16,

@@ -19,6 +19,7 @@ use ztna_proto::netmap::VolatileReport;
 use ztna_proto::{DiscoPrivateKey, MachineId, RegionId};
 
 use super::burst::{Burst, Bursts};
+use super::device::{Reader, Writer};
 use super::endpoints::{Endpoints, Sighting};
 use super::lan::Lan;
 use super::netcheck::Check;
@@ -27,7 +28,7 @@ use super::relays::{RelayEvent, Relays};
 use super::udp::UdpPort;
 use super::{CHANNEL_CAPACITY, ControlEvent, EngineConfig, EngineEvent, Request, paths, status};
 use crate::daemon::routes;
-use crate::platform::{NetworkMonitor, TunReader, TunWriter};
+use crate::platform::NetworkMonitor;
 
 /// Packets from relays on their way to the loop.
 const RELAY_CHANNEL: usize = 1024;
@@ -58,7 +59,7 @@ pub struct Engine {
     pub(super) home: Option<RegionId>,
     config: Shared,
     pub(super) check: Check,
-    tun: TunWriter,
+    tun: Writer,
     events: mpsc::Sender<EngineEvent>,
     reported: Option<VolatileReport>,
     ticket_asked: Option<Instant>,
@@ -90,7 +91,7 @@ struct Shared {
 
 /// The sources of events, apart from the state that they act on.
 pub struct Inputs {
-    pub(super) tun: TunReader,
+    pub(super) tun: Reader,
     pub(super) udp: UdpPort,
     pub(super) network: NetworkMonitor,
     pub(super) lan: Lan,
@@ -139,7 +140,7 @@ impl Engine {
             Box::new(rand::make_rng::<rand::rngs::StdRng>()),
         );
         let (relay_events, relays) = mpsc::channel(RELAY_CHANNEL);
-        let (reader, writer) = config.tun.split();
+        let (reader, writer) = config.device.split();
         let engine = Self {
             mesh,
             relays: Relays::new(config.wg_key, relay_events),

@@ -15,7 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use ztna_mesh::RouteUse;
@@ -84,7 +84,7 @@ pub struct Network {
     pub token: watch::Receiver<MachineToken>,
     pub netmap: Arc<RwLock<Netmap>>,
     /// Told after each change of the map.
-    pub map_changed: Arc<Notify>,
+    pub map_changed: watch::Receiver<()>,
     pub dir: Arc<StateDir>,
     pub to_engine: mpsc::Sender<ControlEvent>,
     pub view: watch::Sender<NetworkView>,
@@ -120,7 +120,7 @@ struct Held {
 
 impl Network {
     /// Runs until the tunnel goes down; then nothing of it is left.
-    pub async fn run(self, mut prefs: watch::Receiver<NetworkPrefs>) {
+    pub async fn run(mut self, mut prefs: watch::Receiver<NetworkPrefs>) {
         let mut held = Held::default();
         let mut backoff = Backoff::default();
         // What a process that was killed left for this device stays until something comes in its place.
@@ -150,7 +150,7 @@ impl Network {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 Ok(()) = prefs.changed() => {}
-                () = self.map_changed.notified() => {}
+                Ok(()) = self.map_changed.changed() => {}
                 () = sleep(pause) => {}
             }
         }

@@ -28,10 +28,11 @@ impl OrgState {
         fresh.unsaid = std::mem::take(&mut self.unsaid);
         fresh.next_serial = self.next_serial;
         *self = fresh;
-        let lost = self
-            .streams
-            .keys()
-            .filter(|id| !self.machines.contains_key(id));
+        let is_served = |id: &&MachineId| {
+            let machine = self.machines.get(id);
+            machine.is_some_and(|machine| !machine.row.standing.detached)
+        };
+        let lost = self.streams.keys().filter(|id| !is_served(id));
         // Which of the two it was, the machine learns when it connects again.
         for id in lost.copied().collect::<Vec<_>>() {
             self.streams.remove(&id);
@@ -52,8 +53,13 @@ impl OrgState {
                     changed.insert(id);
                     let old = self.machines.get(&id);
                     let held = old.is_some_and(|old| !old.row.standing.is_in());
+                    let detached = machine.standing.detached;
                     let change = self.put(machine, &mut touched, &mut seeing)?;
                     effects.note(id, change);
+                    // A gateway that speaks for it no more must not hear what the next one does.
+                    if detached {
+                        self.streams.remove(&id);
+                    }
                     // Before the map, which names the relays that it opens.
                     if held && let Some(serial) = self.streams.get(&id).map(|s| s.serial) {
                         self.renew_ticket(id, serial)?;

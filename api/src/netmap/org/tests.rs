@@ -35,6 +35,7 @@ fn row(n: u128, name: &str) -> MachineRow {
         key_expires_at: None,
         advertised: Vec::new(),
         routes: Vec::new(),
+        gateway: None,
         attributes: Attributes::new(),
         posture: Vec::new(),
         tags: Vec::new(),

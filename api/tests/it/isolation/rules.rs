@@ -67,6 +67,11 @@ const ELSEWHERE: &[(&str, &str, Access)] = &[
     ("PUT", "/api/machine-routes", Access::Machine),
     ("POST", "/api/machine-wiped", Access::Machine),
     ("GET", "/api/machine-stream", Access::Machine),
+    (
+        "POST",
+        "/api/machine-static-peers/{machine}",
+        Access::Machine,
+    ),
     ("GET", "/api/kem-keys/{hash}", Access::Machine),
     // Hashes of keys, and whether relays answer.
     ("GET", "/api/relays/revocations", Access::Public),
@@ -88,6 +93,11 @@ const EXCEPTIONS: &[(&str, &str, Right)] = &[
     ("DELETE", "/members/{user}", Right::Manage),
     ("GET", "/relays", Right::Belong),
     ("GET", "/dns", Right::Belong),
+    ("GET", "/gateways", Right::Belong),
+    // Of their own devices; another's is not found.
+    ("GET", "/static-peers", Right::Belong),
+    ("POST", "/static-peers", Right::Belong),
+    ("POST", "/static-peers/{machine}/keys", Right::Belong),
     ("PUT", "/audit/settings", Right::Own),
     ("DELETE", "/members/{user}/second-factor", Right::Own),
     // Questions.
@@ -187,6 +197,14 @@ pub fn body(method: &Method, path: &str, operation: &Value, document: &Value) ->
         }
         ("POST", "/api/orgs/{org}/sso/domains") => json!({"domain": "example.com"}),
         ("PUT", "/api/orgs/{org}/audit/settings") => json!({"retention_days": 365}),
+        ("PUT", "/api/orgs/{org}/machines/{machine}/gateway") => {
+            json!({"endpoint": "vpn.example.com:51820"})
+        }
+        ("POST", "/api/machine-static-peers/{machine}") => {
+            let guest = crate::common::client::machine("guest");
+            json!({"wg_key": guest.wg_key, "kem_key": guest.kem_key, "agent_version": "0.1.0"})
+        }
+        ("POST", "/api/orgs/{org}/static-peers/{machine}/keys") => json!({}),
         ("POST", "/api/register-machine") => {
             serde_json::to_value(crate::common::client::machine("guest")).unwrap()
         }

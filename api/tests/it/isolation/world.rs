@@ -155,11 +155,20 @@ impl Side {
         let body = super::rules::posture_policy(&format!("{name}-posture"));
         let path = owner.path("/posture/policies");
         let posture: PosturePolicy = owner.client.post(&path, body).await.unwrap();
+        let path = owner.path(&format!("/machines/{}/gateway", machine.machine_id));
+        let body = json!({"endpoint": format!("{name}-gate.example.com:51820")});
+        let _: Value = owner.client.call(Method::PUT, &path, body).await.unwrap();
+        let body = json!({"name": format!("{name}-phone"), "gateway": machine.machine_id});
+        let path = owner.path("/static-peers");
+        let phone: Value = owner.client.post(&path, body).await.unwrap();
+        let phone = phone["peer"]["id"].as_str().unwrap().to_owned();
         let me: Me = owner.client.get("/api/auth/me").await.unwrap();
         let sessions: Value = owner.client.get("/api/auth/sessions").await.unwrap();
         let parameters = BTreeMap::from([
             (("", "org"), owner.org.id.to_string()),
             (("machines", "machine"), machine.machine_id.to_string()),
+            (("static-peers", "machine"), phone.clone()),
+            (("machine-static-peers", "machine"), phone),
             (("auth-keys", "id"), owner.key.info.id.to_string()),
             (("api-keys", "id"), key.info.id.to_string()),
             (("invitations", "id"), invited.invitation.id.to_string()),
@@ -180,6 +189,8 @@ impl Side {
             format!("{name}@example.com"),
             format!("{name}-guest"),
             format!("{name}-box"),
+            format!("{name}-phone"),
+            format!("{name}-gate"),
             format!("{name}-posture"),
             format!("{name}-robot"),
             format!("{name}rel"),
