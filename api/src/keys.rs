@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 use uuid::Uuid;
 use zeroize::{Zeroize, Zeroizing};
 use ztna_proto::ids::{OrgId, SessionId, UserId};
 use ztna_proto::keys::{hex, parse_hex};
 use ztna_proto::ticket::{TicketSigner, TicketVerifier};
 
-use crate::seal::Sealer;
+use crate::http::ApiError;
+use crate::seal::{self, Sealer};
 
 /// File in the data directory.
 const FILE: &str = "api-keys.json";
@@ -45,6 +47,12 @@ pub enum KeysError {
     /// The master key's file is damaged. Without it no sealed secret opens.
     #[error("{path} is damaged: it has to hold 64 hex digits; restore it from a backup")]
     Master {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There are no keys, and none may be made.
+    #[error("{path} is missing; name the deployment's data folder")]
+    Missing {
         /// The file.
         path: PathBuf,
     },
@@ -129,6 +137,19 @@ impl ServerKeys {
         Self::from_stored(&stored, Sealer::load_or_create(dir)?).map_err(damaged)
     }
 
+    /// Loads the keys of a data directory that has them.
+    ///
+    /// # Errors
+    /// They are not there, or damaged.
+    pub fn load(dir: &Path) -> Result<Self, KeysError> {
+        for path in [dir.join(FILE), dir.join(seal::FILE)] {
+            if !path.exists() {
+                return Err(KeysError::Missing { path });
+            }
+        }
+        Self::load_or_create(dir)
+    }
+
     fn from_stored(stored: &Stored, sealer: Sealer) -> Result<Self, String> {
         let pair = rcgen::KeyPair::from_pem(&stored.access_token_key).map_err(|e| e.to_string())?;
         let seed = parse_hex(&stored.ticket_seed).ok_or("the ticket seed is not 64 hex digits")?;
@@ -151,6 +172,25 @@ impl ServerKeys {
 
     pub(crate) fn tickets(&self) -> &Arc<TicketSigner> {
         &self.tickets
+    }
+
+    /// By which the master key is recognised; it gives nothing of it away.
+    pub(crate) fn master_fingerprint(&self) -> String {
+        self.sealer.fingerprint()
+    }
+
+    /// What says that this deployment wrote something that is kept elsewhere, in hex.
+    pub(crate) fn vouch(&self, purpose: &str, text: &str) -> Result<String, ApiError> {
+        let mac = self
+            .sealer
+            .keyed_hash(Uuid::nil(), purpose, text.as_bytes())?;
+        Ok(hex(&mac))
+    }
+
+    /// Whether it was this deployment.
+    pub(crate) fn vouched(&self, purpose: &str, text: &str, mac: &str) -> Result<bool, ApiError> {
+        let ours = self.vouch(purpose, text)?;
+        Ok(ours.as_bytes().ct_eq(mac.trim().as_bytes()).into())
     }
 
     /// What seals secrets at rest.

@@ -11,7 +11,8 @@
 //! * [`audit`]: what was changed, and who signed in;
 //! * [`posture`]: the health of machines, and what orgs ask of it;
 //! * [`relays`]: the relay map, tickets, revocations, health;
-//! * [`netmap`]: the machine stream, and the hub that feeds it.
+//! * [`netmap`]: the machine stream, and the hub that feeds it;
+//! * [`backup`]: everything in the database, written down and brought back.
 //!
 //! Below them: [`db`] (PostgreSQL, one transaction per request, row-level security), [`kv`] (what
 //! may be lost: counters and one-time codes) [`mail`] (letters to people), [`seal`] (secrets at rest) and [`http`] (the envelope, callers, limits,
@@ -24,6 +25,7 @@ mod api_keys;
 mod app;
 mod audit;
 mod auth_keys;
+mod backup;
 mod config;
 mod db;
 mod http;
@@ -42,6 +44,7 @@ mod seal;
 mod serve;
 
 pub use app::{App, StartError};
+pub use backup::{BackupConfig, BackupError, Manifest, Restore, Table, backup, backups, restore};
 pub use config::{Config, Limits, OnCut, RelayFile};
 pub use db::{APP_ROLE, DatabaseConfig, SetupError};
 pub use identity::{GitHubConfig, GoogleConfig, IssuerRules, SignInConfig, SignInFlags};

@@ -1,5 +1,7 @@
 //! `ztna-api`: the control plane as a program of its own.
 
+mod commands;
+
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,6 +24,7 @@ use ztna_tls::{AcceptLimits, ServerIdentity};
 #[command(
     name = "ztna-api",
     version,
+    subcommand_negates_reqs = true,
     after_help = "Examples:
   Behind a proxy that does TLS:
     ztna-api --no-tls --listen 127.0.0.1:8080 --trusted-proxies 1 \\
@@ -31,12 +34,14 @@ use ztna_tls::{AcceptLimits, ServerIdentity};
       --database-url postgres://ztna@localhost/ztna --relay-map relays.json"
 )]
 struct Flags {
+    #[command(subcommand)]
+    command: Option<commands::Command>,
     /// Address and port to serve on.
     #[arg(long, env = "ZTNA_LISTEN", default_value = "0.0.0.0:8443")]
     listen: SocketAddr,
     /// The database, as postgres://user@host/name. Its account makes the roles at the first start.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    database_url: String,
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, required = true)]
+    database_url: Option<String>,
     /// Valkey or Redis (7 or newer) that all nodes of the deployment share, as
     /// redis://[user:password@]host[:port][/database] [default: this process's own memory]
     #[arg(long, env = "ZTNA_KV_URL", hide_env_values = true)]
@@ -114,7 +119,7 @@ const DEFAULT_LOG: &str = "info,refinery_core=warn,tokio_postgres=warn,fred=erro
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let flags = Flags::parse();
+    let mut flags = Flags::parse();
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env()
@@ -123,7 +128,11 @@ async fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    match run(flags).await {
+    let done = match flags.command.take() {
+        Some(command) => commands::run(command).await,
+        None => run(flags).await,
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -224,10 +233,13 @@ fn identity(flags: &Flags, host: &str) -> Result<Option<ServerIdentity>> {
 }
 
 fn config(flags: &Flags) -> Result<Config> {
-    let setup: tokio_postgres::Config = flags
-        .database_url
-        .parse()
-        .context("--database-url is not of the form postgres://user@host/name")?;
+    let setup: tokio_postgres::Config =
+        flags
+            .database_url
+            .as_deref()
+            .unwrap_or_default()
+            .parse()
+            .context("--database-url is not of the form postgres://user@host/name")?;
     if setup.get_dbname().is_none() {
         bail!("--database-url names no database; append /name");
     }

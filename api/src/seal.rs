@@ -19,11 +19,12 @@ use crate::http::ApiError;
 use crate::keys::KeysError;
 
 /// File in the data directory: the master key in hex.
-const FILE: &str = "master.key";
+pub(crate) const FILE: &str = "master.key";
 /// First byte of what is sealed in this way.
 const VERSION: u8 = 1;
 const SEAL_LABEL: &[u8] = b"ztna seal v1";
 const MAC_LABEL: &[u8] = b"ztna keyed hash v1";
+const FINGERPRINT_LABEL: &[u8] = b"ztna master key fingerprint v1";
 
 type Key = Zeroizing<[u8; 32]>;
 
@@ -111,6 +112,16 @@ impl Sealer {
             .len();
         text.truncate(length);
         Ok(text)
+    }
+
+    /// By which the master key is recognised: what is derived from it for this alone, in hex.
+    pub(crate) fn fingerprint(&self) -> String {
+        let mut fingerprint = [0; 16];
+        #[allow(clippy::expect_used)] // 16 bytes are fewer than HKDF's limit of 8,160.
+        Hkdf::<Sha256>::new(None, self.0.as_ref())
+            .expand(FINGERPRINT_LABEL, &mut fingerprint)
+            .expect("a short output");
+        hex(&fingerprint)
     }
 
     /// HMAC-SHA256 of something short that is kept to be recognised.

@@ -27,7 +27,7 @@ const SANS_IO: &[&str] = &[
 fn allowed(name: &str) -> Option<Vec<&'static str>> {
     let shells = ["ztna-proto", "ztna-tls"];
     Some(match name {
-        "ztna-proto" | "ztna-pg" => vec![],
+        "ztna-proto" | "ztna-pg" | "ztna-objects" => vec![],
         // Downward only: Cargo itself refuses a circle.
         sans_io if SANS_IO.contains(&sans_io) => [&["ztna-proto"], SANS_IO].concat(),
         "ztna-tls" | "ztna-local" => vec!["ztna-proto"],
@@ -38,7 +38,7 @@ fn allowed(name: &str) -> Option<Vec<&'static str>> {
             [&shells[..], SANS_IO, &clients[..]].concat()
         }
         "ztna-api" => {
-            let clients = ["ztna-derp", "ztna-stun", "ztna-pg"];
+            let clients = ["ztna-derp", "ztna-stun", "ztna-pg", "ztna-objects"];
             [&shells[..], &["ztna-policy", "ztna-netmap"], &clients[..]].concat()
         }
         "ztna-server" => {

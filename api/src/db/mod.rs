@@ -15,6 +15,12 @@ use tokio_postgres::{NoTls, Row};
 use ztna_proto::ids::{OrgId, UserId};
 
 pub use setup::{APP_ROLE, SetupError};
+pub(crate) use setup::{
+    SCHEMA, connect, end_restore, lock, make_schema, newest_migration, prepare, schema_version,
+};
+
+/// By which the connections of nodes are known to the database.
+pub(crate) const APPLICATION: &str = "ztna-api";
 
 use crate::http::{Actor, ApiError, act_as, actor_setting};
 
@@ -45,7 +51,7 @@ impl Db {
     pub(crate) async fn open(config: &DatabaseConfig) -> Result<Self, SetupError> {
         setup::prepare(&config.setup).await?;
         let mut app = config.app.clone().unwrap_or_else(|| config.setup.clone());
-        app.application_name("ztna-api");
+        app.application_name(APPLICATION);
         let manager = Manager::from_config(
             app,
             NoTls,

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use refinery::Target;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, GenericClient, NoTls};
 
 /// Role that requests run as: no table of its own, bound by row-level security.
 pub const APP_ROLE: &str = "ztna_app";
@@ -17,6 +18,8 @@ const AUDIT_ROLE: &str = "ztna_audit";
 pub(crate) const SCHEMA: &str = "ztna";
 /// Oldest server, as `server_version_num` counts.
 const MIN_VERSION: i32 = 150_000;
+/// What the schema is called while a restore goes on.
+const RESTORING: &str = "a restore is going on";
 /// Key of the advisory lock under which one node at a time migrates. Any number of ours.
 const LOCK: i64 = 0x7a74_6e61_6d69_6772;
 /// A database that is just starting gets this long.
@@ -48,6 +51,11 @@ pub enum SetupError {
     /// A migration failed.
     #[error("migrating the database failed: {0}")]
     Migration(#[from] refinery::Error),
+    /// A restore was cut short: rows are missing.
+    #[error(
+        "a restore into this database was cut short; run it again with --replace (`ztna-api restore`)"
+    )]
+    HalfRestored,
     /// Requests would run with rights that row-level security does not bind.
     #[error(
         "{APP_ROLE} is a superuser or has BYPASSRLS; take that away: ALTER ROLE {APP_ROLE} NOSUPERUSER NOBYPASSRLS"
@@ -59,8 +67,55 @@ pub enum SetupError {
 }
 
 /// Makes roles and schema where they are missing, and migrates.
-pub(super) async fn prepare(config: &tokio_postgres::Config) -> Result<(), SetupError> {
+pub(crate) async fn prepare(config: &tokio_postgres::Config) -> Result<(), SetupError> {
     let mut client = connect(config).await?;
+    begin(&client).await?;
+    let comment = client
+        .query_one(
+            "SELECT obj_description(to_regnamespace($1), 'pg_namespace') IS NOT DISTINCT FROM $2",
+            &[&SCHEMA, &RESTORING],
+        )
+        .await?;
+    if comment.get(0) {
+        return Err(SetupError::HalfRestored);
+    }
+    migrate(&mut client, Target::Latest).await
+}
+
+/// Makes an empty schema as it was after an earlier migration, in which nothing is served until
+/// [`end_restore`].
+pub(crate) async fn make_schema(client: &mut Client, version: i32) -> Result<(), SetupError> {
+    begin(client).await?;
+    client
+        .batch_execute(&format!("COMMENT ON SCHEMA {SCHEMA} IS '{RESTORING}'"))
+        .await?;
+    migrate(client, Target::Version(version)).await
+}
+
+/// The rows are in: nodes may serve the database.
+pub(crate) async fn end_restore(client: &impl GenericClient) -> Result<(), tokio_postgres::Error> {
+    client
+        .batch_execute(&format!("COMMENT ON SCHEMA {SCHEMA} IS NULL"))
+        .await
+}
+
+/// The last migration that the database has.
+pub(crate) async fn schema_version(
+    client: &impl GenericClient,
+) -> Result<i32, tokio_postgres::Error> {
+    let query = format!("SELECT COALESCE(max(version), 0) FROM {SCHEMA}.refinery_schema_history");
+    Ok(client.query_one(&query, &[]).await?.get(0))
+}
+
+/// The last migration that this build has.
+pub(crate) fn newest_migration() -> i32 {
+    let runner = embedded::migrations::runner();
+    let versions = runner.get_migrations().iter().map(|known| known.version());
+    versions.max().unwrap_or_default()
+}
+
+/// Takes the turn among nodes that start, and makes what is missing.
+async fn begin(client: &Client) -> Result<(), SetupError> {
     let version: String = client
         .query_one("SHOW server_version_num", &[])
         .await?
@@ -68,18 +123,27 @@ pub(super) async fn prepare(config: &tokio_postgres::Config) -> Result<(), Setup
     if version.parse().unwrap_or(0) < MIN_VERSION {
         return Err(SetupError::Version(version));
     }
-    // Ends with the connection, so a crash does not keep the others waiting.
+    lock(client).await?;
+    make_roles(client).await
+}
+
+/// Takes the turn. It ends with the connection, so a crash does not keep the others waiting.
+pub(crate) async fn lock(client: &Client) -> Result<(), SetupError> {
     client
         .execute("SELECT pg_advisory_lock($1)", &[&LOCK])
         .await?;
-    make_roles(&client).await?;
+    Ok(())
+}
+
+async fn migrate(client: &mut Client, target: Target) -> Result<(), SetupError> {
     client
         .batch_execute(&format!(
             "SET ROLE {OWNER_ROLE}; SET search_path = {SCHEMA}"
         ))
         .await?;
     let report = embedded::migrations::runner()
-        .run_async(&mut client)
+        .set_target(target)
+        .run_async(client)
         .await?;
     for migration in report.applied_migrations() {
         tracing::info!(%migration, "the database was migrated");
@@ -87,7 +151,8 @@ pub(super) async fn prepare(config: &tokio_postgres::Config) -> Result<(), Setup
     Ok(())
 }
 
-async fn connect(config: &tokio_postgres::Config) -> Result<Client, SetupError> {
+/// Connects, with patience for a database that is just starting.
+pub(crate) async fn connect(config: &tokio_postgres::Config) -> Result<Client, SetupError> {
     let deadline = tokio::time::Instant::now() + CONNECT_PATIENCE;
     loop {
         let error = match config.connect(NoTls).await {

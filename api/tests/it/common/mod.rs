@@ -113,6 +113,28 @@ impl Server {
         .await
     }
 
+    /// On a database of the test's own.
+    pub async fn start_on_database(
+        database: DatabaseConfig,
+        adjust: impl FnOnce(&mut Config),
+    ) -> Self {
+        let keys = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(keys.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        Self::start_on(free_address().await, database, Arc::new(keys), adjust).await
+    }
+
+    /// The folder with its keys.
+    pub fn data_dir(&self) -> Arc<tempfile::TempDir> {
+        Arc::clone(&self.keys)
+    }
+
+    /// Stops it and starts another with its keys on another database.
+    pub async fn moved_to(self, database: DatabaseConfig) -> Self {
+        let keys = Arc::clone(&self.keys);
+        self.stop().await;
+        Self::start_on(free_address().await, database, keys, |_| {}).await
+    }
+
     /// Another node of the same deployment.
     pub async fn beside(&self, adjust: impl FnOnce(&mut Config)) -> Self {
         let (database, keys) = (self.database.clone(), Arc::clone(&self.keys));
