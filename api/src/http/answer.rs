@@ -94,6 +94,10 @@ impl ApiError {
 
 /// Whether the same query may succeed a moment later.
 fn is_temporary(error: &tokio_postgres::Error) -> bool {
+    // The connection broke in the middle: the server is gone, or going.
+    if std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>()) {
+        return true;
+    }
     let temporary = [
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::T_R_DEADLOCK_DETECTED,
@@ -102,6 +106,7 @@ fn is_temporary(error: &tokio_postgres::Error) -> bool {
         SqlState::CRASH_SHUTDOWN,
         SqlState::CANNOT_CONNECT_NOW,
         SqlState::TOO_MANY_CONNECTIONS,
+        SqlState::DISK_FULL,
     ];
     error.code().is_some_and(|code| temporary.contains(code))
 }
