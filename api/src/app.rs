@@ -40,8 +40,8 @@ pub enum StartError {
     /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] SetupError),
-    /// The key-value store's address is malformed.
-    #[error("{0}; correct --kv-url")]
+    /// The key-value store's address is malformed, or its authorities are.
+    #[error("{0}; correct --kv-url or --kv-authorities")]
     Kv(#[from] KvError),
     /// Letters cannot be sent as configured.
     #[error(transparent)]
@@ -143,7 +143,11 @@ impl App {
         relays::upsert(&db, &config.relays).await?;
         let stopping = CancellationToken::new();
         let kv: Arc<dyn Kv> = match &config.kv_url {
-            Some(url) => Arc::new(FallbackKv::start(url, stopping.clone()).await?),
+            Some(url) => {
+                let authorities = config.kv_authorities.as_deref();
+                let kv = FallbackKv::start(url, authorities, &config.keys, stopping.clone());
+                Arc::new(kv.await?)
+            }
             None => Arc::new(MemoryKv::default()),
         };
         let mail = match &config.mail {

@@ -1,6 +1,7 @@
 //! What a control plane has to be told.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,9 +26,11 @@ pub type OnCut = Arc<dyn Fn(WgPublicKey) + Send + Sync>;
 pub struct Config {
     /// The database.
     pub database: DatabaseConfig,
-    /// Where Valkey or Redis is, `redis://host:port/database`, for deployments of several nodes. `None`:
-    /// counters and one-time codes live in this process.
+    /// Where Valkey or Redis is, `redis://host:port/database` (`rediss://` with TLS), for deployments of several
+    /// nodes. `None`: counters and one-time codes live in this process.
     pub kv_url: Option<String>,
+    /// The authorities that its certificate is checked against, in PEM. `None`: the public web's.
+    pub kv_authorities: Option<PathBuf>,
     /// How letters to people are sent. `None`: not at all, and addresses need not be confirmed.
     pub mail: Option<MailConfig>,
     /// What addresses of this control plane start with, as browsers see them.
@@ -65,6 +68,7 @@ impl Config {
         Self {
             database,
             kv_url: None,
+            kv_authorities: None,
             mail: None,
             public_url: "https://localhost:8443".to_owned(),
             sign_in: SignInConfig::default(),

@@ -83,7 +83,7 @@ pub struct ServerKeys {
     encoding: EncodingKey,
     decoding: DecodingKey,
     tickets: Arc<TicketSigner>,
-    sealer: Sealer,
+    sealer: Arc<Sealer>,
 }
 
 /// What an access token says (RFC 7519 §4.1).
@@ -160,7 +160,7 @@ impl ServerKeys {
             decoding: DecodingKey::from_ec_pem(pair.public_key_pem().as_bytes())
                 .map_err(|e| e.to_string())?,
             tickets: Arc::new(TicketSigner::from_seed(&seed)),
-            sealer,
+            sealer: Arc::new(sealer),
         })
     }
 
@@ -191,6 +191,11 @@ impl ServerKeys {
     pub(crate) fn vouched(&self, purpose: &str, text: &str, mac: &str) -> Result<bool, ApiError> {
         let ours = self.vouch(purpose, text)?;
         Ok(ours.as_bytes().ct_eq(mac.trim().as_bytes()).into())
+    }
+
+    /// The same, for what lives as long.
+    pub(crate) fn shared_sealer(&self) -> Arc<Sealer> {
+        Arc::clone(&self.sealer)
     }
 
     /// What seals secrets at rest.

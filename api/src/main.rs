@@ -43,9 +43,13 @@ struct Flags {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, required = true)]
     database_url: Option<String>,
     /// Valkey or Redis (7 or newer) that all nodes of the deployment share, as
-    /// redis://[user:password@]host[:port][/database] [default: this process's own memory]
+    /// redis://[user:password@]host[:port][/database], or rediss://… for TLS [default: this process's own
+    /// memory]
     #[arg(long, env = "ZTNA_KV_URL", hide_env_values = true)]
     kv_url: Option<String>,
+    /// File with the authorities that sign its certificate, in PEM [default: the public web's].
+    #[arg(long, env = "ZTNA_KV_AUTHORITIES", requires = "kv_url")]
+    kv_authorities: Option<PathBuf>,
     /// Where letters to people go: smtp://[user:password@]host[:port][?tls=required], smtps://…, or
     /// file:///folder to write them down. Addresses then have to be confirmed [default: no mail]
     #[arg(
@@ -253,6 +257,7 @@ fn config(flags: &Flags) -> Result<Config> {
         config.relays = file.regions.into_values().collect();
     }
     config.kv_url.clone_from(&flags.kv_url);
+    config.kv_authorities.clone_from(&flags.kv_authorities);
     config.sign_in = flags.sign_in.config();
     config.dns_suffix.clone_from(&flags.dns_suffix);
     config.allow_private_relays = flags.allow_private_relays;

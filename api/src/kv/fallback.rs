@@ -1,5 +1,6 @@
 //! The shared store while it answers, this process's memory while it does not.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Heard, Kv, KvError, KvFuture, MemoryKv, ValkeyKv};
+use crate::keys::ServerKeys;
 
 /// How often the shared store is looked at.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
@@ -33,9 +35,14 @@ impl FallbackKv {
     ///
     /// # Errors
     /// The address is malformed. A store that does not answer is no error.
-    pub(crate) async fn start(url: &str, stopping: CancellationToken) -> Result<Self, KvError> {
+    pub(crate) async fn start(
+        url: &str,
+        authorities: Option<&Path>,
+        keys: &ServerKeys,
+        stopping: CancellationToken,
+    ) -> Result<Self, KvError> {
         let shared = Arc::new(Watched {
-            store: ValkeyKv::connect(url)?,
+            store: ValkeyKv::connect(url, authorities, keys)?,
             up: AtomicBool::new(true),
         });
         let first = async {

@@ -5,10 +5,13 @@
 //! process counts for itself. Codes that were stored before are then not valid, and a limit may be
 //! had once per node; nothing is refused that should pass, and nothing passes without a limit.
 //!
+//! What stands in the shared store is sealed, and messages are signed ([`guard`]): it is trusted with nothing.
+//!
 //! Messages are heard at most once, by whoever listens at that moment. Where some may have been
 //! missed, listeners hear of that too ([`Heard::Gap`]), and ask where the truth is.
 
 mod fallback;
+mod guard;
 mod memory;
 mod valkey;
 

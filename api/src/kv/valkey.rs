@@ -1,6 +1,7 @@
 //! The store in Valkey, or Redis 7 and newer.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,11 +10,15 @@ use fred::interfaces::{
 };
 use fred::prelude::{Builder, Client, Config, Error, Expiration, ReconnectPolicy};
 use fred::types::ExpireOptions;
-use fred::types::config::UnresponsiveConfig;
+use fred::types::config::{TlsConfig, TlsConnector, UnresponsiveConfig};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use ztna_proto::relay::CertificatePin;
+use ztna_tls::KeyExchange;
 
+use super::guard::Guard;
 use super::{Heard, Kv, KvError, KvFuture, UNREAD};
+use crate::keys::ServerKeys;
 
 /// What all our keys start with: others may use the same database.
 const PREFIX: &str = "ztna:";
@@ -38,6 +43,7 @@ pub struct ValkeyKv {
     /// What the listener is to hear, whether it is connected or not.
     channels: Arc<Channels>,
     messages: broadcast::Sender<Heard>,
+    guard: Arc<Guard>,
 }
 
 #[derive(Default)]
@@ -53,20 +59,19 @@ impl ValkeyKv {
     /// Begins to connect, and goes on with it whenever the connection is lost.
     ///
     /// # Errors
-    /// `url` is not `redis://[user:password@]host[:port][/database]` (or `valkey://…`).
-    pub fn connect(url: &str) -> Result<Self, KvError> {
+    /// `url` is not `redis://[user:password@]host[:port][/database]` (or `rediss://…` for TLS, `valkey://…`,
+    /// `valkeys://…`), or the file with the authorities cannot be used.
+    pub fn connect(
+        url: &str,
+        authorities: Option<&Path>,
+        keys: &ServerKeys,
+    ) -> Result<Self, KvError> {
         let malformed = |error: Error| KvError(format!("the address is not usable: {error}"));
-        let url = url
-            .strip_prefix("valkey://")
-            .map_or_else(|| url.to_owned(), |rest| format!("redis://{rest}"));
-        if !url.starts_with("redis://") {
-            return Err(KvError(
-                "the address is not of the form redis://[user:password@]host[:port][/database]"
-                    .to_owned(),
-            ));
-        }
-        let mut config = Config::from_url(&url).map_err(malformed)?;
+        let (tls, rest) = schemes(url)?;
+        let mut config = Config::from_url(&format!("redis://{rest}")).map_err(malformed)?;
         config.fail_fast = false;
+        config.tls = tls.then(|| tls_config(authorities)).transpose()?;
+        let guard = Arc::new(Guard::new(keys.shared_sealer()));
         let client = Builder::from_config(config)
             .with_connection_config(|connection| {
                 connection.connection_timeout = CONNECT_TIMEOUT;
@@ -91,6 +96,7 @@ impl ValkeyKv {
             listener.clone(),
             Arc::clone(&channels),
             messages.clone(),
+            Arc::clone(&guard),
         ));
         // Their tasks end when the clients are dropped or quit.
         drop(client.connect());
@@ -100,6 +106,7 @@ impl ValkeyKv {
             listener,
             channels,
             messages,
+            guard,
         })
     }
 
@@ -147,8 +154,43 @@ impl ValkeyKv {
     }
 }
 
+/// Whether the address asks for TLS, and what comes after the scheme.
+fn schemes(url: &str) -> Result<(bool, &str), KvError> {
+    let known = [
+        ("redis://", false),
+        ("valkey://", false),
+        ("rediss://", true),
+        ("valkeys://", true),
+    ];
+    let found = known
+        .iter()
+        .find_map(|(scheme, tls)| Some((*tls, url.strip_prefix(scheme)?)));
+    found.ok_or_else(|| {
+        KvError(
+            "the address is not of the form redis://[user:password@]host[:port][/database], or rediss://… \
+             for TLS"
+                .to_owned(),
+        )
+    })
+}
+
+fn tls_config(authorities: Option<&Path>) -> Result<TlsConfig, KvError> {
+    let key_exchange = KeyExchange::PreferPostQuantum;
+    let config = match authorities {
+        Some(file) => ztna_tls::client_config_trusting(file, key_exchange),
+        None => ztna_tls::client_config(&CertificatePin::WebPki, key_exchange),
+    };
+    let config = config.map_err(|error| KvError(error.to_string()))?;
+    Ok(TlsConnector::from(tokio_rustls::TlsConnector::from(config)).into())
+}
+
 /// Passes on what the listener hears, and subscribes again whenever it is connected.
-async fn listen(listener: Client, channels: Arc<Channels>, messages: broadcast::Sender<Heard>) {
+async fn listen(
+    listener: Client,
+    channels: Arc<Channels>,
+    messages: broadcast::Sender<Heard>,
+    guard: Arc<Guard>,
+) {
     let mut heard = listener.message_rx();
     let mut connections = listener.reconnect_rx();
     loop {
@@ -174,9 +216,12 @@ async fn listen(listener: Client, channels: Arc<Channels>, messages: broadcast::
                     let Some(bytes) = message.value.as_bytes() else {
                         continue;
                     };
+                    let Some(message) = guard.check(channel, bytes) else {
+                        continue;
+                    };
                     Heard::Message {
                         channel: channel.to_owned(),
-                        message: bytes.to_vec(),
+                        message,
                     }
                 }
                 Err(RecvError::Lagged(_)) => Heard::Gap,
@@ -209,23 +254,25 @@ fn milliseconds(lifetime: Duration) -> i64 {
 
 impl Kv for ValkeyKv {
     fn get<'a>(&'a self, key: &'a str) -> KvFuture<'a, Option<Vec<u8>>> {
-        Box::pin(bounded(self.client.get(full(key))))
+        Box::pin(async move {
+            let stored: Option<Vec<u8>> = bounded(self.client.get(full(key))).await?;
+            Ok(stored.and_then(|sealed| self.guard.open(key, &sealed)))
+        })
     }
 
     fn set<'a>(&'a self, key: &'a str, value: Vec<u8>, lifetime: Duration) -> KvFuture<'a, ()> {
-        let expiry = Some(Expiration::PX(milliseconds(lifetime)));
-        let value = bytes::Bytes::from(value);
-        Box::pin(bounded(self.client.set(
-            full(key),
-            value,
-            expiry,
-            None,
-            false,
-        )))
+        Box::pin(async move {
+            let expiry = Some(Expiration::PX(milliseconds(lifetime)));
+            let value = bytes::Bytes::from(self.guard.seal(key, value)?);
+            bounded(self.client.set(full(key), value, expiry, None, false)).await
+        })
     }
 
     fn take<'a>(&'a self, key: &'a str) -> KvFuture<'a, Option<Vec<u8>>> {
-        Box::pin(bounded(self.client.getdel(full(key))))
+        Box::pin(async move {
+            let stored: Option<Vec<u8>> = bounded(self.client.getdel(full(key))).await?;
+            Ok(stored.and_then(|sealed| self.guard.open(key, &sealed)))
+        })
     }
 
     fn increment<'a>(&'a self, key: &'a str, lifetime: Duration) -> KvFuture<'a, u64> {
@@ -256,8 +303,10 @@ impl Kv for ValkeyKv {
     }
 
     fn publish<'a>(&'a self, channel: &'a str, message: Vec<u8>) -> KvFuture<'a, ()> {
-        let message = bytes::Bytes::from(message);
-        Box::pin(bounded(self.client.publish(full(channel), message)))
+        Box::pin(async move {
+            let message = bytes::Bytes::from(self.guard.sign(channel, &message)?);
+            bounded(self.client.publish(full(channel), message)).await
+        })
     }
 
     fn subscribe<'a>(&'a self, channel: &'a str) -> KvFuture<'a, ()> {
@@ -286,14 +335,23 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_that_are_none_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = ServerKeys::load_or_create(dir.path()).unwrap();
         for bad in [
             "",
             "localhost:6379",
             "http://localhost",
-            "rediss://localhost",
+            "https://localhost",
             "redis://",
+            "rediss://",
         ] {
-            assert!(ValkeyKv::connect(bad).is_err(), "{bad}");
+            assert!(ValkeyKv::connect(bad, None, &keys).is_err(), "{bad}");
         }
+        let url = "rediss://localhost:6380";
+        ValkeyKv::connect(url, None, &keys).unwrap();
+        let missing = dir.path().join("none.pem");
+        let refused = ValkeyKv::connect(url, Some(&missing), &keys).map(|_| ());
+        let text = refused.unwrap_err().to_string();
+        assert!(text.contains("none.pem"), "{text}");
     }
 }

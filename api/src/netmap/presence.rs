@@ -15,6 +15,9 @@ const OFFLINE_AFTER: Duration = Duration::from_secs(OFFLINE_AFTER_SECONDS);
 /// That a machine is there is written down this often; that it changed, at once.
 const WRITE_PERIOD: Duration = Duration::from_secs(60);
 
+/// A version is a time, and clocks differ; one further ahead than this is nobody's.
+const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What is known of a machine right now.
 pub(super) struct Presence {
     version: u64,
@@ -44,6 +47,8 @@ pub(super) enum Verdict {
     Old,
     /// It is newer, and from before the machine connected to us: ours is newer now.
     Overruled,
+    /// No node says so: its versions are of no time near ours.
+    Absurd,
 }
 
 impl Presence {
@@ -134,6 +139,9 @@ impl Presence {
     /// Another node says how the machine is. `here`: the version at which its connection to this node
     /// began, if it has one.
     pub(super) fn hear_of(&mut self, said: &Said, here: Option<u64>, now: Instant) -> Verdict {
+        if said.version.max(said.stream.unwrap_or(0)) > latest_version() {
+            return Verdict::Absurd;
+        }
         let silence = Duration::from_millis(said.silent_ms.unwrap_or(u64::MAX));
         if said.version <= self.version {
             if said.version < self.version {
@@ -143,7 +151,7 @@ impl Presence {
             return Verdict::Same;
         }
         if here.is_some_and(|here| said.stream.is_none_or(|there| there <= here)) {
-            self.version = said.version + 1;
+            self.version = said.version.saturating_add(1);
             self.dirty = true;
             return Verdict::Overruled;
         }
@@ -189,8 +197,7 @@ impl Presence {
     }
 
     fn next_version(&self) -> u64 {
-        let time = Timestamp::now().as_microsecond().unsigned_abs();
-        time.max(self.version + 1)
+        microseconds().max(self.version.saturating_add(1))
     }
 
     /// Whether the machine counts as there, and has been silent for too long.
@@ -231,6 +238,15 @@ impl Presence {
             report: self.report.clone()?,
         })
     }
+}
+
+fn microseconds() -> u64 {
+    Timestamp::now().as_microsecond().unsigned_abs()
+}
+
+fn latest_version() -> u64 {
+    let ahead = u64::try_from(MAX_AHEAD.as_micros()).unwrap_or(u64::MAX);
+    microseconds().saturating_add(ahead)
 }
 
 /// The time of day so long ago, by this node's clock; for people.
@@ -373,6 +389,38 @@ mod tests {
         assert_eq!((one.online(), one.stream()), (true, at_other));
         assert_eq!(one.tell(id), other.tell(id));
         assert_eq!(other.hear_of(&late, at_other, start), Verdict::Old);
+    }
+
+    #[test]
+    fn versions_of_no_time_near_ours_change_nothing() {
+        let start = Instant::now();
+        let id = MachineId::generate();
+        let mut presence = Presence::unknown();
+        presence.report(report(1), start);
+        let before = presence.say(id, start);
+        for absurd in [latest_version() + 60_000_000, u64::MAX / 2, u64::MAX] {
+            for (version, stream) in [(absurd, None), (before.version + 1, Some(absurd))] {
+                let said = Said {
+                    version,
+                    stream,
+                    online: false,
+                    report: Some(report(2)),
+                    ..before.clone()
+                };
+                for here in [None, Some(before.version)] {
+                    assert_eq!(presence.hear_of(&said, here, start), Verdict::Absurd);
+                }
+            }
+        }
+        assert_eq!(presence.say(id, start), before);
+        // Nor does one that was written down stop the count.
+        let said = Said {
+            version: u64::MAX,
+            ..before
+        };
+        let mut presence = Presence::restored(said, start);
+        assert!(presence.report(report(2), start));
+        assert_eq!(presence.say(id, start).version, u64::MAX);
     }
 
     /// A node whose clock is behind hears what the others say, and is heard by them.

@@ -7,7 +7,7 @@ use crate::common::client::{PASSWORD, code};
 use crate::common::redis::Redis;
 use crate::common::{Client, Server};
 use tokio::sync::broadcast;
-use ztna_api::{Heard, Kv, MemoryKv, ValkeyKv};
+use ztna_api::{Heard, Kv, MemoryKv, ServerKeys, ValkeyKv};
 use ztna_proto::api::Health;
 use ztna_proto::error::ErrorCode;
 
@@ -99,17 +99,27 @@ async fn memory_conforms() {
 #[tokio::test]
 async fn a_real_server_conforms() {
     let redis = Redis::start();
-    let kv = connected(&redis).await;
+    let keys = keys();
+    let kv = connected(&redis, &keys).await;
     conforms(&kv).await;
-    let other = connected(&redis).await;
+    let other = connected(&redis, &keys).await;
     passes_on(&kv, &kv).await;
     passes_on(&other, &kv).await;
     kv.quit().await;
     other.quit().await;
 }
 
-async fn connected(redis: &Redis) -> ValkeyKv {
-    let kv = ValkeyKv::connect(&redis.url()).unwrap();
+/// A deployment's keys; each call is another deployment.
+fn keys() -> ServerKeys {
+    let folder = tempfile::tempdir().unwrap();
+    ServerKeys::load_or_create(folder.path()).unwrap()
+}
+
+async fn connected(redis: &Redis, keys: &ServerKeys) -> ValkeyKv {
+    answers(ValkeyKv::connect(&redis.url(), None, keys).unwrap()).await
+}
+
+async fn answers(kv: ValkeyKv) -> ValkeyKv {
     let begin = Instant::now();
     while kv.ping().await.is_err() {
         assert!(begin.elapsed() < LIMIT, "no connection");
@@ -123,7 +133,9 @@ async fn connected(redis: &Redis) -> ValkeyKv {
 #[tokio::test]
 async fn a_subscription_outlives_the_server() {
     let mut redis = Redis::start();
-    let (kv, other) = (connected(&redis).await, connected(&redis).await);
+    let keys = keys();
+    let kv = connected(&redis, &keys).await;
+    let other = connected(&redis, &keys).await;
     let mut heard = kv.listen();
     kv.subscribe("a").await.unwrap();
     redis.stop();
@@ -138,6 +150,110 @@ async fn a_subscription_outlives_the_server() {
     assert_eq!(hears(&mut heard).await, ("a".to_owned(), vec![1]));
     kv.quit().await;
     other.quit().await;
+}
+
+/// The server as somebody else may use it.
+async fn intruder(redis: &Redis) -> fred::prelude::Client {
+    use fred::interfaces::ClientLike;
+    let config = fred::prelude::Config::from_url(&redis.url()).unwrap();
+    let client = fred::prelude::Builder::from_config(config).build().unwrap();
+    client.init().await.unwrap();
+    client
+}
+
+#[tokio::test]
+async fn what_others_write_into_the_store_does_not_count() {
+    use fred::interfaces::{ClientLike, EventInterface, KeysInterface, PubsubInterface};
+    let redis = Redis::start();
+    let keys = keys();
+    let kv = connected(&redis, &keys).await;
+    let other = connected(&redis, &keys).await;
+    let intruder = intruder(&redis).await;
+    kv.set("code:alice", b"alice".to_vec(), MINUTE)
+        .await
+        .unwrap();
+    let stored: bytes::Bytes = intruder.get("ztna:code:alice").await.unwrap();
+    assert!(!stored.windows(5).any(|piece| piece == b"alice"));
+    assert_eq!(other.get("code:alice").await.unwrap().unwrap(), b"alice");
+
+    // Made up, moved to another key, altered.
+    let put = async |key: &str, value: bytes::Bytes| {
+        let key = format!("ztna:{key}");
+        let () = intruder.set(key, value, None, None, false).await.unwrap();
+    };
+    put("code:mallory", bytes::Bytes::from_static(b"alice")).await;
+    put("code:bob", stored.clone()).await;
+    let mut altered = stored.to_vec();
+    *altered.last_mut().unwrap() ^= 1;
+    put("code:carol", altered.clone().into()).await;
+    for key in ["code:mallory", "code:bob", "code:carol"] {
+        assert_eq!(kv.get(key).await.unwrap(), None, "{key}");
+        assert_eq!(kv.take(key).await.unwrap(), None, "{key}");
+    }
+    put("code:alice", altered.into()).await;
+    assert_eq!(kv.get("code:alice").await.unwrap(), None);
+
+    // What another deployment wrote into the same database.
+    let stranger = connected(&redis, &self::keys()).await;
+    stranger.set("code:dave", vec![1], MINUTE).await.unwrap();
+    assert_eq!(kv.get("code:dave").await.unwrap(), None);
+
+    // Messages: made up, recorded, of another channel. The one behind them is heard.
+    let mut heard = kv.listen();
+    kv.subscribe("a").await.unwrap();
+    kv.subscribe("b").await.unwrap();
+    let recorder = intruder.clone_new();
+    recorder.init().await.unwrap();
+    let mut recorded = recorder.message_rx();
+    recorder.subscribe("ztna:a").await.unwrap();
+    other.publish("a", vec![1]).await.unwrap();
+    assert_eq!(hears(&mut heard).await, ("a".to_owned(), vec![1]));
+    let record = tokio::time::timeout(LIMIT, recorded.recv()).await.unwrap();
+    let record = bytes::Bytes::copy_from_slice(record.unwrap().value.as_bytes().unwrap());
+    let say = async |channel: &str, message: bytes::Bytes| {
+        let listeners: i64 = intruder.publish(channel, message).await.unwrap();
+        assert!(listeners > 0);
+    };
+    say("ztna:a", bytes::Bytes::from_static(&[2])).await;
+    say("ztna:a", record.clone()).await;
+    say("ztna:b", record).await;
+    stranger.publish("a", vec![3]).await.unwrap();
+    other.publish("b", vec![4]).await.unwrap();
+    assert_eq!(hears(&mut heard).await, ("b".to_owned(), vec![4]));
+    for kv in [kv, other, stranger] {
+        kv.quit().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_with_tls_conforms_and_is_checked() {
+    let redis = Redis::start_tls();
+    let keys = keys();
+    let authority = redis.authority();
+    let kv = ValkeyKv::connect(&redis.url(), Some(&authority), &keys).unwrap();
+    let kv = answers(kv).await;
+    conforms(&kv).await;
+    passes_on(&kv, &kv).await;
+    kv.quit().await;
+    // The public web's authorities do not know it, nor does another of one's own.
+    let strange = Redis::start_tls();
+    for authority in [None, Some(strange.authority())] {
+        let kv = ValkeyKv::connect(&redis.url(), authority.as_deref(), &keys).unwrap();
+        let tries = async {
+            while kv.ping().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let connected = tokio::time::timeout(Duration::from_secs(3), tries).await;
+        assert!(connected.is_err(), "{authority:?}");
+    }
+    let server = Server::start_with(|config| {
+        config.kv_url = Some(redis.url());
+        config.kv_authorities = Some(redis.authority());
+    })
+    .await;
+    assert_eq!(status(&Client::anonymous(&server)).await, "ok");
+    server.stop().await;
 }
 
 async fn status(client: &Client) -> String {
@@ -170,7 +286,7 @@ async fn nodes_share_a_limit_and_each_keeps_its_own_while_the_store_is_away() {
         config.limits.account.count = 2;
     };
     let one = Server::start_with(|config| limit(config, redis.url())).await;
-    let two = Server::start_with(|config| limit(config, redis.url())).await;
+    let two = one.beside(|config| limit(config, redis.url())).await;
     let (first, second) = (Client::anonymous(&one), Client::anonymous(&two));
     assert_eq!(status(&first).await, "ok");
 

@@ -211,6 +211,78 @@ async fn without_the_store_nodes_hear_of_each_other_later() {
     two.stop().await;
 }
 
+/// Who may write to the store invents neither presence nor changes, not by playing back what was said
+/// either.
+#[tokio::test]
+async fn words_of_others_are_not_heard() {
+    use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
+    let redis = Redis::start();
+    let (one, two) = two_nodes(&redis).await;
+    let owner = Owner::new(&one, "acme").await;
+    let (_, alice) = owner.enrol("alice").await;
+    let (_, bob) = owner.enrol("bob").await;
+    let config = fred::prelude::Config::from_url(&redis.url()).unwrap();
+    let intruder = fred::prelude::Builder::from_config(config).build().unwrap();
+    let recorder = intruder.clone_new();
+    intruder.init().await.unwrap();
+    recorder.init().await.unwrap();
+    let channel = format!("ztna:org:{}", owner.org.id);
+    let mut recorded = recorder.message_rx();
+    recorder.subscribe(&channel).await.unwrap();
+
+    let mut at_alice = Stream::connect(&one, &alice.node_key).await;
+    let mut at_bob = Stream::connect(&two, &bob.node_key).await;
+    at_alice.send(&report(1)).await;
+    at_bob.send(&report(2)).await;
+    let home = |s: &Stream| {
+        let bob = s.volatile.get(&bob.machine_id)?;
+        Some((bob.online, bob.report.home_region))
+    };
+    at_alice
+        .until("bob", |s| home(s) == Some((true, Some(RegionId(2)))))
+        .await;
+    at_bob.leave().await;
+    at_alice
+        .until("bob offline", |s| {
+            home(s) == Some((false, Some(RegionId(2))))
+        })
+        .await;
+    let version = at_alice.volatile[&bob.machine_id].version;
+
+    // All that was said, once more; and that bob is there, at home elsewhere.
+    let mut words = Vec::new();
+    while let Ok(word) = recorded.try_recv() {
+        words.push(word.value.as_bytes().unwrap().to_vec());
+    }
+    assert!(words.len() >= 3, "{}", words.len());
+    let forged = json!({
+        "node": uuid::Uuid::now_v7(),
+        "word": {"type": "machines", "machines": [{
+            "id": bob.machine_id, "version": version + 1_000_000, "online": true,
+            "stream": version + 1, "silent_ms": 0,
+            "report": VolatileReport { home_region: Some(RegionId(9)), ..VolatileReport::default() },
+        }]},
+    });
+    words.push(serde_json::to_vec(&forged).unwrap());
+    for word in words {
+        let word = bytes::Bytes::from(word);
+        let listeners: i64 = intruder.publish(&channel, word).await.unwrap();
+        assert!(listeners >= 2);
+    }
+    // A change that is told behind them has overtaken none.
+    let path = owner.path(&format!("/machines/{}", bob.machine_id));
+    rename(&owner.client.at(&two), &path, "robert").await;
+    at_alice
+        .until("robert", |s| s.peer_names() == ["robert"])
+        .await;
+    assert_eq!(home(&at_alice), Some((false, Some(RegionId(2)))));
+    assert_eq!(at_alice.volatile[&bob.machine_id].version, version);
+    let fresh = Stream::connect(&one, &alice.node_key).await;
+    assert_eq!(home(&fresh), Some((false, Some(RegionId(2)))));
+    one.stop().await;
+    two.stop().await;
+}
+
 #[tokio::test]
 async fn who_comes_back_is_told_what_it_missed() {
     let server = Server::start().await;

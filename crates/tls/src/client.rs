@@ -1,11 +1,13 @@
 //! Client configurations: which server to believe, and which key exchange to insist on.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
@@ -36,8 +38,16 @@ pub enum ClientConfigError {
     /// The TLS library refused the parameters.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
-    /// The public web's authorities could not be loaded.
-    #[error("the built-in certificate authorities cannot be used: {0}")]
+    /// A file holds no certificates of authorities.
+    #[error("{path} holds no certificates in PEM that can be used: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The authorities could not be loaded.
+    #[error("the certificate authorities cannot be used: {0}")]
     Authorities(#[from] rustls::client::VerifierBuilderError),
 }
 
@@ -76,6 +86,46 @@ pub fn client_config(
             provider: Arc::clone(&provider),
         }),
     };
+    with_verifier(verifier, provider, key_exchange)
+}
+
+/// The same for servers whose certificates authorities of somebody's own have signed: those in a file, in
+/// PEM.
+///
+/// # Errors
+/// The file cannot be read, or holds none.
+pub fn client_config_trusting(
+    authorities: &Path,
+    key_exchange: KeyExchange,
+) -> Result<Arc<ClientConfig>, ClientConfigError> {
+    let unusable = |reason: String| ClientConfigError::File {
+        path: authorities.to_owned(),
+        reason,
+    };
+    let found = CertificateDer::pem_file_iter(authorities)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| unusable(error.to_string()))?;
+    let mut roots = RootCertStore::empty();
+    for authority in found {
+        roots
+            .add(authority)
+            .map_err(|error| unusable(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(unusable("there is none".to_owned()));
+    }
+    let provider = Arc::new(provider(key_exchange));
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()?;
+    with_verifier(verifier, provider, key_exchange)
+}
+
+fn with_verifier(
+    verifier: Arc<dyn ServerCertVerifier>,
+    provider: Arc<CryptoProvider>,
+    key_exchange: KeyExchange,
+) -> Result<Arc<ClientConfig>, ClientConfigError> {
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions(key_exchange))?
         .dangerous()

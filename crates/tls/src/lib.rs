@@ -37,7 +37,7 @@ mod stream;
 #[cfg(feature = "server")]
 mod tls_stream;
 
-pub use client::{KeyExchange, client_config};
+pub use client::{KeyExchange, client_config, client_config_trusting};
 pub use pin::{PinError, format_pin, parse_pin, pin_of};
 
 #[cfg(feature = "server")]

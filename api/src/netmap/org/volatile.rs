@@ -80,7 +80,7 @@ impl OrgState {
             match self.presence_of(id).hear_of(&said, here, now) {
                 Verdict::Same => {}
                 Verdict::Old if answer && here.is_some() => self.say(id),
-                Verdict::Old => {}
+                Verdict::Old | Verdict::Absurd => {}
                 Verdict::Overruled => self.say(id),
                 verdict @ (Verdict::News | Verdict::Taken) => {
                     self.runs_elsewhere(id);
