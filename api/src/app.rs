@@ -154,6 +154,7 @@ impl App {
             Some(mail) => Some(Mailer::start(mail, stopping.clone())?),
             None => None,
         };
+        orgs::make_missing_keys(&db, &config.keys).await?;
         let state = State(Arc::new(Inner {
             hub: Hub::new(
                 db.clone(),

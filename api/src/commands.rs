@@ -1,10 +1,13 @@
-//! `ztna-api backup` and `ztna-api restore`.
+//! `ztna-api backup`, `ztna-api restore` and `ztna-api keys`.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use ztna_api::{BackupConfig, DatabaseConfig, Manifest, Restore, backup, restore};
+use ztna_api::{
+    BackupConfig, DatabaseConfig, Manifest, Resealed, Restore, backup, forget_old_master_keys,
+    reseal, restore, rotate_master_key,
+};
 use ztna_objects::{Objects, S3Settings};
 
 /// What is done instead of serving.
@@ -32,15 +35,49 @@ it the authenticators of people are lost, with both whoever reads the backup has
         #[arg(long)]
         other_master_key: bool,
     },
+    /// Change the master key, under which the secrets in the database are sealed
+    #[command(
+        subcommand,
+        after_help = "A rotation, with nodes that go on serving:
+  1. ztna-api keys rotate        a new key, before the old one, in master.key
+  2. copy master.key to all nodes and restart them, one by one
+  3. ztna-api keys reseal        orgs' keys and people's authenticators under the new key
+  4. ztna-api keys forget-old    the old key is gone; copy master.key to all nodes again
+Until all nodes have the new key, nodes hear of each other by the database alone. Backups from before step 1 need the
+old key: keep it as long as them. Backup codes of second factors from before step 1 end with step 4."
+    )]
+    Keys(Keys),
 }
 
-/// The database, the keys, and where backups are.
+/// Steps of a rotation.
+#[derive(Subcommand)]
+pub enum Keys {
+    /// Put a new master key before the ones in master.key of --data-dir
+    Rotate {
+        /// Folder of the signing keys and the master key
+        #[arg(long, env = "ZTNA_DATA_DIR", default_value = "/var/lib/ztna-api")]
+        data_dir: PathBuf,
+    },
+    /// Seal everything under the first key of master.key
+    Reseal(Deployment),
+    /// The same, and remove the other keys from master.key
+    ForgetOld(Deployment),
+}
+
+/// A deployment, and where its backups are.
 #[derive(Args)]
 pub struct Place {
     /// Where backups are: s3://bucket/prefix, or a folder. S3's credentials and address come from
     /// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, and AWS_ENDPOINT_URL for a store that is not
     /// Amazon's
     location: String,
+    #[command(flatten)]
+    deployment: Deployment,
+}
+
+/// The database and the keys.
+#[derive(Args)]
+pub struct Deployment {
     /// The database, as postgres://user@host/name; the user is a superuser, or to back up has BYPASSRLS
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: String,
@@ -55,6 +92,7 @@ pub struct Place {
 /// It could not be done; the message says what to do.
 pub async fn run(command: Command) -> Result<()> {
     match command {
+        Command::Keys(keys) => change(keys).await?,
         Command::Backup(place) => {
             let (objects, database) = open(&place)?;
             let (name, manifest) = backup(&config(&place, &objects, &database)).await?;
@@ -79,13 +117,47 @@ pub async fn run(command: Command) -> Result<()> {
     Ok(())
 }
 
-fn open(place: &Place) -> Result<(Objects, DatabaseConfig)> {
-    let setup = place
+async fn change(keys: Keys) -> Result<()> {
+    match keys {
+        Keys::Rotate { data_dir } => {
+            let count = rotate_master_key(&data_dir)?;
+            tracing::info!(
+                keys = count,
+                "there is a new master key; copy master.key to all nodes and restart them, then run `ztna-api \
+                 keys reseal`"
+            );
+        }
+        Keys::Reseal(of) => {
+            let done = reseal(&database(&of)?, &of.data_dir).await?;
+            let Resealed {
+                org_keys,
+                authenticators,
+            } = done;
+            tracing::info!(
+                org_keys,
+                authenticators,
+                "sealed under the current master key"
+            );
+        }
+        Keys::ForgetOld(of) => {
+            let old = forget_old_master_keys(&database(&of)?, &of.data_dir).await?;
+            tracing::info!(old, "there is one master key; copy master.key to all nodes");
+        }
+    }
+    Ok(())
+}
+
+fn database(of: &Deployment) -> Result<DatabaseConfig> {
+    let setup = of
         .database_url
         .parse()
         .context("--database-url is not of the form postgres://user@host/name")?;
+    Ok(DatabaseConfig { setup, app: None })
+}
+
+fn open(place: &Place) -> Result<(Objects, DatabaseConfig)> {
     let objects = Objects::open(&place.location, S3Settings::from_env())?;
-    Ok((objects, DatabaseConfig { setup, app: None }))
+    Ok((objects, database(&place.deployment)?))
 }
 
 fn config<'a>(
@@ -95,7 +167,7 @@ fn config<'a>(
 ) -> BackupConfig<'a> {
     BackupConfig {
         database,
-        data_dir: &place.data_dir,
+        data_dir: &place.deployment.data_dir,
         objects,
     }
 }

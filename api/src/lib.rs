@@ -34,6 +34,7 @@ mod keys;
 mod kv;
 mod machines;
 mod mail;
+mod master_key;
 mod netmap;
 mod network;
 mod orgs;
@@ -51,5 +52,6 @@ pub use identity::{GitHubConfig, GoogleConfig, IssuerRules, SignInConfig, SignIn
 pub use keys::{KeysError, ServerKeys};
 pub use kv::{Heard, Kv, KvError, KvFuture, MemoryKv, Rate, ValkeyKv};
 pub use mail::{MailConfig, MailError};
+pub use master_key::{MasterKeyError, Resealed, forget_old_master_keys, reseal, rotate_master_key};
 pub use relays::{RevocationFeed, RevocationFeedError};
 pub use serve::{default_host, serve_plain, url, write_ready_file};

@@ -13,7 +13,7 @@ use ztna_proto::keys::hex;
 
 use super::{
     BackupConfig, BackupError, FORM, FORMAT, MANIFEST, Manifest, PREFIX, SEAL, SEAL_PURPOSE, SUMS,
-    Sequence, Table, columns, io, quoted, rows_of, sealed_text, unsealed,
+    Sequence, Table, blind, columns, io, quoted, rows_of, sealed_text, unsealed,
 };
 use crate::db;
 use crate::keys::ServerKeys;
@@ -29,7 +29,9 @@ pub async fn backup(config: &BackupConfig<'_>) -> Result<(String, Manifest), Bac
     config.objects.list().await?;
     let work = tempfile::tempdir().map_err(io("cannot make a folder to work in"))?;
     let mut client = db::connect(&config.database.setup).await?;
-    may_see_everything(&client).await?;
+    if let Some(account) = db::blind_account(&client).await? {
+        return Err(blind(&account));
+    }
     let tx = client
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)
@@ -47,7 +49,7 @@ pub async fn backup(config: &BackupConfig<'_>) -> Result<(String, Manifest), Bac
         version: env!("CARGO_PKG_VERSION").to_owned(),
         created_at,
         schema_version: i64::from(db::schema_version(&tx).await?),
-        master_key: keys.master_fingerprint(),
+        master_key: keys.master_fingerprints().swap_remove(0),
         tables: Vec::new(),
         sequences: sequences(&tx).await?,
     };
@@ -94,24 +96,6 @@ pub async fn backup(config: &BackupConfig<'_>) -> Result<(String, Manifest), Bac
 fn sum(sums: &mut String, digest: &str, object: &str) {
     // Writing into a string does not fail.
     let _ = writeln!(sums, "{digest}  {object}");
-}
-
-/// Refuses an account from which row-level security would hide rows.
-async fn may_see_everything(client: &tokio_postgres::Client) -> Result<(), BackupError> {
-    let row = client
-        .query_one(
-            "SELECT rolsuper OR rolbypassrls, rolname::text FROM pg_roles WHERE rolname = current_user",
-            &[],
-        )
-        .await?;
-    if row.get(0) {
-        return Ok(());
-    }
-    let account: String = row.get(1);
-    Err(BackupError::Refused(format!(
-        "the account {account} sees one org at a time; give --database-url one that is a superuser or \
-         has BYPASSRLS"
-    )))
 }
 
 /// Keeps migrations away from the tables until the end. Reading and writing go on.

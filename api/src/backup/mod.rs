@@ -22,6 +22,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use ztna_objects::{Objects, ObjectsError};
 
+use crate::db;
 use crate::http::ApiError;
 use crate::keys::KeysError;
 use crate::{DatabaseConfig, SetupError};
@@ -58,7 +59,7 @@ pub enum BackupError {
     #[error(transparent)]
     Keys(#[from] KeysError),
     /// A query failed.
-    #[error("the database refuses: {}", detail(.0))]
+    #[error("the database refuses: {}", db::detail(.0))]
     Query(#[from] tokio_postgres::Error),
     /// A file on the way.
     #[error("{what}: {source}")]
@@ -79,14 +80,6 @@ pub enum BackupError {
     /// It is not safe to go on.
     #[error("{0}")]
     Refused(String),
-}
-
-/// A query's error with what the server said.
-fn detail(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(said) => said.to_string(),
-        None => error.to_string(),
-    }
 }
 
 fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> BackupError {
@@ -167,6 +160,14 @@ pub struct BackupConfig<'a> {
     pub data_dir: &'a Path,
     /// Where backups are.
     pub objects: &'a Objects,
+}
+
+/// An account from which row-level security would hide rows.
+fn blind(account: &str) -> BackupError {
+    BackupError::Refused(format!(
+        "the account {account} sees one org at a time; give --database-url one that is a superuser or has \
+         BYPASSRLS"
+    ))
 }
 
 /// A name within a statement.

@@ -22,6 +22,9 @@ use crate::keys::ServerKeys;
 /// Rows are sent in pieces of this size, in bytes.
 const PIECE: usize = 256 * 1024;
 
+/// Tables whose rows are of no use under another master key. People could not sign in with them.
+const SEALED: [&str; 3] = ["backup_codes", "org_keys", "totp_secrets"];
+
 /// What to bring back, and over what.
 #[derive(Clone, Debug, Default)]
 pub struct Restore {
@@ -57,11 +60,12 @@ pub async fn restore(
         )));
     }
     tracing::info!(name, taken = %manifest.created_at, "fetched and checked");
-    if keys.master_fingerprint() != manifest.master_key && !wanted.other_master_key {
+    if !keys.master_fingerprints().contains(&manifest.master_key) && !wanted.other_master_key {
         return Err(BackupError::Refused(format!(
             "the secrets in `{name}` are sealed with another master key than the one in {}: put the old \
              deployment's master.key and api-keys.json there, or go on with --other-master-key, after \
-             which people set up their authenticators anew",
+             which people sign in without a second factor until they set one up anew, and orgs enter their \
+             providers' client secrets again",
             config.data_dir.display()
         )));
     }
@@ -71,7 +75,11 @@ pub async fn restore(
     make_room(&client, wanted.replace).await?;
     let schema_version = i32::try_from(manifest.schema_version).unwrap_or(i32::MAX);
     db::make_schema(&mut client, schema_version).await?;
-    load(&mut client, &name, &manifest, &files).await?;
+    let lost = match wanted.other_master_key {
+        true => &SEALED[..],
+        false => &[],
+    };
+    load(&mut client, &name, &manifest, &files, lost).await?;
     drop(client);
     db::prepare(&config.database.setup).await?;
     Ok((name, manifest))
@@ -166,7 +174,7 @@ async fn fetch(
     }
     // After the fingerprint is known, so that the key's absence is told from a forgery.
     if let Some(keys) = sealed_by
-        && keys.master_fingerprint() == manifest.master_key
+        && keys.master_fingerprints().contains(&manifest.master_key)
         && !keys
             .vouched(SEAL_PURPOSE, &sealed_text(name, &text), &seal)
             .map_err(unsealed)?
@@ -250,6 +258,7 @@ async fn load(
     name: &str,
     manifest: &Manifest,
     files: &BTreeMap<String, PathBuf>,
+    lost: &[&str],
 ) -> Result<(), BackupError> {
     // Neither triggers nor foreign keys: the rows were consistent when they were read, and what
     // triggers would do, they have done.
@@ -280,6 +289,14 @@ async fn load(
         let Some(file) = files.get(&table.name) else {
             continue;
         };
+        if lost.contains(&table.name.as_str()) {
+            tracing::warn!(
+                table = table.name,
+                rows = table.rows,
+                "left out: sealed with another master key"
+            );
+            continue;
+        }
         let rows = load_rows(&tx, table, file).await?;
         tracing::info!(table = table.name, rows, "brought back");
         if rows != table.rows {

@@ -16,13 +16,22 @@ use ztna_proto::ids::{OrgId, UserId};
 
 pub use setup::{APP_ROLE, SetupError};
 pub(crate) use setup::{
-    SCHEMA, connect, end_restore, lock, make_schema, newest_migration, prepare, schema_version,
+    SCHEMA, blind_account, connect, end_restore, lock, make_schema, newest_migration, prepare,
+    schema_version,
 };
 
 /// By which the connections of nodes are known to the database.
 pub(crate) const APPLICATION: &str = "ztna-api";
 
 use crate::http::{Actor, ApiError, act_as, actor_setting};
+
+/// A query's error with what the server said.
+pub(crate) fn detail(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(said) => said.to_string(),
+        None => error.to_string(),
+    }
+}
 
 /// Connections that requests share.
 const MAX_CONNECTIONS: usize = 24;

@@ -151,6 +151,20 @@ async fn migrate(client: &mut Client, target: Target) -> Result<(), SetupError> 
     Ok(())
 }
 
+/// The account of a connection, if row-level security hides rows from it.
+pub(crate) async fn blind_account(
+    client: &impl GenericClient,
+) -> Result<Option<String>, tokio_postgres::Error> {
+    let row = client
+        .query_one(
+            "SELECT rolsuper OR rolbypassrls, rolname::text FROM pg_roles WHERE rolname = current_user",
+            &[],
+        )
+        .await?;
+    let sees: bool = row.get(0);
+    Ok((!sees).then(|| row.get(1)))
+}
+
 /// Connects, with patience for a database that is just starting.
 pub(crate) async fn connect(config: &tokio_postgres::Config) -> Result<Client, SetupError> {
     let deadline = tokio::time::Instant::now() + CONNECT_PATIENCE;

@@ -23,7 +23,7 @@ const ISSUER: &str = "ztna";
 /// Bytes of a secret: as many as a SHA-1 has (RFC 4226 §4, R6).
 const SECRET_LEN: usize = 20;
 /// What secrets are sealed for.
-const SECRET: &str = "totp";
+pub(crate) const SECRET: &str = "totp";
 /// What backup codes are hashed for.
 const BACKUP: &str = "backup code";
 /// How many backup codes a person gets.
@@ -111,7 +111,7 @@ pub(super) async fn activate(
     )
     .await?;
     for code in codes.iter() {
-        let hash = hash_backup(state, user, code)?;
+        let hash = hash_backup(state, user, code)?.swap_remove(0);
         tx.execute(
             "INSERT INTO backup_codes (user_id, hash) VALUES ($1, $2)",
             &[&user.0, &hash.as_slice()],
@@ -242,11 +242,12 @@ async fn take_backup(
     user: UserId,
     code: &str,
 ) -> Result<bool, ApiError> {
-    let hash = hash_backup(state, user, code)?;
+    let hashes = hash_backup(state, user, code)?;
+    let hashes: Vec<&[u8]> = hashes.iter().map(<[u8; 32]>::as_slice).collect();
     let taken = tx
         .execute(
-            "DELETE FROM backup_codes WHERE user_id = $1 AND hash = $2",
-            &[&user.0, &hash.as_slice()],
+            "DELETE FROM backup_codes WHERE user_id = $1 AND hash = ANY($2)",
+            &[&user.0, &hashes],
         )
         .await?;
     if taken == 1 {
@@ -255,8 +256,8 @@ async fn take_backup(
     Ok(taken == 1)
 }
 
-/// People may leave the dash out, and write capitals.
-fn hash_backup(state: &State, user: UserId, code: &str) -> Result<[u8; 32], ApiError> {
+/// Under each master key, the current one first. People may leave the dash out, and write capitals.
+fn hash_backup(state: &State, user: UserId, code: &str) -> Result<Vec<[u8; 32]>, ApiError> {
     let plain: Zeroizing<String> = Zeroizing::new(
         code.chars()
             .filter(char::is_ascii_alphanumeric)
@@ -267,7 +268,7 @@ fn hash_backup(state: &State, user: UserId, code: &str) -> Result<[u8; 32], ApiE
     state
         .keys
         .sealer()
-        .keyed_hash(user.0, BACKUP, plain.as_bytes())
+        .keyed_hashes(user.0, BACKUP, plain.as_bytes())
 }
 
 fn make_backup_codes() -> Vec<String> {

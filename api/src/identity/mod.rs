@@ -23,11 +23,11 @@ mod sso;
 mod view;
 
 pub(crate) use accounts::normalise_email;
-pub(crate) use mfa::remove as remove_second_factor;
+pub(crate) use mfa::{SECRET as TOTP_PURPOSE, remove as remove_second_factor};
 pub(crate) use passwords::Passwords;
 pub(crate) use recovery::may_write;
 pub use sso::{GitHubConfig, GoogleConfig, IssuerRules, SignInConfig, SignInFlags};
-pub(crate) use sso::{Providers, admit, check_vouched};
+pub(crate) use sso::{Providers, admit, check_vouched, reseal_client_secret};
 
 use utoipa_axum::router::OpenApiRouter;
 

@@ -7,6 +7,7 @@ use ztna_proto::api::{MAX_ORG_NAME, OrgMembership, Role};
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{OrgId, UserId};
 
+use super::secrets::make_key;
 use crate::app::State;
 use crate::http::{ApiError, refuse};
 use crate::policy;
@@ -80,6 +81,7 @@ async fn try_create(
         &[&org.0, &owner.0],
     )
     .await?;
+    make_key(&tx, &state.keys, org).await?;
     policy::store(&tx, org, owner, "the org was made", FIRST_DOCUMENT).await?;
     tx.commit().await?;
     Ok(Some(OrgMembership {

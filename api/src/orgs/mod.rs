@@ -5,6 +5,7 @@ mod invitations;
 mod members;
 mod routes;
 mod second_factor;
+mod secrets;
 mod settings;
 
 use ztna_proto::api::Role;
@@ -15,6 +16,7 @@ pub(crate) use create::create;
 pub(crate) use invitations::{Offer, find as find_invitation, join};
 pub(crate) use members::{dissolve, take_out};
 pub(crate) use routes::routes;
+pub(crate) use secrets::{make_missing_keys, open_secret, seal_secret};
 
 use crate::db::Tx;
 use crate::http::{ApiError, refuse};

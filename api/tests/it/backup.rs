@@ -380,6 +380,10 @@ async fn what_is_damaged_or_not_ours_is_refused_and_touches_nothing() {
         .unwrap();
     assert!(schema.get::<_, bool>(0), "nothing was touched");
     restore(&strange, &sealed).await.unwrap();
+    let useless = "SELECT (SELECT count(*) FROM org_keys) + (SELECT count(*) FROM totp_secrets)";
+    let empty = connect(&fresh.setup).await;
+    let useless = empty.query_one(useless, &[]).await.unwrap();
+    assert_eq!(useless.get::<_, i64>(0), 0);
 
     // An account that sees one org at a time would write a backup with holes.
     let blind = DatabaseConfig {

@@ -16,6 +16,7 @@ mod kv;
 mod life;
 mod machines;
 mod mail;
+mod master_key;
 mod mfa;
 mod network;
 mod nodes;

@@ -188,8 +188,10 @@ pub fn write_new_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// [`write_new_private`], over a file that is there.
-#[cfg(feature = "acme")]
-pub(crate) fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// The file system's.
+pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     private_file(path, bytes)?.persist(path)?;
     sync_dir(dir_of(path))
 }

@@ -188,7 +188,7 @@ pub(super) async fn client(state: &State, provider: ProviderId) -> Result<Client
     let tx = connection.org(org).await?;
     let stored = settings::load(&tx, org).await?.ok_or_else(unknown)?;
     let settings = &stored.settings;
-    let secret = settings::open_secret(state, org, &stored.client_secret)?;
+    let secret = settings::open_secret(&tx, &state.keys, org, &stored.client_secret).await?;
     Ok(Client {
         issuer: settings.issuer.clone(),
         by: NamedBy::Org,

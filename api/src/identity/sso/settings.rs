@@ -17,7 +17,8 @@ use super::provider::ProviderId;
 use crate::app::State;
 use crate::db::Tx;
 use crate::http::{Answer, ApiError, Counted, Empty, Json, Path, User, ok, refuse};
-use crate::orgs::{Right, authorise};
+use crate::keys::ServerKeys;
+use crate::orgs::{self, Right, authorise, seal_secret};
 
 /// Longest issuer identifier, in bytes.
 const MAX_ISSUER: usize = 512;
@@ -72,13 +73,33 @@ fn read(row: &Row) -> Result<Stored, ApiError> {
     })
 }
 
+/// Seals under the org's own key what was sealed under one derived from the master key.
+pub(crate) async fn reseal(tx: &Tx<'_>, keys: &ServerKeys, org: OrgId) -> Result<(), ApiError> {
+    let query = "SELECT client_secret FROM sso_providers WHERE org_id = $1 FOR UPDATE";
+    let Some(row) = tx.query_opt(query, &[&org.0]).await? else {
+        return Ok(());
+    };
+    let Ok(secret) = open_secret(tx, keys, org, row.get(0)).await else {
+        tracing::warn!(%org, "the client secret of the org's provider does not open; somebody has to enter it again");
+        return Ok(());
+    };
+    let sealed = seal_secret(tx, keys, org, SECRET, secret.as_bytes()).await?;
+    tx.execute(
+        "UPDATE sso_providers SET client_secret = $2 WHERE org_id = $1",
+        &[&org.0, &sealed],
+    )
+    .await?;
+    Ok(())
+}
+
 /// Opens the client secret of an org's provider.
-pub(super) fn open_secret(
-    state: &State,
+pub(super) async fn open_secret(
+    tx: &Tx<'_>,
+    keys: &ServerKeys,
     org: OrgId,
     sealed: &[u8],
 ) -> Result<Zeroizing<String>, ApiError> {
-    let opened = state.keys.sealer().open(org.0, SECRET, sealed)?;
+    let opened = orgs::open_secret(tx, keys, org, SECRET, sealed).await?;
     match std::str::from_utf8(&opened) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
         Err(_) => Err(ApiError::Internal("a client secret is no text".to_owned())),
@@ -163,7 +184,7 @@ async fn replace(
     authorise(&tx, org, user, Right::Manage).await?;
     let before = load(&tx, org).await?;
     let sealed = match (secret, before) {
-        (Some(secret), _) => state.keys.sealer().seal(org.0, SECRET, secret.as_bytes())?,
+        (Some(secret), _) => seal_secret(&tx, &state.keys, org, SECRET, secret.as_bytes()).await?,
         // The secret goes to nobody but whom it was entered for.
         (None, Some(before))
             if before.settings.issuer == request.issuer

@@ -98,7 +98,7 @@ async fn attach(
     let preshared_key = match row.get::<_, Option<&[u8]>>(1) {
         Some(sealed) => {
             let purpose = preshared_key_purpose(id);
-            let opened = state.keys.sealer().open(org.0, &purpose, sealed)?;
+            let opened = orgs::open_secret(&tx, &state.keys, org, &purpose, sealed).await?;
             let key = PresharedKey::from_slice(&opened);
             let damaged = || ApiError::Internal("a stored preshared key is damaged".to_owned());
             Some(key.ok_or_else(damaged)?)

@@ -28,7 +28,7 @@ use crate::machines::standing::Standing;
 use crate::machines::view::read_machines;
 use crate::machines::{address, check_tags, normalise_name};
 use crate::netmap::{self, Changed};
-use crate::orgs::{Right, authorise};
+use crate::orgs::{Right, authorise, seal_secret};
 use crate::{network, posture};
 
 pub(super) fn routes() -> OpenApiRouter<State> {
@@ -96,7 +96,7 @@ async fn create(
     )
     .await?;
     let keys = Keys::choose(request.public_key, request.preshared_key);
-    let sealed = keys.sealed(&state, org, id)?;
+    let sealed = keys.sealed(&tx, &state, org, id).await?;
     tx.execute(
         "INSERT INTO static_peers (org_id, machine_id, gateway_id, public_key, preshared_key)
          VALUES ($1, $2, $3, $4, $5)",
@@ -166,7 +166,7 @@ async fn rotate(
         gateway.demand_room(&tx, org).await?;
     }
     let keys = Keys::choose(request.public_key, request.preshared_key);
-    let sealed = keys.sealed(&state, org, id)?;
+    let sealed = keys.sealed(&tx, &state, org, id).await?;
     tx.execute(
         "UPDATE static_peers SET gateway_id = $3, public_key = $4, preshared_key = $5, revision = revision + 1
          WHERE org_id = $1 AND machine_id = $2",
@@ -213,20 +213,19 @@ impl Keys {
         }
     }
 
-    fn sealed(
+    async fn sealed(
         &self,
+        tx: &Tx<'_>,
         state: &State,
         org: OrgId,
         id: MachineId,
     ) -> Result<Option<Vec<u8>>, ApiError> {
-        let seal = |key: &PresharedKey| {
-            let purpose = preshared_key_purpose(id);
-            state
-                .keys
-                .sealer()
-                .seal(org.0, &purpose, key.expose().as_slice())
+        let Some(key) = &self.preshared else {
+            return Ok(None);
         };
-        self.preshared.as_ref().map(seal).transpose()
+        let purpose = preshared_key_purpose(id);
+        let sealed = seal_secret(tx, &state.keys, org, &purpose, key.expose().as_slice()).await?;
+        Ok(Some(sealed))
     }
 }
 
