@@ -25,7 +25,7 @@ use crate::netmap::Hub;
 use crate::relays::{RevocationFeed, Revocations};
 use crate::{
     api_keys, audit, auth_keys, http, identity, machines, netmap, network, orgs, policy, posture,
-    relays,
+    realtime, relays,
 };
 
 /// How often the hub looks after what time does: silence, expiry, writing down. What a machine has
@@ -76,6 +76,8 @@ pub(crate) struct Inner {
     pub(crate) stopping: CancellationToken,
     pub(crate) probe_period: Duration,
     pub(crate) allow_private_relays: bool,
+    pub(crate) realtime: Arc<realtime::Realtime>,
+    pub(crate) realtime_ping: Duration,
     pub(crate) posture_clock: posture::Listening,
     pub(crate) ephemeral_silence: Duration,
     pub(crate) started: Instant,
@@ -126,8 +128,12 @@ pub struct App {
         title = "ztna control plane",
         description = "Every answer under /api is an envelope {success, data, error}."
     ),
-    // Only parameters name it, and those bring no schema of their own.
-    components(schemas(ztna_proto::keys::KemKeyHash))
+    // Only parameters name the first, and messages of a WebSocket the others: those bring no schema of their own.
+    components(schemas(
+        ztna_proto::keys::KemKeyHash,
+        ztna_proto::realtime::RealtimeRequest,
+        ztna_proto::realtime::RealtimeMessage,
+    ))
 )]
 struct Document;
 
@@ -176,6 +182,8 @@ impl App {
             stopping,
             probe_period: config.probe_period,
             allow_private_relays: config.allow_private_relays,
+            realtime: Arc::default(),
+            realtime_ping: config.realtime_ping,
             posture_clock: posture::Listening::start(config.posture_stale),
             ephemeral_silence: config.ephemeral_silence,
             started: Instant::now(),
@@ -187,6 +195,7 @@ impl App {
             tasks.spawn(state.hub.follow(state.stopping.clone()));
         }
         tasks.spawn(look_after(state.clone()));
+        tasks.spawn(realtime::follow(state.clone()));
         tasks.spawn(relays::keep_probing(state.clone()));
         tasks.close();
         Ok(Self {
@@ -237,6 +246,7 @@ fn router(state: &State) -> Result<Router, StartError> {
         .merge(posture::routes())
         .merge(netmap::routes())
         .merge(network::routes())
+        .merge(realtime::routes())
         .merge(relays::routes())
         .merge(http::routes())
         .split_for_parts();

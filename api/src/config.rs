@@ -10,6 +10,7 @@ use ztna_proto::ids::RegionId;
 use ztna_proto::keys::WgPublicKey;
 use ztna_proto::machines::EPHEMERAL_SILENCE_SECONDS;
 use ztna_proto::posture::POSTURE_STALE_SECONDS;
+use ztna_proto::realtime::REALTIME_PING_SECONDS;
 use ztna_proto::relay::RegionDocument;
 
 use crate::db::DatabaseConfig;
@@ -53,6 +54,8 @@ pub struct Config {
     /// Proxies in front of us, each of which appends to `X-Forwarded-For`. 0: none, the header is
     /// not believed.
     pub trusted_proxies: usize,
+    /// How often listeners of `/api/realtime` are pinged; three pings without an answer end the connection.
+    pub realtime_ping: Duration,
     /// Age at which a posture report says nothing any more.
     pub posture_stale: Duration,
     /// Silence after which an ephemeral machine is deleted.
@@ -79,6 +82,7 @@ impl Config {
             dns_suffix: "ztna.internal".to_owned(),
             limits: Limits::default(),
             trusted_proxies: 0,
+            realtime_ping: Duration::from_secs(REALTIME_PING_SECONDS),
             posture_stale: Duration::from_secs(POSTURE_STALE_SECONDS),
             ephemeral_silence: Duration::from_secs(EPHEMERAL_SILENCE_SECONDS),
             on_cut: None,

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -236,6 +237,11 @@ impl ServerKeys {
 
     /// Whose access token this is, if it is one and good.
     pub(crate) fn verify_access(&self, token: &str) -> Option<Access> {
+        self.verify_access_until(token).map(|(access, _)| access)
+    }
+
+    /// The same, and when the token ends.
+    pub(crate) fn verify_access_until(&self, token: &str) -> Option<(Access, Timestamp)> {
         let mut validation = Validation::new(Algorithm::ES256);
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[AUDIENCE]);
@@ -244,11 +250,12 @@ impl ServerKeys {
         validation.leeway = 0;
         let token = jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation).ok()?;
         let claims = token.claims;
-        Some(Access {
+        let access = Access {
             user: UserId(claims.sub),
             session: SessionId(claims.sid),
             vouched_by: claims.vouched_by.map(OrgId),
-        })
+        };
+        Some((access, Timestamp::from_second(claims.exp).ok()?))
     }
 }
 

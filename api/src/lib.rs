@@ -10,6 +10,7 @@
 //! * [`policy`]: an org's rules;
 //! * [`audit`]: what was changed, and who signed in;
 //! * [`posture`]: the health of machines, and what orgs ask of it;
+//! * [`realtime`]: what dashboards hear as it happens;
 //! * [`relays`]: the relay map, tickets, revocations, health;
 //! * [`netmap`]: the machine stream, and the hub that feeds it;
 //! * [`backup`]: everything in the database, written down and brought back.
@@ -40,6 +41,7 @@ mod network;
 mod orgs;
 mod policy;
 mod posture;
+mod realtime;
 mod relays;
 mod seal;
 mod serve;

@@ -159,6 +159,29 @@ pub(super) async fn ends(tx: &Tx<'_>, org: OrgId) -> Result<(i64, i64), ApiError
     Ok((row.get(0), row.get(1)))
 }
 
+/// The last row that an org's log has; 0 if it has none yet.
+pub(crate) async fn head(tx: &Tx<'_>, org: OrgId) -> Result<i64, ApiError> {
+    Ok(ends(tx, org).await?.1)
+}
+
+/// The rows with `above < seq < below`, the oldest first, at most `limit`.
+pub(crate) async fn between(
+    tx: &Tx<'_>,
+    org: OrgId,
+    above: i64,
+    below: i64,
+    limit: i64,
+) -> Result<Vec<AuditEntry>, ApiError> {
+    let order = Order::Oldest;
+    let range = Range {
+        above,
+        below,
+        order,
+    };
+    let found = Filter::default().select(tx, org, range, limit).await?;
+    Ok(found.entries)
+}
+
 fn read(row: &Row) -> Result<AuditEntry, ApiError> {
     let kind = match row.get(2) {
         "user" => AuditActorKind::User,

@@ -2,7 +2,7 @@
 //!
 //! Rows are written by triggers of the database (migration V7), within the transaction that changes
 //! something: there is no change without its row, and nothing here to call. Only what changes no row
-//! is said here: [`signed_in`], [`linked`], [`refused`], [`note`].
+//! is said here: [`signed_in`], [`linked`], [`unlinked`], [`refused`], [`note`].
 //!
 //! What concerns a person rather than an org (sign-ins, password, second factor) stands in the log of
 //! each org that the person is a member of at that time.
@@ -15,6 +15,7 @@ mod export;
 mod filter;
 mod routes;
 
+pub(crate) use filter::{between, head};
 pub(crate) use routes::routes;
 
 use serde_json::{Value, json};
@@ -42,6 +43,11 @@ pub(crate) async fn signed_in(
 /// Writes down that a provider's word opens an account from now on, in the transaction that links it.
 pub(crate) async fn linked(tx: &Tx<'_>, user: UserId, way: &str) -> Result<(), ApiError> {
     write(tx, user, "link", json!({ "way": way })).await
+}
+
+/// Writes down that it opens it no more, in the transaction that ends the link.
+pub(crate) async fn unlinked(tx: &Tx<'_>, user: UserId, way: &str) -> Result<(), ApiError> {
+    write(tx, user, "unlink", json!({ "way": way })).await
 }
 
 /// Writes down that somebody was not let into an account. Later, by a task of its own: how long the

@@ -41,7 +41,7 @@ pub(crate) struct Terms {
 }
 
 /// Uses the key once, within the registration's transaction: of any number of callers at once, a
-/// one-shot key admits one, and none if that one's registration fails.
+/// one-shot key admits one, a reusable one as many as it may, and none counts whose registration fails.
 ///
 /// # Errors
 /// `INVALID_KEY` (revoked), `KEY_EXPIRED` or `KEY_USED`.
@@ -50,7 +50,7 @@ pub(crate) async fn consume(tx: &Tx<'_>, org: OrgId, key: AuthKeyId) -> Result<T
         .query_opt(
             "UPDATE auth_keys SET uses = uses + 1
              WHERE org_id = $1 AND id = $2 AND revoked_at IS NULL AND expires_at > now()
-               AND (reusable OR uses = 0)
+               AND (reusable OR uses = 0) AND (max_uses IS NULL OR uses < max_uses)
              RETURNING tags, ephemeral, preapproved",
             &[&org.0, &key.0],
         )
@@ -68,21 +68,25 @@ pub(crate) async fn consume(tx: &Tx<'_>, org: OrgId, key: AuthKeyId) -> Result<T
 async fn why_not(tx: &Tx<'_>, org: OrgId, key: Uuid) -> Result<ApiError, ApiError> {
     let row = tx
         .query_opt(
-            "SELECT revoked_at IS NOT NULL, expires_at <= now() FROM auth_keys
+            "SELECT revoked_at IS NOT NULL, expires_at <= now(), reusable FROM auth_keys
              WHERE org_id = $1 AND id = $2",
             &[&org.0, &key],
         )
         .await?;
-    let (code, message) = match row.map(|row| (row.get(0), row.get(1))) {
-        None | Some((true, _)) => (
+    let (code, message) = match row.map(|row| (row.get(0), row.get(1), row.get(2))) {
+        None | Some((true, _, _)) => (
             ErrorCode::InvalidKey,
             "the auth key was revoked; have a new one made",
         ),
-        Some((false, true)) => (
+        Some((false, true, _)) => (
             ErrorCode::KeyExpired,
             "the auth key has expired; have a new one made",
         ),
-        Some((false, false)) => (
+        Some((false, false, true)) => (
+            ErrorCode::KeyUsed,
+            "the auth key has enrolled as many machines as it may; have a new one made, for more (`max_uses`)",
+        ),
+        Some((false, false, false)) => (
             ErrorCode::KeyUsed,
             "the auth key is for one machine and has enrolled it; have a new one made, or a reusable one",
         ),

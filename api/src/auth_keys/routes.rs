@@ -9,7 +9,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use ztna_proto::api::{
     AuthKeyInfo, CreateAuthKeyRequest, CreatedAuthKey, DEFAULT_AUTH_KEY_SECONDS,
-    MAX_AUTH_KEY_SECONDS, MAX_DESCRIPTION, MIN_AUTH_KEY_SECONDS,
+    DEFAULT_AUTH_KEY_USES, MAX_AUTH_KEY_SECONDS, MAX_AUTH_KEY_USES, MAX_DESCRIPTION,
+    MIN_AUTH_KEY_SECONDS,
 };
 use ztna_proto::error::{Envelope, ErrorBody, ErrorCode};
 use ztna_proto::ids::{AuthKeyId, OrgId};
@@ -23,7 +24,8 @@ use crate::orgs::{self, Right, authorise};
 /// The keys of an org, as [`read_info`] reads them.
 const INFO: &str =
     "SELECT k.id, k.description, k.reusable, k.uses, k.tags, k.ephemeral, k.preapproved,
-        u.email, k.created_at, k.expires_at, k.revoked_at
+        u.email, k.created_at, k.expires_at, k.revoked_at,
+        CASE WHEN k.reusable THEN k.max_uses ELSE 1 END
     FROM auth_keys k LEFT JOIN users u ON u.id = k.created_by WHERE k.org_id = $1";
 /// Told of machines that are quarantined because their key was revoked.
 const REVOKED: &str = "the auth key that enrolled it was revoked";
@@ -40,6 +42,7 @@ fn read_info(row: &Row) -> AuthKeyInfo {
         description: row.get(1),
         reusable: row.get(2),
         uses: row.get::<_, i64>(3).unsigned_abs(),
+        max_uses: row.get::<_, Option<i64>>(11).map(i64::unsigned_abs),
         tags: row.get(4),
         ephemeral: row.get(5),
         preapproved: row.get(6),
@@ -62,7 +65,7 @@ async fn create(
     Path(org): Path<OrgId>,
     Json(request): Json<CreateAuthKeyRequest>,
 ) -> Answer<CreatedAuthKey> {
-    let seconds = check(&request)?;
+    let (seconds, max_uses) = check(&request)?;
     let key = AuthKey::generate(&mut rand::rng());
     let mut connection = state.db.connect().await?;
     let tx = connection.org(org).await?;
@@ -71,8 +74,8 @@ async fn create(
     let id = AuthKeyId::generate();
     tx.execute(
         "INSERT INTO auth_keys (org_id, id, hash, description, reusable, tags, ephemeral, preapproved,
-                created_by, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10::bigint * interval '1 second')",
+                created_by, expires_at, max_uses)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10::bigint * interval '1 second', $11)",
         &[
             &org.0,
             &id.0,
@@ -84,6 +87,7 @@ async fn create(
             &request.preapproved,
             &user.0,
             &seconds,
+            &max_uses,
         ],
     )
     .await?;
@@ -95,8 +99,8 @@ async fn create(
     created(CreatedAuthKey { key, info })
 }
 
-/// The key's lifetime in seconds.
-fn check(request: &CreateAuthKeyRequest) -> Result<i64, ApiError> {
+/// The key's lifetime in seconds, and how many registrations it admits.
+fn check(request: &CreateAuthKeyRequest) -> Result<(i64, i64), ApiError> {
     if request.description.chars().count() > MAX_DESCRIPTION {
         return Err(refuse(
             ErrorCode::ValidationError,
@@ -112,7 +116,20 @@ fn check(request: &CreateAuthKeyRequest) -> Result<i64, ApiError> {
             ),
         ));
     }
-    Ok(i64::try_from(seconds).unwrap_or(i64::MAX))
+    let (default, most) = match request.reusable {
+        true => (DEFAULT_AUTH_KEY_USES, MAX_AUTH_KEY_USES),
+        false => (1, 1),
+    };
+    let uses = request.max_uses.unwrap_or(default);
+    if !(1..=most).contains(&uses) {
+        return Err(refuse(
+            ErrorCode::ValidationError,
+            format!(
+                "`max_uses` may be 1 to {MAX_AUTH_KEY_USES} of a reusable key, and 1 of another; correct it"
+            ),
+        ));
+    }
+    Ok((seconds.cast_signed(), uses.cast_signed()))
 }
 
 /// The org's keys, the newest first.

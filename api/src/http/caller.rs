@@ -47,7 +47,8 @@ impl OptionalFromRequestParts<State> for Bearer {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// The credential of the `Authorization` header.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, credential) = text.split_once(' ')?;
     scheme

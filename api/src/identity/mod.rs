@@ -26,6 +26,7 @@ pub(crate) use accounts::normalise_email;
 pub(crate) use mfa::{SECRET as TOTP_PURPOSE, remove as remove_second_factor};
 pub(crate) use passwords::Passwords;
 pub(crate) use recovery::may_write;
+pub(crate) use sessions::lives as session_lives;
 pub use sso::{GitHubConfig, GoogleConfig, IssuerRules, SignInConfig, SignInFlags};
 pub(crate) use sso::{Providers, admit, check_vouched, reseal_client_secret};
 

@@ -170,6 +170,18 @@ pub(super) async fn vouch_of(
     }))
 }
 
+/// Whether a session of the transaction's person has not ended.
+pub(crate) async fn lives(tx: &Tx<'_>, user: UserId, id: SessionId) -> Result<bool, ApiError> {
+    let row = tx
+        .query_opt(
+            "SELECT FROM refresh_tokens
+             WHERE user_id = $1 AND family = $2 AND used_at IS NULL AND expires_at > now()",
+            &[&user.0, &id.0],
+        )
+        .await?;
+    Ok(row.is_some())
+}
+
 /// Turns a refresh token into the next session.
 pub(super) async fn refresh(
     state: &State,

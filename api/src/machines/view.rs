@@ -25,7 +25,7 @@ pub(super) async fn read_machines(
     let query = format!(
         "SELECT m.id, m.name, m.os, m.agent_version, m.wg_key, m.ipv4, m.ipv6, u.email,
                 p.last_seen, m.created_at, m.key_expires_at, o.slug,
-                m.tags, m.ephemeral, m.key_expiry, m.auth_key_id, {}
+                m.tags, m.ephemeral, m.key_expiry, m.auth_key_id, {}, p.online
          FROM machines m
          JOIN orgs o ON o.id = m.org_id
          LEFT JOIN users u ON u.id = m.user_id
@@ -42,7 +42,7 @@ pub(super) async fn read_machines(
         )
         .await?;
     let live = state.hub.presence(org);
-    // The hub knows sooner than the database; without a hub nobody has a stream.
+    // The hub knows sooner than the database; without it, what nodes have written down counts.
     rows.iter()
         .map(|row| read(state, row, live.get(&MachineId(row.get(0))).copied()))
         .collect()
@@ -60,7 +60,11 @@ fn read(
     let written: Option<Timestamp> = row.get(8);
     let (online, last_seen) = match live {
         Some((online, heard)) => (online, written.max(heard)),
-        None => (written.is_some_and(is_recent), written),
+        None => {
+            let was_there: Option<bool> = row.get(24);
+            let there = was_there.unwrap_or_default() && written.is_some_and(is_recent);
+            (there, written)
+        }
     };
     let standing = Standing::read(row, 16);
     let tags: Vec<String> = row.get(12);

@@ -75,6 +75,11 @@ pub(crate) enum Letter {
         /// As people call it.
         provider: &'static str,
     },
+    /// A provider's word opens the account no more.
+    Unlinked {
+        /// As people call it.
+        provider: &'static str,
+    },
     /// An owner of an org has taken the second factor off.
     SecondFactorGone { org_name: String },
 }
@@ -184,6 +189,15 @@ impl Mailer {
                     "From now on {provider} can sign you in to your account at {base}.\n\n\
                      If it was not you who linked it, choose a new password here, which ends this way and \
                      all your sessions:\n\n\
+                     {base}{RESET_PASSWORD_PATH}\n"
+                ),
+            ),
+            Letter::Unlinked { provider } => (
+                "A way to sign in was ended",
+                format!(
+                    "{provider} can no longer sign you in to your account at {base}, and your other sessions have \
+                     ended.\n\n\
+                     If it was not you who ended it, somebody knows your password. Choose a new one here:\n\n\
                      {base}{RESET_PASSWORD_PATH}\n"
                 ),
             ),

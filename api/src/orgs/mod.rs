@@ -53,7 +53,8 @@ pub(crate) enum Right {
 }
 
 impl Right {
-    fn given_to(self, role: Role) -> bool {
+    /// Whether a role has it.
+    pub(crate) fn given_to(self, role: Role) -> bool {
         match self {
             Self::Belong => true,
             Self::Read => matches!(role, Role::Owner | Role::Admin | Role::Auditor),

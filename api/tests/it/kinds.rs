@@ -322,3 +322,48 @@ async fn members_tags_bring_no_machine_back_and_owners_may_be_groups_of_the_prov
     owner.change(&owner.client, id, ahead).await.unwrap();
     assert_eq!(tag().await.unwrap().life.tags, ["tag:lab"]);
 }
+
+#[tokio::test]
+async fn a_reusable_key_enrols_as_many_as_it_may() {
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    assert_eq!(owner.key.info.max_uses, Some(1000));
+    let key = owner.key(json!({"reusable": true, "max_uses": 3})).await;
+    assert_eq!(key.info.max_uses, Some(3));
+    // At once, on all connections that there are.
+    let who = owner.client.bearer(key.key.expose());
+    let tries: Vec<_> = (0..8)
+        .map(|number| {
+            let (who, request) = (who.clone(), machine(&format!("box{number}")));
+            tokio::spawn(async move { who.register(&request).await })
+        })
+        .collect();
+    let mut joined = 0;
+    for attempt in tries {
+        match attempt.await.unwrap() {
+            Ok(_) => joined += 1,
+            Err(error) => {
+                assert_eq!(error.code, ErrorCode::KeyUsed);
+                assert!(
+                    error.message.contains("as many machines as it may"),
+                    "{error}"
+                );
+            }
+        }
+    }
+    assert_eq!(joined, 3);
+    let path = owner.path("/auth-keys");
+    let keys: Vec<AuthKeyInfo> = owner.client.get(&path).await.unwrap();
+    let found = keys.iter().find(|info| info.id == key.info.id).unwrap();
+    assert_eq!((found.uses, found.max_uses), (3, Some(3)));
+    let one = owner.key(json!({})).await;
+    assert_eq!(one.info.max_uses, Some(1));
+    for body in [
+        json!({"reusable": true, "max_uses": 0}),
+        json!({"reusable": true, "max_uses": 100_001}),
+        json!({"max_uses": 2}),
+    ] {
+        let refused = owner.client.post::<Value>(&path, body).await;
+        assert_eq!(code(refused), ErrorCode::ValidationError);
+    }
+}

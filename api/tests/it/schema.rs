@@ -14,7 +14,8 @@ const EXAMPLES: &str = "10";
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
 
 /// What is not called, and why.
-const LEFT_OUT: [(&str, &str); 5] = [
+const LEFT_OUT: [(&str, &str); 6] = [
+    ("/api/realtime", "a WebSocket; its tests are in realtime.rs"),
     (
         "/api/machine-stream",
         "a WebSocket; its tests are in stream.rs",

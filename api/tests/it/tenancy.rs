@@ -1,10 +1,13 @@
 //! No org reaches another's rows: not through the API, and not through a query that forgets whom it
 //! works for.
 
-use crate::common::client::Owner;
+use crate::common::client::{Owner, PASSWORD};
 use crate::common::{Server, connect};
+use crate::isolation::rules::posture_policy;
 use reqwest::Method;
 use serde_json::{Value, json};
+use uuid::Uuid;
+use ztna_proto::api::Me;
 use ztna_proto::tokens::MachineToken;
 
 /// Tables that row-level security does not guard, and why that is right.
@@ -17,7 +20,7 @@ const UNGUARDED: [(&str, &str); 5] = [
 ];
 
 /// Functions that look across orgs. Another one needs a reason and a line here.
-const ACROSS_ORGS: [&str; 28] = [
+const ACROSS_ORGS: [&str; 29] = [
     "audit_begin",
     "audit_cut",
     "audit_event",
@@ -27,6 +30,7 @@ const ACROSS_ORGS: [&str; 28] = [
     "claim_address",
     "lookup_account",
     "lookup_api_key",
+    "lookup_audit_heads",
     "lookup_auth_key",
     "lookup_identity",
     "lookup_invitation",
@@ -109,94 +113,75 @@ async fn every_table_is_guarded() {
 #[tokio::test]
 async fn a_query_that_forgets_the_org_sees_nothing() {
     let server = Server::start().await;
-    let acme = Owner::new(&server, "acme").await;
-    let rival = Owner::new(&server, "rival").await;
-    let (_, machine) = acme.enrol("a").await;
-    fill_network(&acme, &machine.node_key).await;
-    rival.enrol("b").await;
-    own_region(&acme).await;
-    own_region(&rival).await;
-    fill(&acme).await;
-    fill(&rival).await;
     let admin = connect(&server.database.setup).await;
     let app = connect(server.database.app.as_ref().unwrap()).await;
+    let acme = Side::fill(&server, &admin, "acme").await;
+    let rival = Side::fill(&server, &admin, "rival").await;
     let tables = admin
         .query(
-            "SELECT relname::text FROM pg_class
-             WHERE relnamespace = 'ztna'::regnamespace AND relkind = 'r' AND relrowsecurity
-             ORDER BY relname",
+            "SELECT c.relname::text, a.attname::text FROM pg_class c
+             LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped
+                 AND a.attname IN ('org_id', 'user_id') AND NOT (a.attname = 'user_id' AND EXISTS (
+                     SELECT FROM pg_attribute o WHERE o.attrelid = c.oid AND o.attname = 'org_id'))
+             WHERE c.relnamespace = 'ztna'::regnamespace AND c.relkind = 'r' AND c.relrowsecurity
+             ORDER BY 1",
             &[],
         )
         .await
         .unwrap();
-    assert_eq!(tables.len(), 31);
-    let org = acme.org.id.to_string();
-    for table in &tables {
-        let table: &str = table.get(0);
-        // `id` and the like: of users, not every column may be read.
-        let column = if table == "users" { "id" } else { "*" };
-        let count = format!("SELECT count({column}) FROM {table}");
-        let all: i64 = admin.query_one(&count, &[]).await.unwrap().get(0);
-        let seen: i64 = app.query_one(&count, &[]).await.unwrap().get(0);
+    for row in &tables {
+        let (table, owner): (&str, Option<&str>) = (row.get(0), row.get(1));
+        let owner = owner.unwrap_or("id");
+        let of = |side: &Side| match (table, owner) {
+            ("orgs", _) | (_, "org_id") => side.org,
+            _ => side.user,
+        };
+        let count = format!("SELECT count({owner}) FROM {table}");
+        // A table without rows of both would pass whatever its policies are.
+        for side in [&acme, &rival] {
+            let theirs = format!("{count} WHERE {owner} = $1");
+            let rows: i64 = admin.query_one(&theirs, &[&of(side)]).await.unwrap().get(0);
+            assert!(
+                rows > 0,
+                "{table} has no row of {}: have Side::fill make one",
+                side.name
+            );
+        }
+        let fresh = connect(server.database.app.as_ref().unwrap()).await;
+        let seen: i64 = fresh.query_one(&count, &[]).await.unwrap().get(0);
         assert_eq!(seen, 0, "{table}");
-        // A connection that worked for an org before has '' there, not NULL.
-        app.batch_execute(&format!(
-            "BEGIN; SELECT set_config('ztna.org', '{org}', true); COMMIT"
-        ))
-        .await
-        .unwrap();
+        // A connection that worked for somebody before has '' there, not NULL.
+        let worked = format!(
+            "BEGIN; SELECT set_config('ztna.org', '{}', true), set_config('ztna.user', '{}', true); COMMIT",
+            acme.org, acme.user
+        );
+        app.batch_execute(&worked).await.unwrap();
         let seen: i64 = app.query_one(&count, &[]).await.unwrap().get(0);
         assert_eq!(seen, 0, "{table} after a commit");
-        let has_rows = !matches!(
-            table,
-            "machine_presence"
-                | "machine_posture"
-                | "posture_policies"
-                | "deleted_machines"
-                | "org_relay_health"
-                | "mail_tokens"
-                | "totp_secrets"
-                | "backup_codes"
-                | "sso_identities"
-                | "sso_providers"
-                | "user_identities"
-        );
-        assert_eq!(all > 0, has_rows, "{table}");
-    }
 
-    // Within one org: its rows, and none of the other's, whatever the query asks for.
-    app.batch_execute(&format!(
-        "BEGIN; SELECT set_config('ztna.org', '{org}', true)"
-    ))
-    .await
-    .unwrap();
-    for table in [
-        "machines",
-        "auth_keys",
-        "members",
-        "invitations",
-        "api_keys",
-        "policy_versions",
-        "orgs",
-        "org_relay_regions",
-        "org_relay_nodes",
-        "sso_domains",
-        "users",
-    ] {
-        let column = if table == "users" { "id" } else { "*" };
-        let seen: i64 = app
-            .query_one(&format!("SELECT count({column}) FROM {table}"), &[])
-            .await
-            .unwrap()
-            .get(0);
-        // One of them is a static peer.
-        let own = if table == "machines" { 2 } else { 1 };
-        assert_eq!(seen, own, "{table}");
+        // Within one org, or for one person: of theirs something, of others nothing, whatever is asked for.
+        let others = format!("{count} WHERE {owner} <> $1");
+        let theirs = format!("{count} WHERE {owner} = $1");
+        let mut shown = 0;
+        for (setting, value) in [("ztna.org", acme.org), ("ztna.user", acme.user)] {
+            let enter = format!("BEGIN; SELECT set_config('{setting}', '{value}', true)");
+            app.batch_execute(&enter).await.unwrap();
+            let foreign: i64 = app.query_one(&others, &[&of(&acme)]).await.unwrap().get(0);
+            assert_eq!(foreign, 0, "{table} by {setting}");
+            let own: i64 = app.query_one(&theirs, &[&of(&acme)]).await.unwrap().get(0);
+            shown += own;
+            app.batch_execute("ROLLBACK").await.unwrap();
+        }
+        assert!(shown > 0, "nobody reads {table}");
     }
+    println!("{} tables with rows of two orgs", tables.len());
+
+    let enter = format!("BEGIN; SELECT set_config('ztna.org', '{}', true)", acme.org);
+    app.batch_execute(&enter).await.unwrap();
     let foreign = app
         .execute(
             "INSERT INTO policy_versions (org_id, version, text, note) VALUES ($1, 9, '{}', '')",
-            &[&rival.org.id.0],
+            &[&rival.org],
         )
         .await
         .unwrap_err();
@@ -214,6 +199,58 @@ async fn a_query_that_forgets_the_org_sees_nothing() {
         .batch_execute("ALTER TABLE machines DISABLE ROW LEVEL SECURITY")
         .await;
     assert!(off.is_err());
+}
+
+/// An org with its owner, and something of theirs in every table.
+struct Side {
+    name: &'static str,
+    org: Uuid,
+    user: Uuid,
+}
+
+impl Side {
+    async fn fill(server: &Server, admin: &tokio_postgres::Client, name: &'static str) -> Self {
+        let owner = Owner::new(server, name).await;
+        let me: Me = owner.client.get("/api/auth/me").await.unwrap();
+        let side = Self {
+            name,
+            org: owner.org.id.0,
+            user: me.id.0,
+        };
+        let body = posture_policy("disks");
+        let path = owner.path("/posture/policies");
+        owner.client.post::<Value>(&path, body).await.unwrap();
+        let (_, gone) = owner.enrol("gone").await;
+        let path = owner.path(&format!("/machines/{}", gone.machine_id));
+        owner.client.delete(&path).await.unwrap();
+        let (_, machine) = owner.enrol("box").await;
+        fill_network(&owner, &machine.node_key).await;
+        own_region(&owner).await;
+        fill(&owner).await;
+        let body = json!({"password": PASSWORD});
+        let setup = owner.client.post::<Value>("/api/auth/mfa/setup", body);
+        setup.await.unwrap();
+        // What would take a mail, a provider, a relay's probe or a moment.
+        let Self { org, user, .. } = side;
+        let machine = machine.machine_id;
+        let rows = format!(
+            "INSERT INTO machine_presence (org_id, machine_id, last_seen, report)
+                 VALUES ('{org}', '{machine}', now(), '{{}}') ON CONFLICT DO NOTHING;
+             INSERT INTO org_relay_health (org_id, region_id, node) VALUES ('{org}', 900, 'of {name}')
+                 ON CONFLICT DO NOTHING;
+             INSERT INTO mail_tokens (user_id, purpose, hash, expires_at)
+                 VALUES ('{user}', 'reset', sha256('{name}'), now());
+             INSERT INTO backup_codes (user_id, hash) VALUES ('{user}', sha256('{name}'));
+             INSERT INTO user_identities (provider, subject, user_id) VALUES ('github', '{name}', '{user}');
+             INSERT INTO sso_providers (org_id, issuer, client_id, client_secret, groups_claim, group_rules,
+                     create_members, required, trust_email)
+                 VALUES ('{org}', 'https://{name}.example', 'x', '\\x00', 'groups', '[]', false, false, false);
+             INSERT INTO sso_identities (org_id, issuer, subject, user_id)
+                 VALUES ('{org}', 'https://{name}.example', 'x', '{user}')"
+        );
+        admin.batch_execute(&rows).await.unwrap();
+        side
+    }
 }
 
 /// A route that a machine offers, and names.
@@ -258,4 +295,26 @@ async fn own_region(owner: &Owner) {
     let region = crate::relays::region(900, "own");
     let path = owner.path("/relays/900");
     let _: Value = owner.client.call(Method::PUT, &path, region).await.unwrap();
+}
+
+/// Refinery takes the file names' numbers; two branches may have chosen the same.
+#[test]
+fn no_two_migrations_have_one_number() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations");
+    let mut seen = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let number = name
+            .strip_prefix('V')
+            .and_then(|rest| rest.split_once("__"));
+        let number: u32 = number
+            .and_then(|(number, _)| number.parse().ok())
+            .unwrap_or_else(|| panic!("{name} is not named V<number>__<what>.sql"));
+        if let Some(other) = seen.insert(number, name.clone()) {
+            panic!(
+                "{name} and {other} have the same number; give the later one the next that is free"
+            );
+        }
+    }
+    assert!(seen.len() > 10);
 }

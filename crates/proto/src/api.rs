@@ -31,6 +31,10 @@ pub const MIN_AUTH_KEY_SECONDS: u64 = 5 * 60;
 pub const MAX_AUTH_KEY_SECONDS: u64 = 90 * 24 * 60 * 60;
 /// … and an hour if nothing is said.
 pub const DEFAULT_AUTH_KEY_SECONDS: u64 = 60 * 60;
+/// Registrations that a reusable auth key admits, if nothing is said …
+pub const DEFAULT_AUTH_KEY_USES: u64 = 1000;
+/// … and at most.
+pub const MAX_AUTH_KEY_USES: u64 = 100_000;
 /// API keys live a year at most.
 pub const MAX_API_KEY_DAYS: u16 = 365;
 /// Most scopes of an API key.
@@ -295,9 +299,14 @@ pub struct ApiKeyInfo {
 #[derive(Clone, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateAuthKeyRequest {
-    /// Enrols any number of machines until it expires; else exactly one.
+    /// Enrols machines until it expires or has been used `max_uses` times; else exactly one.
     #[serde(default)]
     pub reusable: bool,
+    /// Registrations that a reusable key admits, 1 to [`MAX_AUTH_KEY_USES`]; else
+    /// [`DEFAULT_AUTH_KEY_USES`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 100_000)]
+    pub max_uses: Option<u64>,
     /// Lifetime, [`MIN_AUTH_KEY_SECONDS`] to [`MAX_AUTH_KEY_SECONDS`]; else
     /// [`DEFAULT_AUTH_KEY_SECONDS`].
     #[serde(default)]
@@ -336,8 +345,10 @@ pub struct AuthKeyInfo {
     pub description: String,
     /// Whether it enrols more than one machine.
     pub reusable: bool,
-    /// Machines enrolled with it.
+    /// Registrations made with it.
     pub uses: u64,
+    /// How many it admits. `None`: made before there was a bound.
+    pub max_uses: Option<u64>,
     /// Tags of its machines.
     pub tags: Vec<String>,
     /// Whether its machines are deleted once they have been silent for a while.

@@ -16,6 +16,7 @@ pub mod network;
 pub mod people;
 pub mod policy;
 pub mod posture;
+pub mod realtime;
 pub mod relay;
 pub mod revocation;
 pub mod sso;

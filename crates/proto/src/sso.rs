@@ -118,3 +118,34 @@ pub struct SsoDomain {
     #[schema(value_type = Option<String>, format = DateTime)]
     pub proved_at: Option<Timestamp>,
 }
+
+/// `GET /api/auth/identities`: whom a provider knows the caller by.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct OwnIdentity {
+    /// `google`, `github`, or the id of the org whose provider it is.
+    pub provider: String,
+    /// That org's name.
+    pub org_name: Option<String>,
+    /// That provider's issuer.
+    pub issuer: Option<String>,
+    /// The provider's own name for the person.
+    pub subject: String,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    pub linked_at: Timestamp,
+}
+
+/// `POST /api/auth/identities/unlink`: a provider knows the caller no more.
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnlinkRequest {
+    /// As the list names it.
+    pub provider: String,
+    /// As the list names it.
+    pub subject: String,
+    /// The account's password.
+    pub password: String,
+    /// A code of the authenticator, or a backup code, if the account has a second factor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totp_code: Option<String>,
+}

@@ -33,6 +33,7 @@ mod github;
 mod id_token;
 mod oidc;
 mod only;
+mod own;
 mod page;
 mod provider;
 mod settings;
@@ -55,5 +56,6 @@ const MAX_SUBJECT: usize = 255;
 pub(super) fn routes() -> OpenApiRouter<State> {
     settings::routes()
         .merge(domains::routes())
+        .merge(own::routes())
         .merge(page::routes())
 }

@@ -52,6 +52,11 @@ impl Client {
         }
     }
 
+    /// The bearer that it calls with.
+    pub fn token(&self) -> &str {
+        self.bearer.as_deref().unwrap()
+    }
+
     /// The same caller, at another server.
     pub fn at(&self, server: &Server) -> Self {
         Self {

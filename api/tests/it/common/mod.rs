@@ -5,6 +5,7 @@
 pub mod acts;
 pub mod browser;
 pub mod client;
+pub mod listener;
 pub mod provider;
 pub mod redis;
 pub mod stream;

@@ -16,7 +16,9 @@ pub enum Access {
     Machine,
     /// A person, or who has an auth key.
     Enrol,
-    /// A member with that right in the org of the path.
+    /// A member of the org in the query, or a machine of it.
+    MemberOrMachine,
+    /// A member with that right in the org of the path or the query.
     Org(Right),
 }
 
@@ -52,6 +54,8 @@ const ELSEWHERE: &[(&str, &str, Access)] = &[
     // A code is its own credential; to get one takes a session, and no key.
     ("POST", "/api/auth", Access::Person),
     ("GET", "/api/auth/me", Access::Person),
+    ("GET", "/api/auth/identities", Access::Person),
+    ("POST", "/api/auth/identities/unlink", Access::Person),
     ("GET", "/api/auth/sessions", Access::Person),
     ("DELETE", "/api/auth/sessions", Access::Person),
     ("DELETE", "/api/auth/sessions/{id}", Access::Person),
@@ -76,6 +80,9 @@ const ELSEWHERE: &[(&str, &str, Access)] = &[
     // Hashes of keys, and whether relays answer.
     ("GET", "/api/relays/revocations", Access::Public),
     ("GET", "/api/derp-health", Access::Public),
+    // Beside the deployment's, the org's own relays.
+    ("GET", "/api/derp-health?org={org}", Access::MemberOrMachine),
+    ("GET", "/api/realtime?org={org}", Access::Org(Right::Belong)),
 ];
 
 /// Within an org `GET` takes the right to read, everything else the right to manage. But for these.
@@ -125,7 +132,9 @@ pub fn find(method: &Method, path: &str, operation: &Value) -> Option<Rule> {
     );
     let rule = |access| Rule {
         access,
-        takes_keys: !path.contains("/api-keys") && !path.ends_with("/second-factor"),
+        takes_keys: !path.contains("/api-keys")
+            && !path.ends_with("/second-factor")
+            && !path.contains("?org="),
         safe: *method == Method::GET,
         destructive,
     };
@@ -155,6 +164,7 @@ impl Rule {
             Access::Person => return caller.is_person(),
             Access::Machine => return matches!(caller, Caller::Machine | Caller::OtherMachine),
             Access::Enrol => return caller.is_person(),
+            Access::MemberOrMachine => Right::Belong,
             Access::Org(right) => right,
         };
         if matches!(ids, Ids::OtherOrg | Ids::NoOrg) || (caller.is_key() && !self.takes_keys) {

@@ -363,9 +363,9 @@ impl World {
     }
 }
 
-/// The parameters of a path, each with the part before it.
+/// The parameters of a path and its query, each with the part before it.
 fn parameters(path: &str) -> impl Iterator<Item = (&str, &str)> {
-    let parts: Vec<&str> = path.split('/').collect();
+    let parts: Vec<&str> = path.split(['/', '=']).collect();
     (1..parts.len()).filter_map(move |place| {
         let name = parts[place].strip_prefix('{')?.strip_suffix('}')?;
         Some((parts[place - 1], name))
