@@ -1,7 +1,7 @@
 //! `POST /api/register-machine`: a machine joins, or joins again.
 //!
-//! One transaction: lock the org's row (so that registrations of one org take turns), use the auth
-//! key, allocate addresses, write the machine, append the change under the org's next `seq`.
+//! One transaction: lock the org's row (registrations of one org take turns, [`super::turns`]), use the
+//! auth key, allocate addresses, write the machine, append the change under the org's next `seq`.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -131,28 +131,36 @@ pub(super) async fn register(
     let sponsor = Sponsor::read(state, bearer)?;
     let token = MachineToken::generate(&mut rand::rng());
 
+    let (org, key) = {
+        let mut connection = state.db.connect().await?;
+        let tx = connection.bare().await?;
+        sponsor.org(&tx, request.org).await?
+    };
+    let turn = state.registrations.wait(org).await?;
     let mut connection = state.db.connect().await?;
-    let tx = connection.bare().await?;
-    let (org, key) = sponsor.org(&tx, request.org).await?;
-    tx.enter_org(org).await?;
+    let tx = connection.org(org).await?;
     if let Sponsor::User(access) = &sponsor {
         authorise(&tx, org, access.user, Right::Belong).await?;
         check_vouched(&tx, org, access.user, access.vouched_by).await?;
     }
     let org = lock_org(&tx, org).await?;
-    let terms = match key {
-        Some(key) => auth_keys::consume(&tx, org.id, key).await?,
-        None => Terms::default(),
-    };
     let user = match sponsor {
         Sponsor::User(access) => Some(access.user),
         Sponsor::Key(_) => None,
     };
     // None depends on another: they go to the database together.
-    let (held, known, revoked_until) = tokio::try_join!(
+    let terms = async {
+        match key {
+            Some(key) => auth_keys::consume(&tx, org.id, key).await,
+            None => Ok(Terms::default()),
+        }
+    };
+    let (terms, held, known, revoked_until, is_judged) = tokio::try_join!(
+        terms,
         has_held(&tx, org.id, user, key),
         find(&tx, org.id, &request.wg_key),
-        relays::revoked_until(&tx, &request.wg_key)
+        relays::revoked_until(&tx, &request.wg_key),
+        posture::has_policies(&tx, org.id)
     )?;
     let joining = Joining {
         tx: &tx,
@@ -169,13 +177,16 @@ pub(super) async fn register(
         Some(known) => joining.renew(&joining.prove(&known)?).await?,
         None => {
             let machine = joining.insert(&name).await?;
-            posture::enter(state, &tx, org.id, machine.id).await?;
+            if is_judged {
+                posture::enter(state, &tx, org.id, machine.id).await?;
+            }
             machine
         }
     };
     netmap::append_change(&tx, org.id, Changed::Machine(machine.id)).await?;
     tx.commit().await?;
     drop(connection);
+    drop(turn);
     relays::outlast(revoked_until).await;
     state.hub.notify(org.id).await;
     metrics::counter!("ztna_registrations_total").increment(1);

@@ -22,7 +22,7 @@ use ztna_proto::posture::{Known, MAX_POSTURE_TEXT, PostureNotice, PostureReport,
 use crate::app::State;
 use crate::http::{ApiError, refuse};
 
-pub(crate) use policies::restrict;
+pub(crate) use policies::{has_policies, restrict};
 pub(crate) use update::{accept, enter, recheck_due};
 
 /// Machines that have just come to hear a control plane again have so long to report, before their

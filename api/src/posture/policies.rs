@@ -38,6 +38,12 @@ pub(super) async fn load(tx: &Tx<'_>, org: OrgId) -> Result<Policies, ApiError> 
     Ok(policies.map(|policy| (policy.id, policy.policy)).collect())
 }
 
+/// Whether the org has posture policies.
+pub(crate) async fn has_policies(tx: &Tx<'_>, org: OrgId) -> Result<bool, ApiError> {
+    let query = "SELECT EXISTS (SELECT FROM posture_policies WHERE org_id = $1)";
+    Ok(tx.query_one(query, &[&org.0]).await?.get(0))
+}
+
 /// Whether some policy keeps machines from opening anything.
 pub(crate) async fn restrict(tx: &Tx<'_>, org: OrgId) -> Result<bool, ApiError> {
     let row = tx
