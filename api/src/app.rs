@@ -16,6 +16,7 @@ use ztna_proto::ticket::TicketVerifier;
 
 use crate::config::{Config, Limits, OnCut};
 use crate::db::{Db, SetupError};
+use crate::geoip::GeoIp;
 use crate::http::{ApiError, Metrics};
 use crate::identity::{Passwords, Providers};
 use crate::keys::ServerKeys;
@@ -76,6 +77,7 @@ pub(crate) struct Inner {
     pub(crate) stopping: CancellationToken,
     pub(crate) probe_period: Duration,
     pub(crate) allow_private_relays: bool,
+    pub(crate) geoip: Option<GeoIp>,
     pub(crate) realtime: Arc<realtime::Realtime>,
     pub(crate) realtime_ping: Duration,
     pub(crate) registrations: machines::Turns,
@@ -183,6 +185,7 @@ impl App {
             stopping,
             probe_period: config.probe_period,
             allow_private_relays: config.allow_private_relays,
+            geoip: config.geoip,
             realtime: Arc::default(),
             realtime_ping: config.realtime_ping,
             registrations: machines::Turns::new(),
@@ -287,6 +290,9 @@ async fn look_after(state: State) {
             _ = leftovers.tick() => {
                 if let Err(error) = remove_leftovers(&state).await {
                     tracing::error!(%error, "leftovers could not be removed; trying again");
+                }
+                if let Err(error) = machines::forget_countries(&state).await {
+                    tracing::error!(%error, "machines' countries could not be forgotten; trying again");
                 }
                 if let Err(error) = audit::cut_due(&state).await {
                     tracing::error!(%error, "old rows of the audit log could not be removed; trying again");

@@ -14,6 +14,7 @@ use ztna_proto::realtime::REALTIME_PING_SECONDS;
 use ztna_proto::relay::RegionDocument;
 
 use crate::db::DatabaseConfig;
+use crate::geoip::GeoIp;
 use crate::identity::SignInConfig;
 use crate::keys::ServerKeys;
 use crate::kv::Rate;
@@ -54,6 +55,8 @@ pub struct Config {
     /// Proxies in front of us, each of which appends to `X-Forwarded-For`. 0: none, the header is
     /// not believed.
     pub trusted_proxies: usize,
+    /// In which country addresses are. `None`: rules that ask for a country are never met.
+    pub geoip: Option<GeoIp>,
     /// How often listeners of `/api/realtime` are pinged; three pings without an answer end the connection.
     pub realtime_ping: Duration,
     /// Age at which a posture report says nothing any more.
@@ -82,6 +85,7 @@ impl Config {
             dns_suffix: "ztna.internal".to_owned(),
             limits: Limits::default(),
             trusted_proxies: 0,
+            geoip: None,
             realtime_ping: Duration::from_secs(REALTIME_PING_SECONDS),
             posture_stale: Duration::from_secs(POSTURE_STALE_SECONDS),
             ephemeral_silence: Duration::from_secs(EPHEMERAL_SILENCE_SECONDS),

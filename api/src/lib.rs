@@ -15,7 +15,7 @@
 //! * [`netmap`]: the machine stream, and the hub that feeds it;
 //! * [`backup`]: everything in the database, written down and brought back.
 //!
-//! Below them: [`db`] (PostgreSQL, one transaction per request, row-level security), [`kv`] (what
+//! Below them: [`db`] (PostgreSQL, one transaction per request, row-level security), [`geoip`] (countries of addresses), [`kv`] (what
 //! may be lost: counters and one-time codes) [`mail`] (letters to people), [`seal`] (secrets at rest) and [`http`] (the envelope, callers, limits,
 //! layers).
 //!
@@ -29,6 +29,7 @@ mod auth_keys;
 mod backup;
 mod config;
 mod db;
+mod geoip;
 mod http;
 mod identity;
 mod keys;
@@ -50,6 +51,7 @@ pub use app::{App, StartError};
 pub use backup::{BackupConfig, BackupError, Manifest, Restore, Table, backup, backups, restore};
 pub use config::{Config, Limits, OnCut, RelayFile};
 pub use db::{APP_ROLE, DatabaseConfig, SetupError};
+pub use geoip::{GeoIp, GeoIpError};
 pub use identity::{GitHubConfig, GoogleConfig, IssuerRules, SignInConfig, SignInFlags};
 pub use keys::{KeysError, ServerKeys};
 pub use kv::{Heard, Kv, KvError, KvFuture, MemoryKv, Rate, ValkeyKv};

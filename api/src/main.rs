@@ -14,8 +14,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use ztna_api::{
-    App, Config, DatabaseConfig, MailConfig, RelayFile, ServerKeys, SignInFlags, default_host,
-    serve_plain, url, write_ready_file,
+    App, Config, DatabaseConfig, GeoIp, MailConfig, RelayFile, ServerKeys, SignInFlags,
+    default_host, serve_plain, url, write_ready_file,
 };
 use ztna_tls::{AcceptLimits, ServerIdentity};
 
@@ -90,6 +90,10 @@ struct Flags {
     /// What machine names end in, after the org's label.
     #[arg(long, env = "ZTNA_DNS_SUFFIX", default_value = "ztna.internal")]
     dns_suffix: String,
+    /// Database of the countries that addresses are in, in the MaxMind DB format (GeoLite2-Country.mmdb), for rules that ask
+    /// for the country of a source. All nodes need the same [default: no country is known]
+    #[arg(long, env = "ZTNA_GEOIP", value_name = "FILE")]
+    geoip: Option<PathBuf>,
     /// Proxies in front of this server that append to X-Forwarded-For.
     #[arg(long, env = "ZTNA_TRUSTED_PROXIES", default_value_t = 0)]
     trusted_proxies: usize,
@@ -259,6 +263,7 @@ fn config(flags: &Flags) -> Result<Config> {
     config.kv_url.clone_from(&flags.kv_url);
     config.kv_authorities.clone_from(&flags.kv_authorities);
     config.sign_in = flags.sign_in.config();
+    config.geoip = flags.geoip.as_deref().map(GeoIp::open).transpose()?;
     config.dns_suffix.clone_from(&flags.dns_suffix);
     config.allow_private_relays = flags.allow_private_relays;
     config.trusted_proxies = flags.trusted_proxies;

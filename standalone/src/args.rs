@@ -107,6 +107,11 @@ pub struct Args {
     )]
     pub dns_suffix: String,
 
+    /// Database of the countries that addresses are in, in the MaxMind DB format (GeoLite2-Country.mmdb), for rules that ask
+    /// for the country of a source. All nodes need the same [default: no country is known]
+    #[arg(long, env = "ZTNA_GEOIP", value_name = "FILE")]
+    pub geoip: Option<PathBuf>,
+
     /// Probe orgs' own relays that are not on the public internet. Say false where strangers may
     /// sign up: they would learn what answers in this server's own network
     #[arg(

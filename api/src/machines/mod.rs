@@ -3,6 +3,7 @@
 mod actions;
 mod address;
 mod authenticate;
+mod country;
 mod registration;
 mod routes;
 mod standing;
@@ -13,6 +14,7 @@ mod upkeep;
 mod view;
 
 pub(crate) use authenticate::{authenticate, recognise, wg_key};
+pub(crate) use country::{called_from, forget_countries};
 pub(crate) use routes::routes;
 pub(crate) use standing::{Standing, deleted, disabled, expired, unknown_token};
 pub(crate) use tags::{TAG, check_tags};

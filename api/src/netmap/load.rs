@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
-use ztna_policy::document::{Attributes, OS};
+use ztna_policy::document::{Attributes, COUNTRY, OS};
 use ztna_policy::{Document, Facts};
 use ztna_proto::api::Role;
 use ztna_proto::ids::{MachineId, OrgId};
@@ -111,7 +111,9 @@ fn select() -> String {
     format!(
         "SELECT m.id, m.name, m.os, m.wg_key, m.kem_hash, m.ipv4, m.ipv6,
                 COALESCE(u.email, ''), m.key_expires_at, m.tags, p.role, r.advertised, r.approved,
-                h.attributes, h.results, p.provider_groups, m.token_hash, m.agent_version, g.duty, {}
+                COALESCE(h.attributes, '{{}}')
+                    || jsonb_strip_nulls(jsonb_build_object('{COUNTRY}', m.country)),
+                h.results, p.provider_groups, m.token_hash, m.agent_version, g.duty, {}
          FROM machines m LEFT JOIN users u ON u.id = m.user_id
          LEFT JOIN machine_posture h ON h.org_id = m.org_id AND h.machine_id = m.id
          LEFT JOIN members p ON p.org_id = m.org_id AND p.user_id = m.user_id

@@ -1,5 +1,6 @@
 //! `GET /api/machine-stream`: one WebSocket per machine.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract;
@@ -18,7 +19,7 @@ use super::check_report;
 use super::hub::Subscription;
 use super::socket::{Socket, Upgrade};
 use crate::app::State;
-use crate::http::{ApiError, Call, KnownMachine, Machine, around};
+use crate::http::{ApiError, Call, ClientIp, KnownMachine, Machine, around};
 use crate::machines;
 
 /// The first message comes within this time.
@@ -50,6 +51,7 @@ pub(crate) fn routes() -> OpenApiRouter<State> {
 async fn machine_stream(
     extract::State(state): extract::State<State>,
     KnownMachine(machine): KnownMachine,
+    ClientIp(address): ClientIp,
     upgrade: Upgrade,
 ) -> Response {
     // The stream goes on beside the call.
@@ -58,6 +60,7 @@ async fn machine_stream(
         let mut stream = Stream {
             state,
             machine,
+            address,
             socket,
         };
         if let End::Refused(error) = around(call, stream.run()).await {
@@ -85,6 +88,8 @@ impl From<ApiError> for End {
 struct Stream {
     state: State,
     machine: Machine,
+    /// Where it calls from.
+    address: IpAddr,
     socket: Socket,
 }
 
@@ -143,6 +148,7 @@ impl Stream {
             )));
         }
         machines::set_agent_version(&self.state, &self.machine, &agent_version).await?;
+        machines::called_from(&self.state, &self.machine, self.address).await?;
         Ok(resume)
     }
 

@@ -101,6 +101,7 @@ async fn read(tx: &Tx<'_>, org: OrgId, version: Option<i64>) -> Result<PolicyDoc
             note: row.get(3),
         },
         text: row.get(4),
+        warnings: Vec::new(),
     })
 }
 
@@ -151,14 +152,24 @@ async fn change(
     // Locks the org: of two changes at once, the second sees what the first made.
     netmap::append_change(&tx, org, Changed::Policy).await?;
     let text = edit(read(&tx, org, None).await?)?;
-    if let Err(faults) = check(&tx, org, &text).await? {
-        return Err(refused(&faults));
-    }
-    let stored = store(&tx, org, user, note, &text).await?;
+    let document = match check(&tx, org, &text).await? {
+        Ok(document) => document,
+        Err(faults) => return Err(refused(&faults)),
+    };
+    let mut stored = store(&tx, org, user, note, &text).await?;
+    stored.warnings = warnings(state, &document);
     tx.commit().await?;
     drop(connection);
     state.hub.notify(org).await;
     Ok(stored)
+}
+
+/// What the document's rules ask for that is never known here.
+fn warnings(state: &State, document: &Document) -> Vec<String> {
+    let blind = state.geoip.is_none() && document.asks_for_country();
+    let warning = "a rule asks for the country of its source, and this control plane knows none: the condition is \
+                   never met until its operator gives it a database of addresses (--geoip)";
+    blind.then(|| warning.to_owned()).into_iter().collect()
 }
 
 /// Refuses a document.

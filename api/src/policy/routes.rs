@@ -13,7 +13,7 @@ use ztna_proto::policy::{
     RollbackRequest,
 };
 
-use super::{change, check, check_version, load, read, with_posture};
+use super::{change, check, check_version, load, read, warnings, with_posture};
 use crate::app::State;
 use crate::http::{Answer, Json, Path, User, ok};
 use crate::netmap;
@@ -40,7 +40,11 @@ async fn show(
     let mut connection = state.db.connect().await?;
     let tx = connection.org(org).await?;
     authorise(&tx, org, user, Right::Read).await?;
-    ok(read(&tx, org, None).await?)
+    let mut stored = read(&tx, org, None).await?;
+    if let Ok(document) = Document::parse(&stored.text) {
+        stored.warnings = warnings(&state, &document);
+    }
+    ok(stored)
 }
 
 /// Puts another document in force, if it can be read and its own tests pass. Machines are told at

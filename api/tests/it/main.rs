@@ -7,6 +7,7 @@ mod api_keys;
 mod audit;
 mod backup;
 mod common;
+mod country;
 mod faults;
 mod health;
 mod identity;

@@ -142,6 +142,9 @@ pub struct PolicyDocument {
     pub info: PolicyVersion,
     /// The document, HuJSON.
     pub text: String,
+    /// What rules ask for that this control plane never knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A version of the policy.

@@ -33,6 +33,15 @@ pub async fn open(
     server: &Server,
     token: &MachineToken,
 ) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, (u16, String)> {
+    open_from(server, token, None).await
+}
+
+/// The same, as a proxy passes it on that says where it comes from.
+async fn open_from(
+    server: &Server,
+    token: &MachineToken,
+    forwarded: Option<&str>,
+) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, (u16, String)> {
     let mut request = format!("ws://{}/api/machine-stream", server.address)
         .into_client_request()
         .unwrap();
@@ -40,6 +49,11 @@ pub async fn open(
     request
         .headers_mut()
         .insert("authorization", bearer.parse().unwrap());
+    if let Some(forwarded) = forwarded {
+        request
+            .headers_mut()
+            .insert("x-forwarded-for", forwarded.parse().unwrap());
+    }
     match connect_async(request).await {
         Ok((socket, _)) => Ok(socket),
         Err(tungstenite::Error::Http(response)) => {
@@ -112,7 +126,16 @@ impl Stream {
 
     /// Connects, says hello, and reads up to and with the first ticket.
     pub async fn connect(server: &Server, token: &MachineToken) -> Self {
-        let mut stream = Self::connect_held(server, token).await;
+        Self::with_ticket(Self::connect_held(server, token).await).await
+    }
+
+    /// The same, from where a proxy says.
+    pub async fn connect_from(server: &Server, token: &MachineToken, forwarded: &str) -> Self {
+        let socket = open_from(server, token, Some(forwarded)).await.unwrap();
+        Self::with_ticket(Self::begin(socket).await).await
+    }
+
+    async fn with_ticket(mut stream: Self) -> Self {
         let ServerMessage::RelayTicket(ticket) = receive(&mut stream.socket).await else {
             panic!("the third message is no ticket");
         };
@@ -122,7 +145,10 @@ impl Stream {
 
     /// Connects as a machine that is kept out of the network, and gets no ticket.
     pub async fn connect_held(server: &Server, token: &MachineToken) -> Self {
-        let mut socket = open(server, token).await.unwrap();
+        Self::begin(open(server, token).await.unwrap()).await
+    }
+
+    async fn begin(mut socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
         send(&mut socket, &hello(CAPABILITY)).await;
         let ServerMessage::Full(full) = receive(&mut socket).await else {
             panic!("the first message is no full map");

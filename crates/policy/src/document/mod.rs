@@ -226,6 +226,19 @@ impl Document {
         self.names.groups.get(name)
     }
 
+    /// Whether any rule asks for the country of its source.
+    #[must_use]
+    pub fn asks_for_country(&self) -> bool {
+        self.rules.iter().any(|rule| {
+            let postures = self.postures_of(rule).iter();
+            let mut assertions = postures
+                .filter_map(|name| self.postures.get(name))
+                .flatten();
+            !rule.conditions.countries.is_empty()
+                || assertions.any(|assertion| assertion.asks_for(COUNTRY))
+        })
+    }
+
     /// The postures that a rule asks for: its own, else for `accept` the document's.
     pub(crate) fn postures_of<'a>(&'a self, rule: &'a Rule) -> &'a [String] {
         match (rule.conditions.postures.is_empty(), rule.action) {

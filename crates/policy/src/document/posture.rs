@@ -174,6 +174,11 @@ impl Assertion {
         }
     }
 
+    /// Whether it is about that attribute.
+    pub(super) fn asks_for(&self, attribute: &str) -> bool {
+        self.attribute == attribute
+    }
+
     /// Whether the assertion holds of a machine.
     #[must_use]
     pub fn holds(&self, attributes: &Attributes) -> Truth {
