@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::backup::Command;
+
 const EXAMPLES: &str = "\
 Examples:
   With everything at its default:
@@ -14,7 +16,10 @@ Examples:
     ztna-server --listen 0.0.0.0:8443 --public-host vpn.example.org
 
   With a certificate of a public authority:
-    ztna-server --public-host vpn.example.org --tls-cert fullchain.pem --tls-key privkey.pem";
+    ztna-server --public-host vpn.example.org --tls-cert fullchain.pem --tls-key privkey.pem
+
+  Every night, while it runs:
+    ztna-server backup /var/backups/ztna";
 
 /// A whole ztna deployment on one machine: control plane, relay, STUN, database.
 ///
@@ -22,9 +27,13 @@ Examples:
 #[derive(Parser)]
 #[command(name = "ztna-server", version, after_help = EXAMPLES)]
 pub struct Args {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Directory for database, keys and certificate; made if missing
     #[arg(
         long,
+        global = true,
         env = "ZTNA_DATA_DIR",
         default_value = "/var/lib/ztna-server",
         value_name = "DIR"
@@ -71,7 +80,13 @@ pub struct Args {
     pub tls_key: Option<PathBuf>,
 
     /// A running PostgreSQL (15 or newer) to use instead of an own one, postgres://user@host/name
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     pub database_url: Option<String>,
 
     /// Where letters to people go: smtp://[user:password@]host[:port][?tls=required], smtps://…, or

@@ -39,7 +39,9 @@ const REVOCATION_WAIT: Duration = Duration::from_secs(25);
 /// Pause after revocations could not be read.
 const REVOCATION_PAUSE: Duration = Duration::from_secs(1);
 /// The database, in an own cluster.
-const DATABASE: &str = "ztna";
+pub(crate) const DATABASE: &str = "ztna";
+/// Folder of the own cluster, in the data directory.
+pub(crate) const FOLDER: &str = "postgres";
 /// Written when everything serves. It stays behind, so that the next start can tell which port the
 /// machines know; `pid` tells whether it is current.
 const READY_FILE: &str = "server.json";
@@ -228,13 +230,13 @@ async fn follow(relay: Arc<Server>, mut revocations: RevocationFeed, shutdown: C
 }
 
 /// The database: an own cluster, or one that somebody else runs.
-struct Database {
-    config: DatabaseConfig,
+pub(crate) struct Database {
+    pub(crate) config: DatabaseConfig,
     cluster: Option<Cluster>,
 }
 
 impl Database {
-    async fn start(args: &Args, data_dir: &Path) -> Result<Self> {
+    pub(crate) async fn start(args: &Args, data_dir: &Path) -> Result<Self> {
         if let Some(url) = &args.database_url {
             let setup = url
                 .parse()
@@ -246,7 +248,7 @@ impl Database {
             });
         }
         let cluster = Cluster::start(Options {
-            folder: data_dir.join("postgres"),
+            folder: data_dir.join(FOLDER),
             durability: Durability::Safe,
             roles: vec![APP_ROLE.to_owned()],
         })
@@ -270,7 +272,7 @@ impl Database {
         }
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         if let Some(cluster) = self.cluster {
             cluster.stop().await;
         }
@@ -278,7 +280,7 @@ impl Database {
 }
 
 /// The data directory, whose path no later change of directory concerns.
-fn make_dir(dir: &Path) -> Result<std::path::PathBuf> {
+pub(crate) fn make_dir(dir: &Path) -> Result<std::path::PathBuf> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o755)

@@ -343,3 +343,57 @@ async fn a_deleted_machine_stays_out_of_the_relay_over_a_restart() {
     let says = refused(join(&program).await);
     assert!(says.contains("revoked"), "{says}");
 }
+
+/// Runs a command of the program to its end, and says what it logged.
+fn command(data: &Path, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_ztna-server"))
+        .env_remove("DATABASE_URL")
+        .arg("--data-dir")
+        .arg(data)
+        .args(arguments)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    match output.status.success() {
+        true => Ok(said),
+        false => Err(said),
+    }
+}
+
+#[tokio::test]
+async fn a_backup_is_taken_while_it_runs_and_brought_back_on_another_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, other) = (folder.path().join("data"), folder.path().join("other"));
+    let backups = folder.path().join("backups");
+    let backups = backups.to_str().unwrap();
+    let program = Program::start(&data);
+    let body = json!({"email": EMAIL, "password": PASSWORD});
+    assert_eq!(program.post("/api/auth/signup", None, body).await.0, 201);
+    let (_, token) = program.login().await;
+    let acme = json!({"name": "acme"});
+    assert_eq!(program.post("/api/orgs", Some(&token), acme).await.0, 201);
+
+    command(&data, &["backup", backups]).unwrap();
+    let refused = command(&data, &["restore", backups]).unwrap_err();
+    assert!(refused.contains("another ztna-server"), "{refused}");
+    program.signal("-TERM");
+    assert!(program.wait());
+    // Also without the server.
+    command(&data, &["backup", backups]).unwrap();
+
+    // Another machine has the keys and nothing else.
+    std::fs::create_dir(&other).unwrap();
+    let refused = command(&other, &["restore", backups]).unwrap_err();
+    assert!(refused.contains("is missing"), "{refused}");
+    for key in ["master.key", "api-keys.json"] {
+        std::fs::copy(data.join(key), other.join(key)).unwrap();
+    }
+    command(&other, &["restore", backups]).unwrap();
+    let refused = command(&other, &["restore", backups]).unwrap_err();
+    assert!(refused.contains("--replace"), "{refused}");
+    command(&other, &["restore", backups, "--replace"]).unwrap();
+    let program = Program::start(&other);
+    assert!(program.has_its_data().await);
+    program.signal("-TERM");
+    assert!(program.wait());
+}

@@ -42,7 +42,13 @@ fn allowed(name: &str) -> Option<Vec<&'static str>> {
             [&shells[..], &["ztna-policy", "ztna-netmap"], &clients[..]].concat()
         }
         "ztna-server" => {
-            let services = ["ztna-api", "ztna-derp", "ztna-stun", "ztna-pg"];
+            let services = [
+                "ztna-api",
+                "ztna-derp",
+                "ztna-stun",
+                "ztna-pg",
+                "ztna-objects",
+            ];
             [&shells[..], &services[..]].concat()
         }
         "ztna-tests" => {

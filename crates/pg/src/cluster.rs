@@ -1,5 +1,6 @@
 //! A cluster's life: made, started, ready, stopped.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -79,6 +80,25 @@ impl Cluster {
             .user(role)
             .dbname(database);
         config
+    }
+
+    /// How to connect to the cluster of a folder that another process runs, for the account that the
+    /// process has. The folder has to stay open for as long.
+    ///
+    /// # Errors
+    /// There is no such folder.
+    pub fn elsewhere(
+        folder: &Path,
+        role: &str,
+        database: &str,
+    ) -> Result<(File, tokio_postgres::Config), PgError> {
+        let folder = Folder::open(folder)?;
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host_path(folder.inside("run"))
+            .user(role)
+            .dbname(database);
+        Ok((folder.into_file(), config))
     }
 
     /// The server's major version.

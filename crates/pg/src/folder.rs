@@ -21,6 +21,11 @@ impl Folder {
         File::open(path).map(Self).context("cannot open", path)
     }
 
+    /// What holds it open.
+    pub(crate) fn into_file(self) -> File {
+        self.0
+    }
+
     /// The path of an entry: in this process, and in those that [`Folder::pass_to`] was told of.
     pub(crate) fn inside(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.0.as_raw_fd()))
