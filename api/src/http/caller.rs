@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{Extensions, HeaderMap, header};
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{MachineId, OrgId, SessionId, UserId};
-use ztna_proto::tokens::MachineToken;
+use ztna_proto::tokens::{MachineToken, TokenHash};
 use ztna_tls::ClientAddr;
 
 use super::answer::{ApiError, refuse};
@@ -143,7 +143,11 @@ impl FromRequestParts<State> for Machine {
 /// A machine, by machine token, without asking the database about one that is known. For calls that come
 /// often, and that make sure by themselves of what must not rest on what was so a moment ago.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct KnownMachine(pub(crate) Machine);
+pub(crate) struct KnownMachine {
+    pub(crate) machine: Machine,
+    /// What it has shown.
+    pub(crate) token: TokenHash,
+}
 
 impl FromRequestParts<State> for KnownMachine {
     type Rejection = ApiError;
@@ -152,7 +156,10 @@ impl FromRequestParts<State> for KnownMachine {
         let token = machine_token(&parts.headers)?;
         let machine = machines::recognise(state, &token).await?;
         call::act_as(Actor::Machine(machine.id));
-        Ok(Self(machine))
+        Ok(Self {
+            machine,
+            token: token.hash(),
+        })
     }
 }
 

@@ -9,8 +9,8 @@ use fred::interfaces::{
     ClientLike, EventInterface, KeysInterface, PubsubInterface, TransactionInterface,
 };
 use fred::prelude::{Builder, Client, Config, Error, Expiration, ReconnectPolicy};
-use fred::types::ExpireOptions;
 use fred::types::config::{TlsConfig, TlsConnector, UnresponsiveConfig};
+use fred::types::{ExpireOptions, RespVersion};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use ztna_proto::relay::CertificatePin;
@@ -70,6 +70,8 @@ impl ValkeyKv {
         let (tls, rest) = schemes(url)?;
         let mut config = Config::from_url(&format!("redis://{rest}")).map_err(malformed)?;
         config.fail_fast = false;
+        // A connection that hears channels also answers: see `subscribe`.
+        config.version = RespVersion::RESP3;
         config.tls = tls.then(|| tls_config(authorities)).transpose()?;
         let guard = Arc::new(Guard::new(keys.shared_sealer()));
         let client = Builder::from_config(config)
@@ -201,7 +203,7 @@ async fn listen(
                 }
                 let wanted: Vec<String> = channels.lock().iter().cloned().collect();
                 if !wanted.is_empty()
-                    && let Err(error) = bounded(listener.subscribe(wanted)).await
+                    && let Err(error) = subscribe(&listener, wanted).await
                 {
                     // The connection is lost again, or will be found unresponsive.
                     tracing::debug!(%error, "channels could not be subscribed to");
@@ -231,6 +233,17 @@ async fn listen(
         // Nobody may be listening.
         let _ = messages.send(news);
     }
+}
+
+/// Subscribes. From the return on, the server has done so: the client only writes the command, and the
+/// server answers the ping behind it on the same connection after it has carried the first out. A change that was
+/// read before that, and told of before it, would be heard of late.
+async fn subscribe(listener: &Client, channels: Vec<String>) -> Result<(), KvError> {
+    bounded(async {
+        listener.subscribe(channels).await?;
+        listener.ping::<()>(None).await
+    })
+    .await
 }
 
 /// A command also ends if the client's own clock does not end it, as while it connects.
@@ -312,7 +325,7 @@ impl Kv for ValkeyKv {
     fn subscribe<'a>(&'a self, channel: &'a str) -> KvFuture<'a, ()> {
         // First: a connection that comes about in this moment subscribes to it too.
         self.want(channel);
-        Box::pin(bounded(self.listener.subscribe(full(channel))))
+        Box::pin(subscribe(&self.listener, vec![full(channel)]))
     }
 
     fn unsubscribe<'a>(&'a self, channel: &'a str) -> KvFuture<'a, ()> {

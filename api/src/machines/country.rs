@@ -8,7 +8,8 @@ use crate::app::State;
 use crate::http::{ApiError, Machine};
 use crate::netmap::{self, Changed};
 
-/// A machine has connected from this address. Another country than before is a change like any other.
+/// A machine has connected from this address. Another country than before is a change like any other. Of a
+/// static peer none is known: it is its gateway that calls.
 pub(crate) async fn called_from(
     state: &State,
     machine: &Machine,
@@ -24,7 +25,8 @@ pub(crate) async fn called_from(
         let tx = connection.org(machine.org).await?;
         let other = tx
             .query_opt(
-                "SELECT FROM machines WHERE org_id = $1 AND id = $2 AND country IS DISTINCT FROM $3",
+                "SELECT FROM machines m WHERE org_id = $1 AND id = $2 AND country IS DISTINCT FROM $3
+                   AND NOT EXISTS (SELECT FROM static_peers s WHERE s.org_id = m.org_id AND s.machine_id = m.id)",
                 &[&machine.org.0, &machine.id.0, &country],
             )
             .await?;

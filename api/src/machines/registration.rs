@@ -134,7 +134,13 @@ pub(super) async fn register(
     let (org, key) = {
         let mut connection = state.db.connect().await?;
         let tx = connection.bare().await?;
-        sponsor.org(&tx, request.org).await?
+        let (org, key) = sponsor.org(&tx, request.org).await?;
+        // Strangers must not wait in the org's line.
+        if let Sponsor::User(access) = &sponsor {
+            tx.enter_org(org).await?;
+            authorise(&tx, org, access.user, Right::Belong).await?;
+        }
+        (org, key)
     };
     let turn = state.registrations.wait(org).await?;
     let mut connection = state.db.connect().await?;

@@ -83,7 +83,7 @@ fn is_guess(error: &ApiError) -> bool {
 ))]
 async fn heartbeat(
     extract::State(state): extract::State<State>,
-    KnownMachine(machine): KnownMachine,
+    KnownMachine { machine, .. }: KnownMachine,
     Json(request): Json<HeartbeatRequest>,
 ) -> Answer<HeartbeatAnswer> {
     netmap::check_report(&request.report)?;

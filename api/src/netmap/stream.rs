@@ -13,6 +13,7 @@ use ztna_proto::error::{ErrorBody, ErrorCode};
 use ztna_proto::netmap::{
     ClientMessage, KEEP_ALIVE_SECONDS, Resume, ServerMessage, VolatileReport,
 };
+use ztna_proto::tokens::TokenHash;
 use ztna_proto::{CAPABILITY, MIN_CAPABILITY};
 
 use super::check_report;
@@ -50,7 +51,7 @@ pub(crate) fn routes() -> OpenApiRouter<State> {
 ))]
 async fn machine_stream(
     extract::State(state): extract::State<State>,
-    KnownMachine(machine): KnownMachine,
+    KnownMachine { machine, token }: KnownMachine,
     ClientIp(address): ClientIp,
     upgrade: Upgrade,
 ) -> Response {
@@ -60,6 +61,7 @@ async fn machine_stream(
         let mut stream = Stream {
             state,
             machine,
+            token,
             address,
             socket,
         };
@@ -88,6 +90,7 @@ impl From<ApiError> for End {
 struct Stream {
     state: State,
     machine: Machine,
+    token: TokenHash,
     /// Where it calls from.
     address: IpAddr,
     socket: Socket,
@@ -99,7 +102,12 @@ impl Stream {
             Ok(resume) => resume,
             Err(end) => return end,
         };
-        let subscription = match self.state.hub.connect(&self.machine, resume).await {
+        let subscription = match self
+            .state
+            .hub
+            .connect(&self.machine, &self.token, resume)
+            .await
+        {
             Ok(Some(subscription)) => subscription,
             // Deleted or expired since the token was checked: the next call is told which.
             Ok(None) => return machines::unknown_token().into(),

@@ -55,7 +55,11 @@ impl Admin {
         let path = format!("/api/orgs/{}/auth-keys", org.id);
         let key: CreatedAuthKey = self
             .client
-            .call("POST", &path, json!({"reusable": true, "max_uses": 100_000}))
+            .call(
+                "POST",
+                &path,
+                json!({"reusable": true, "max_uses": 100_000}),
+            )
             .await?;
         Ok((org.id, key.key.expose().to_owned()))
     }

@@ -186,6 +186,14 @@ async fn rotate(
         &[&org.0, &id.0],
     )
     .await?;
+    // New keys may be another device's: that of a machine that is held, maybe.
+    if !is_admin && has_held(&tx, org, Some(user), None).await? {
+        tx.execute(
+            "UPDATE machines SET approved = false WHERE org_id = $1 AND id = $2",
+            &[&org.0, &id.0],
+        )
+        .await?;
+    }
     let answer = answer(&state, &tx, org, id, &gateway, &keys).await?;
     tx.commit().await?;
     drop(connection);

@@ -16,6 +16,7 @@ use ztna_proto::ids::{MachineId, OrgId};
 use ztna_proto::keys::KemKeyHash;
 use ztna_proto::netmap::{Resume, VolatileReport};
 use ztna_proto::ticket::TicketSigner;
+use ztna_proto::tokens::TokenHash;
 
 use super::load::{self, Loaded};
 use super::nodes::{Said, Word};
@@ -137,18 +138,21 @@ impl Hub {
         let _ = work.await;
     }
 
-    /// Registers a stream. `None`: the machine is not (any more) in its org.
+    /// Registers a stream for who has shown this token. `None`: it is not the machine's (any more), or the
+    /// machine is not in its org.
     pub(super) async fn connect(
         &self,
         machine: &Machine,
+        token: &TokenHash,
         resume: Option<Resume>,
     ) -> Result<Option<Subscription>, ApiError> {
         let org = self.open(machine.org);
         // The registration that this machine comes from may not have been read yet.
         self.catch_up(machine.org, &org).await?;
         let (outbox, inbox) = mpsc::channel(OUTBOX);
-        let serial = self.with(machine, |state| {
-            state.connect(machine.id, outbox, resume, Instant::now())
+        let serial = self.with(machine, |state| match state.admits(machine.id, token) {
+            true => state.connect(machine.id, outbox, resume, Instant::now()),
+            false => Ok(None),
         })?;
         let serial = serial.flatten();
         Ok(serial.map(|serial| Subscription { inbox, serial }))

@@ -27,6 +27,11 @@ impl OrgState {
         fresh.streams = std::mem::take(&mut self.streams);
         fresh.unsaid = std::mem::take(&mut self.unsaid);
         fresh.next_serial = self.next_serial;
+        fresh.streams.retain(|id, _| {
+            let (old, new) = (self.machines.get(id), fresh.machines.get(id));
+            old.zip(new)
+                .is_none_or(|(old, new)| old.row.wg_key == new.row.wg_key)
+        });
         *self = fresh;
         let is_served = |id: &&MachineId| {
             let machine = self.machines.get(id);
@@ -53,11 +58,12 @@ impl OrgState {
                     changed.insert(id);
                     let old = self.machines.get(&id);
                     let held = old.is_some_and(|old| !old.row.standing.is_in());
+                    let other_key = old.is_some_and(|old| old.row.wg_key != machine.wg_key);
                     let detached = machine.standing.detached;
                     let change = self.put(machine, &mut touched, &mut seeing)?;
                     effects.note(id, change);
                     // A gateway that speaks for it no more must not hear what the next one does.
-                    if detached {
+                    if detached || other_key {
                         self.streams.remove(&id);
                     }
                     // Before the map, which names the relays that it opens.
