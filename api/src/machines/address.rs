@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use tokio_postgres::Row;
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::OrgId;
 
@@ -22,6 +23,23 @@ pub(super) struct Networks {
     pub(super) ipv4: Ipv4Addr,
     pub(super) ipv4_next: i64,
     pub(super) ipv6: Ipv6Addr,
+}
+
+impl Networks {
+    /// The columns that [`Networks::read`] reads.
+    pub(super) const COLUMNS: &str = "ipv4_network, ipv4_next, ipv6_network";
+
+    /// Reads the columns, which begin at `first`.
+    pub(super) fn read(row: &Row, first: usize) -> Result<Self, ApiError> {
+        let (IpAddr::V4(ipv4), IpAddr::V6(ipv6)) = (row.get(first), row.get(first + 2)) else {
+            return Err(ApiError::Internal("an org has no networks".to_owned()));
+        };
+        Ok(Self {
+            ipv4,
+            ipv4_next: row.get(first + 1),
+            ipv6,
+        })
+    }
 }
 
 /// Takes the next free pair of addresses. The org's row is locked by the caller's change, so no two

@@ -212,28 +212,19 @@ pub(super) async fn register(
 }
 
 async fn lock_org(tx: &Tx<'_>, org: OrgId) -> Result<Org, ApiError> {
-    let row = tx
-        .query_one(
-            "SELECT name, slug, ipv4_network, ipv4_next, ipv6_network,
-                    now() + key_expiry_seconds * interval '1 second', machine_approval
-             FROM orgs WHERE id = $1 FOR UPDATE",
-            &[&org.0],
-        )
-        .await?;
-    let (IpAddr::V4(ipv4), IpAddr::V6(ipv6)) = (row.get(2), row.get(4)) else {
-        return Err(ApiError::Internal(format!("org {org} has no networks")));
-    };
+    let query = format!(
+        "SELECT name, slug, now() + key_expiry_seconds * interval '1 second', machine_approval, {}
+         FROM orgs WHERE id = $1 FOR UPDATE",
+        address::Networks::COLUMNS
+    );
+    let row = tx.query_one(&query, &[&org.0]).await?;
     Ok(Org {
         id: org,
         name: row.get(0),
         slug: row.get(1),
-        networks: address::Networks {
-            ipv4,
-            ipv4_next: row.get(3),
-            ipv6,
-        },
-        key_expires_at: row.get(5),
-        approval: row.get(6),
+        networks: address::Networks::read(&row, 4)?,
+        key_expires_at: row.get(2),
+        approval: row.get(3),
     })
 }
 

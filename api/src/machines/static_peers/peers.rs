@@ -329,20 +329,12 @@ struct New<'a> {
 /// The machine, detached: its keys and token are nobody's until its gateway brings some. The transaction
 /// holds the org's row.
 async fn insert(tx: &Tx<'_>, org: OrgId, new: &New<'_>) -> Result<(), ApiError> {
-    let row = tx
-        .query_one(
-            "SELECT ipv4_network, ipv4_next, ipv6_network FROM orgs WHERE id = $1",
-            &[&org.0],
-        )
-        .await?;
-    let (IpAddr::V4(ipv4), IpAddr::V6(ipv6)) = (row.get(0), row.get(2)) else {
-        return Err(ApiError::Internal(format!("org {org} has no networks")));
-    };
-    let networks = address::Networks {
-        ipv4,
-        ipv4_next: row.get(1),
-        ipv6,
-    };
+    let query = format!(
+        "SELECT {} FROM orgs WHERE id = $1",
+        address::Networks::COLUMNS
+    );
+    let row = tx.query_one(&query, &[&org.0]).await?;
+    let networks = address::Networks::read(&row, 0)?;
     let (ipv4, ipv6) = address::allocate(tx, org, &networks).await?;
     let nobodys = WgPrivateKey::generate(&mut rand::rng()).public();
     let nobodys_token = MachineToken::generate(&mut rand::rng()).hash();
