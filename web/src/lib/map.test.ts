@@ -1,0 +1,69 @@
+import { expect, it } from 'vitest'
+import type { Machine } from './machines'
+import { between, groupsOf, layout } from './map'
+
+const machine = (id: string, user?: string, tags: string[] = []): Machine => ({
+  id,
+  name: id,
+  dns_name: id,
+  os: 'linux-x86_64',
+  agent_version: '1',
+  wg_key: '',
+  ipv4: '100.64.0.1',
+  ipv6: 'fd00::1',
+  online: true,
+  created_at: '',
+  state: 'online',
+  tags,
+  ephemeral: false,
+  key_expiry: true,
+  user,
+})
+
+const all = [machine('b', 'ann'), machine('a', 'ann'), machine('c', undefined, ['tag:web'])]
+
+it('groups', () => {
+  const names = (by: 'owner' | 'tag' | 'system') =>
+    groupsOf(all, by).map(({ name, machines }) => [name, machines.map(({ id }) => id).join('')])
+  expect(names('owner')).toEqual([
+    ['ann', 'ab'],
+    ['tag:web', 'c'],
+  ])
+  expect(names('tag')).toEqual([
+    ['no tag', 'ab'],
+    ['tag:web', 'c'],
+  ])
+  expect(names('system')).toEqual([['linux', 'abc']])
+})
+
+it('places every machine within its group, and no two groups on each other', () => {
+  const many = Array.from({ length: 120 }, (_, n) => machine(`m${n}`, `u${n % 7}`))
+  const groups = groupsOf(many, 'owner')
+  const { clusters, places, width, height } = layout(groups, 1.6)
+  for (const [index, group] of groups.entries()) {
+    const cluster = clusters[index]
+    if (!cluster) throw new Error('a cluster is missing')
+    for (const { id } of group.machines) {
+      const place = places.get(id)
+      if (!place) throw new Error('a place is missing')
+      expect(Math.hypot(place.x - cluster.x, place.y - cluster.y)).toBeLessThan(cluster.r)
+      expect(place.x).toBeGreaterThan(0)
+      expect(place.x).toBeLessThan(width)
+      expect(place.y).toBeLessThan(height)
+    }
+    for (const other of clusters.slice(index + 1)) {
+      expect(Math.hypot(other.x - cluster.x, other.y - cluster.y)).toBeGreaterThan(
+        other.r + cluster.r,
+      )
+    }
+  }
+})
+
+it('counts pairs between groups', () => {
+  const pairs = [
+    { src: 'a', dst: 'c' },
+    { src: 'b', dst: 'c' },
+    { src: 'c', dst: 'gone' },
+  ]
+  expect(between(groupsOf(all, 'owner'), pairs)).toEqual([{ from: 'ann', to: 'tag:web', count: 2 }])
+})

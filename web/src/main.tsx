@@ -1,0 +1,61 @@
+import './styles.css'
+import { MutationCache, QueryCache, QueryClient, QueryClientProvider } from '@tanstack/react-query'
+import { RouterProvider } from '@tanstack/react-router'
+import { StrictMode } from 'react'
+import { createRoot } from 'react-dom/client'
+import { Toaster } from 'sonner'
+import { ApiError, isPassing } from '@/api/errors'
+import { setFeed } from '@/api/live'
+import { meQuery } from '@/api/queries'
+import { onSignedOut } from '@/api/session'
+import { TooltipProvider } from '@/components/ui/tooltip'
+import { useTheme, watchTheme } from '@/lib/theme'
+import { makeRouter } from './router'
+
+const RETRIES = 2
+
+function reached(error: unknown) {
+  if (error instanceof ApiError && error.code === 'NETWORK') setFeed('offline')
+}
+
+const queries = new QueryClient({
+  queryCache: new QueryCache({ onError: reached, onSuccess: () => setFeed('polling') }),
+  mutationCache: new MutationCache({ onError: reached }),
+  defaultOptions: {
+    queries: {
+      retry: (failures, error) => isPassing(error) && failures < RETRIES,
+      staleTime: 5_000,
+    },
+  },
+})
+
+const router = makeRouter(queries)
+
+onSignedOut(() => {
+  if (queries.getQueryData(meQuery.queryKey) === undefined) return
+  void router
+    .navigate({ to: '/login', search: { next: router.state.location.href } })
+    .finally(() => queries.clear())
+})
+
+watchTheme()
+
+function App() {
+  return (
+    <QueryClientProvider client={queries}>
+      <TooltipProvider delayDuration={300}>
+        <RouterProvider router={router} />
+        <Toaster theme={useTheme()} position="bottom-right" closeButton />
+      </TooltipProvider>
+    </QueryClientProvider>
+  )
+}
+
+const root = document.getElementById('root')
+if (root) {
+  createRoot(root).render(
+    <StrictMode>
+      <App />
+    </StrictMode>,
+  )
+}

@@ -1,0 +1,153 @@
+import { useQuery, useQueryClient } from '@tanstack/react-query'
+import { Link } from '@tanstack/react-router'
+import { CircleCheck } from 'lucide-react'
+import { useRef, useState } from 'react'
+import { api, open, type Schemas } from '@/api/client'
+import { machinesQuery, refetch, relaysQuery } from '@/api/queries'
+import { CopyLine } from '@/components/copy'
+import { SwitchField, TextField } from '@/components/field'
+import { Failure } from '@/components/page'
+import { Button } from '@/components/ui/button'
+import { Tabs, TabsContent, TabsList, TabsTrigger } from '@/components/ui/tabs'
+import { joinLine, loginLine, pinOf } from '@/lib/join'
+import { useOrg } from '@/lib/org'
+import { parseTags } from '@/lib/tags'
+import { useSubmit } from '@/lib/use-submit'
+
+const SYSTEMS = [
+  ['linux', 'Linux'],
+  ['macos', 'macOS'],
+  ['windows', 'Windows'],
+] as const
+
+/** How a machine comes in: a line to copy, with a key made in place; turns live when the machine comes. */
+export function AddMachine() {
+  const org = useOrg()
+  const queries = useQueryClient()
+  const { data: relays } = useQuery(relaysQuery(org.id))
+  const machines = useQuery(machinesQuery(org.id))
+  const before = useRef<Set<string> | null>(null)
+  if (before.current === null && machines.data) {
+    before.current = new Set(machines.data.map(({ id }) => id))
+  }
+  const come = machines.data?.filter(({ id }) => before.current && !before.current.has(id)) ?? []
+  const pin = pinOf(relays?.regions ?? [], location.host)
+  const [key, setKey] = useState<Schemas['CreatedAuthKey'] | null>(null)
+  const [reusable, setReusable] = useState(false)
+  const [tags, setTags] = useState('')
+  const form = useSubmit(async () => {
+    setKey(
+      await open(
+        api.POST('/api/orgs/{org}/auth-keys', {
+          params: { path: { org: org.id } },
+          body: {
+            description: 'Add a machine',
+            reusable,
+            preapproved: true,
+            tags: parseTags(tags),
+          },
+        }),
+      ),
+    )
+    void refetch(queries, org.id, 'auth-keys')
+  })
+  const manage = org.may('manage')
+  return (
+    <div className="flex flex-col gap-5">
+      <section className="flex flex-col gap-2">
+        <h3 className="font-medium">With a person: sign in by browser</h3>
+        <p className="text-muted-foreground">
+          The machine becomes yours. With the <code>ztna</code> program on it, run:
+        </p>
+        <CopyLine text={loginLine(location.origin, pin)} what="the sign-in line" />
+      </section>
+      {manage ? (
+        <section className="flex flex-col gap-3">
+          <h3 className="font-medium">Without one: an auth key</h3>
+          {key ? (
+            <>
+              <p className="text-muted-foreground">
+                Good for {key.info.reusable ? 'any number of machines' : 'one machine'} within the
+                hour. The key is shown this once.
+              </p>
+              <Tabs defaultValue="linux">
+                <TabsList aria-label="Operating system">
+                  {SYSTEMS.map(([value, label]) => (
+                    <TabsTrigger key={value} value={value}>
+                      {label}
+                    </TabsTrigger>
+                  ))}
+                </TabsList>
+                {SYSTEMS.map(([value]) => (
+                  <TabsContent key={value} value={value}>
+                    <CopyLine
+                      text={joinLine(value, location.origin, pin, key.key)}
+                      what="the join line"
+                    />
+                    {value === 'windows' ? (
+                      <p className="mt-1 text-xs text-muted-foreground">
+                        In a terminal that was opened as administrator.
+                      </p>
+                    ) : null}
+                  </TabsContent>
+                ))}
+              </Tabs>
+            </>
+          ) : (
+            <form onSubmit={form.submit} className="flex flex-col gap-3">
+              <SwitchField
+                label="For several machines"
+                hint="Off: the key enrols exactly one."
+                checked={reusable}
+                onCheckedChange={setReusable}
+              />
+              <TextField
+                label="Tags"
+                placeholder="tag:web"
+                hint="Optional; names of the policy's tagOwners. Servers are best tagged: their sign-in does not end."
+                value={tags}
+                spellCheck={false}
+                onChange={(event) => setTags(event.target.value)}
+              />
+              {form.error ? <Failure error={form.error} doing="Making the key" /> : null}
+              <Button type="submit" className="self-start" disabled={form.busy}>
+                Make an auth key
+              </Button>
+            </form>
+          )}
+        </section>
+      ) : null}
+      <div
+        role="status"
+        className="flex items-start gap-2 rounded-md border bg-muted/40 px-3 py-2 text-sm"
+      >
+        {come.length === 0 ? (
+          <>
+            <span aria-hidden className="mt-1.5 size-2 animate-pulse rounded-full bg-info" />
+            <span>Waiting for the machine. This page shows it as soon as it comes.</span>
+          </>
+        ) : (
+          <ul className="flex flex-col gap-1">
+            {come.map((machine) => (
+              <li key={machine.id} className="flex items-center gap-2">
+                <CircleCheck aria-hidden className="size-4 shrink-0 text-good" />
+                <span className="[overflow-wrap:anywhere]">
+                  <Link
+                    to="/o/$org/machines/$machine"
+                    params={{ org: org.slug, machine: machine.id }}
+                    className="link font-medium"
+                  >
+                    {machine.name}
+                  </Link>{' '}
+                  {machine.state === 'pending'
+                    ? 'has come and waits for approval'
+                    : `is in, with ${machine.ipv4}${machine.online ? ', and online' : ''}`}
+                </span>
+              </li>
+            ))}
+          </ul>
+        )}
+      </div>
+    </div>
+  )
+}

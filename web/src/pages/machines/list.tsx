@@ -1,0 +1,357 @@
+import { useQuery } from '@tanstack/react-query'
+import { getRouteApi } from '@tanstack/react-router'
+import { Columns3, Filter, Plus, Search, X } from 'lucide-react'
+import { useCallback, useDeferredValue, useMemo, useRef, useState } from 'react'
+import { machinesQuery, postureQuery } from '@/api/queries'
+import { Confirm } from '@/components/confirm'
+import { Empty, Page, Ready } from '@/components/page'
+import { STATES } from '@/components/state'
+import { Button } from '@/components/ui/button'
+import { Card, CardContent } from '@/components/ui/card'
+import { Dialog, DialogContent, DialogHeader, DialogTitle } from '@/components/ui/dialog'
+import {
+  DropdownMenu,
+  DropdownMenuCheckboxItem,
+  DropdownMenuContent,
+  DropdownMenuLabel,
+  DropdownMenuTrigger,
+} from '@/components/ui/dropdown-menu'
+import { Input } from '@/components/ui/input'
+import { count, system } from '@/lib/format'
+import {
+  COLUMNS,
+  type Column,
+  facets,
+  filterMachines,
+  type Machine,
+  type Posture,
+  sortMachines,
+} from '@/lib/machines'
+import { useOrg } from '@/lib/org'
+import { listOf, textOf } from '@/lib/search'
+import { useKey } from '@/lib/shortcuts'
+import { useMachineActions } from './actions'
+import { AddMachine } from './add'
+import { BulkBar } from './bulk'
+import { EditMachine } from './edit'
+import { HEADS, MachineTable } from './table'
+
+const route = getRouteApi('/signed-in/o/$org/machines')
+
+const NONE: ReadonlyMap<string, Posture> = new Map()
+const HIDDEN_KEY = 'ztna-machine-columns-hidden'
+
+function useColumns(): [Column[], (column: Column) => void] {
+  const [hidden, setHidden] = useState<string[]>(() =>
+    listOf(localStorage.getItem(HIDDEN_KEY) ?? ''),
+  )
+  const toggle = (column: Column) => {
+    const next = hidden.includes(column)
+      ? hidden.filter((other) => other !== column)
+      : [...hidden, column]
+    localStorage.setItem(HIDDEN_KEY, next.join(','))
+    setHidden(next)
+  }
+  return [COLUMNS.filter((column) => !hidden.includes(column)), toggle]
+}
+
+export default function Machines() {
+  const org = useOrg()
+  const search = route.useSearch()
+  const navigate = route.useNavigate()
+  const query = useQuery(machinesQuery(org.id))
+  const adding = search.add !== undefined
+  const setAdding = (on: boolean) =>
+    void navigate({ search: (old) => ({ ...old, add: on ? '1' : undefined }), replace: true })
+  return (
+    <Page
+      wide
+      title="Machines"
+      actions={
+        <Button onClick={() => setAdding(true)}>
+          <Plus /> Add a machine
+        </Button>
+      }
+    >
+      <Ready query={query} rows={12}>
+        {(machines) => (machines.length === 0 ? <FirstRun /> : <List machines={machines} />)}
+      </Ready>
+      <Dialog open={adding} onOpenChange={setAdding}>
+        <DialogContent className="max-w-xl">
+          <DialogHeader>
+            <DialogTitle>Add a machine</DialogTitle>
+          </DialogHeader>
+          <AddMachine />
+        </DialogContent>
+      </Dialog>
+    </Page>
+  )
+}
+
+function FirstRun() {
+  const org = useOrg()
+  return (
+    <Card className="mx-auto w-full max-w-2xl">
+      <CardContent className="flex flex-col gap-4 p-5">
+        <div>
+          <h2 className="text-lg font-semibold">
+            {org.may('read') ? 'The first machine' : 'Your first machine'}
+          </h2>
+          <p className="text-muted-foreground">
+            Machines of {org.name} reach each other over WireGuard as far as its policy says. Add
+            two, and ping one from the other by name.
+          </p>
+        </div>
+        <AddMachine />
+      </CardContent>
+    </Card>
+  )
+}
+
+function List({ machines }: { machines: Machine[] }) {
+  const org = useOrg()
+  const search = route.useSearch()
+  const navigate = route.useNavigate()
+  const { data: postureList } = useQuery(postureQuery(org.id))
+  const postures = useMemo(
+    () => (postureList ? new Map(postureList.map((one) => [one.machine, one])) : NONE),
+    [postureList],
+  )
+  const [columns, toggleColumn] = useColumns()
+  const [selected, setSelected] = useState<ReadonlySet<string>>(new Set())
+  const [editing, setEditing] = useState<Machine | null>(null)
+  const { act, asked, close, put } = useMachineActions()
+  const box = useRef<HTMLInputElement>(null)
+  useKey(
+    '/',
+    useCallback(() => box.current?.focus(), []),
+  )
+
+  const set = (change: Partial<typeof search>) =>
+    void navigate({ search: (old) => ({ ...old, ...change }), replace: true })
+
+  // The box answers at once; a list of thousands follows when there is time.
+  const [text, setText] = useState(search.q ?? '')
+  const deferred = useDeferredValue(text)
+  const sort = search.sort ?? 'name'
+  const descending = sort.startsWith('-')
+  const named = sort.replace(/^-/, '')
+  const column = COLUMNS.find((one) => one === named) ?? 'name'
+
+  const found = useMemo(() => {
+    const filters = {
+      text: deferred,
+      states: listOf(search.state),
+      systems: listOf(search.os),
+      tags: listOf(search.tag),
+      posture: listOf(search.posture),
+    }
+    return sortMachines(filterMachines(machines, filters, postures), column, descending, postures)
+  }, [
+    machines,
+    postures,
+    deferred,
+    column,
+    descending,
+    search.state,
+    search.os,
+    search.tag,
+    search.posture,
+  ])
+  const { systems, tags } = useMemo(() => facets(machines), [machines])
+  const states = useMemo(() => {
+    const counts = new Map<string, number>()
+    for (const machine of machines) counts.set(machine.state, (counts.get(machine.state) ?? 0) + 1)
+    return Object.entries(STATES).flatMap(([state, { label }]) => {
+      const n = counts.get(state)
+      return n ? [{ value: state, label, n }] : []
+    })
+  }, [machines])
+  const filtered =
+    text !== '' || [search.state, search.os, search.tag, search.posture].some((one) => one)
+  const chosen = useMemo(
+    () => machines.filter((machine) => selected.has(machine.id)),
+    [machines, selected],
+  )
+
+  return (
+    <>
+      <div className="flex flex-wrap items-center gap-2">
+        <div className="relative w-full sm:w-72">
+          <Search
+            aria-hidden
+            className="pointer-events-none absolute top-2 left-2.5 size-4 text-muted-foreground"
+          />
+          <Input
+            ref={box}
+            type="search"
+            aria-label="Search machines"
+            aria-keyshortcuts="/"
+            placeholder="Name, address, owner, tag"
+            className="pl-8"
+            value={text}
+            onChange={(event) => {
+              setText(event.target.value)
+              set({ q: event.target.value || undefined })
+            }}
+          />
+        </div>
+        <Facet
+          label="State"
+          chosen={listOf(search.state)}
+          choices={states}
+          onChange={(state) => set({ state: textOf(state) })}
+        />
+        <Facet
+          label="System"
+          chosen={listOf(search.os)}
+          choices={systems.map(([value, n]) => ({ value, label: system(value), n }))}
+          onChange={(os) => set({ os: textOf(os) })}
+        />
+        {tags.length > 0 ? (
+          <Facet
+            label="Tag"
+            chosen={listOf(search.tag)}
+            choices={tags.map(([value, n]) => ({ value, label: value, n }))}
+            onChange={(tag) => set({ tag: textOf(tag) })}
+          />
+        ) : null}
+        <Facet
+          label="Posture"
+          chosen={listOf(search.posture)}
+          choices={[
+            { value: 'failing', label: 'Failing' },
+            { value: 'stale', label: 'No fresh report' },
+            { value: 'passing', label: 'Passing' },
+            { value: 'none', label: 'Not checked' },
+          ]}
+          onChange={(posture) => set({ posture: textOf(posture) })}
+        />
+        {filtered ? (
+          <Button
+            variant="ghost"
+            size="sm"
+            onClick={() => {
+              setText('')
+              set({
+                q: undefined,
+                state: undefined,
+                os: undefined,
+                tag: undefined,
+                posture: undefined,
+              })
+            }}
+          >
+            <X /> Clear
+          </Button>
+        ) : null}
+        <div className="flex-1" />
+        <span role="status" className="figures text-xs text-muted-foreground">
+          {found.length === machines.length
+            ? count(machines.length, 'machine')
+            : `${found.length.toLocaleString('en')} of ${count(machines.length, 'machine')}`}
+        </span>
+        <DropdownMenu>
+          <DropdownMenuTrigger asChild>
+            <Button
+              variant="outline"
+              size="icon-sm"
+              aria-label="Choose columns"
+              className="max-md:hidden"
+            >
+              <Columns3 />
+            </Button>
+          </DropdownMenuTrigger>
+          <DropdownMenuContent align="end">
+            <DropdownMenuLabel>Columns</DropdownMenuLabel>
+            {COLUMNS.filter((one) => one !== 'name').map((one) => (
+              <DropdownMenuCheckboxItem
+                key={one}
+                checked={columns.includes(one)}
+                onSelect={(event) => event.preventDefault()}
+                onCheckedChange={() => toggleColumn(one)}
+              >
+                {HEADS[one].label}
+              </DropdownMenuCheckboxItem>
+            ))}
+          </DropdownMenuContent>
+        </DropdownMenu>
+      </div>
+      {found.length === 0 ? (
+        <Empty title="No machine matches">Take a filter away, or search for something else.</Empty>
+      ) : (
+        <MachineTable
+          machines={found}
+          postures={postures}
+          columns={columns}
+          sort={{ column, descending }}
+          onSort={(next) => set({ sort: next === column && !descending ? `-${next}` : next })}
+          selected={selected}
+          onSelect={setSelected}
+          act={act}
+          edit={setEditing}
+        />
+      )}
+      {chosen.length > 0 ? (
+        <BulkBar machines={chosen} act={act} clear={() => setSelected(new Set())} />
+      ) : null}
+      <Confirm asked={asked} onClose={close} />
+      {editing ? (
+        <EditMachine machine={editing} onDone={put} onClose={() => setEditing(null)} />
+      ) : null}
+    </>
+  )
+}
+
+interface Choice {
+  value: string
+  label: string
+  n?: number
+}
+
+function Facet({
+  label,
+  chosen,
+  choices,
+  onChange,
+}: {
+  label: string
+  chosen: string[]
+  choices: Choice[]
+  onChange: (chosen: string[]) => void
+}) {
+  return (
+    <DropdownMenu>
+      <DropdownMenuTrigger asChild>
+        <Button variant="outline" size="sm" className="h-8">
+          <Filter className="size-3.5! text-muted-foreground" />
+          {label}
+          {chosen.length > 0 ? (
+            <span className="figures rounded-full bg-primary px-1.5 text-primary-foreground">
+              {chosen.length}
+            </span>
+          ) : null}
+        </Button>
+      </DropdownMenuTrigger>
+      <DropdownMenuContent align="start">
+        {choices.map(({ value, label: text, n }) => (
+          <DropdownMenuCheckboxItem
+            key={value}
+            checked={chosen.includes(value)}
+            onSelect={(event) => event.preventDefault()}
+            onCheckedChange={(on) =>
+              onChange(on ? [...chosen, value] : chosen.filter((other) => other !== value))
+            }
+          >
+            <span className="flex-1">{text}</span>
+            {n === undefined ? null : (
+              <span className="figures pl-4 text-xs text-muted-foreground">
+                {n.toLocaleString('en')}
+              </span>
+            )}
+          </DropdownMenuCheckboxItem>
+        ))}
+      </DropdownMenuContent>
+    </DropdownMenu>
+  )
+}

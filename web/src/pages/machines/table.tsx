@@ -1,0 +1,362 @@
+import { Link } from '@tanstack/react-router'
+import { useVirtualizer } from '@tanstack/react-virtual'
+import { ArrowDown, ArrowUp } from 'lucide-react'
+import { type KeyboardEvent, type ReactNode, useRef } from 'react'
+import { StateBadge, StateDot } from '@/components/state'
+import { Badge } from '@/components/ui/badge'
+import { Button } from '@/components/ui/button'
+import { Checkbox } from '@/components/ui/checkbox'
+import { ago, exact, system } from '@/lib/format'
+import {
+  type ActionName,
+  type Column,
+  expiresSoon,
+  type Machine,
+  ownerOf,
+  type Posture,
+  type PostureStanding,
+  postureStanding,
+} from '@/lib/machines'
+import { useOrg } from '@/lib/org'
+import { useMedia } from '@/lib/use-media'
+import { cn } from '@/lib/utils'
+import { MachineMenu } from './menu'
+
+const ROW = 36
+const NARROW_ROW = 58
+/** Rows beyond the edges that are there already when one scrolls. */
+const OVERSCAN = 12
+
+export const HEADS: Record<Column, { label: string; width: string }> = {
+  name: { label: 'Name', width: 'minmax(11rem,2fr)' },
+  state: { label: 'State', width: '6.5rem' },
+  owner: { label: 'Owner', width: 'minmax(8rem,1.3fr)' },
+  address: { label: 'Address', width: '8rem' },
+  os: { label: 'System', width: '8rem' },
+  version: { label: 'Version', width: '5rem' },
+  tags: { label: 'Tags', width: 'minmax(6rem,1fr)' },
+  posture: { label: 'Posture', width: '6.5rem' },
+  seen: { label: 'Last seen', width: '6.5rem' },
+  expiry: { label: 'Expiry', width: '6rem' },
+}
+
+const POSTURE: Record<PostureStanding, ReactNode> = {
+  failing: <Badge tone="bad">Failing</Badge>,
+  stale: <Badge tone="warn">No report</Badge>,
+  passing: <Badge tone="good">Passing</Badge>,
+  none: <span className="text-muted-foreground">–</span>,
+}
+
+interface Props {
+  machines: Machine[]
+  postures: ReadonlyMap<string, Posture>
+  columns: Column[]
+  sort: { column: Column; descending: boolean }
+  onSort: (column: Column) => void
+  selected: ReadonlySet<string>
+  onSelect: (selected: ReadonlySet<string>) => void
+  act: (action: ActionName | 'delete', machines: Machine[]) => void
+  edit: (machine: Machine) => void
+}
+
+export function MachineTable(props: Props) {
+  const { machines, columns, selected, onSelect } = props
+  const narrow = !useMedia('(min-width: 48rem)')
+  const scroller = useRef<HTMLDivElement>(null)
+  const virtual = useVirtualizer({
+    count: machines.length,
+    getScrollElement: () => scroller.current,
+    estimateSize: () => (narrow ? NARROW_ROW : ROW),
+    getItemKey: (index) => machines[index]?.id ?? index,
+    overscan: OVERSCAN,
+  })
+  const template = `2rem ${columns.map((column) => HEADS[column].width).join(' ')} 5.75rem`
+  const all = machines.length > 0 && machines.every(({ id }) => selected.has(id))
+  const toggleAll = () => onSelect(all ? new Set() : new Set(machines.map(({ id }) => id)))
+
+  // Arrow keys go from name to name, also over rows that are not drawn yet.
+  const onKeyDown = (event: KeyboardEvent) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key]
+    if (!step || !(event.target instanceof HTMLElement)) return
+    const row = event.target.closest<HTMLElement>('[data-index]')
+    if (!row || event.target.getAttribute('aria-haspopup')) return
+    event.preventDefault()
+    const next = Math.min(Math.max(Number(row.dataset.index) + step, 0), machines.length - 1)
+    virtual.scrollToIndex(next)
+    requestAnimationFrame(() =>
+      scroller.current?.querySelector<HTMLElement>(`[data-index="${next}"] a`)?.focus(),
+    )
+  }
+
+  return (
+    // biome-ignore lint/a11y/useSemanticElements: rows that are drawn on demand cannot be a table of the browser's
+    <div
+      ref={scroller}
+      role="table"
+      aria-label="Machines"
+      aria-rowcount={machines.length + 1}
+      aria-colcount={columns.length + 2}
+      onKeyDown={onKeyDown}
+      className="max-h-[calc(100dvh-11.5rem)] min-h-64 overflow-auto rounded-lg border bg-card"
+    >
+      <div className={cn(!narrow && 'min-w-fit')}>
+        {narrow ? null : (
+          // biome-ignore lint/a11y/useSemanticElements: see above
+          // biome-ignore lint/a11y/useFocusableInteractive: a row is not focused, its parts are
+          <div
+            role="row"
+            aria-rowindex={1}
+            style={{ gridTemplateColumns: template }}
+            className="sticky top-0 z-10 grid h-8 items-center gap-x-3 border-b bg-muted px-3"
+          >
+            {/* biome-ignore lint/a11y/useSemanticElements: see above */}
+            <div role="columnheader" className="flex">
+              <Checkbox
+                aria-label="Select all that are listed"
+                checked={all ? true : selected.size > 0 ? 'indeterminate' : false}
+                onCheckedChange={toggleAll}
+              />
+            </div>
+            {columns.map((column) => (
+              <Head key={column} column={column} {...props} />
+            ))}
+            {/* biome-ignore lint/a11y/useSemanticElements: see above */}
+            <div role="columnheader">
+              <span className="sr-only">Actions</span>
+            </div>
+          </div>
+        )}
+        {/* biome-ignore lint/a11y/useSemanticElements: see above */}
+        <div role="rowgroup" className="relative" style={{ height: virtual.getTotalSize() }}>
+          {virtual.getVirtualItems().map((item) => {
+            const machine = machines[item.index]
+            if (!machine) return null
+            const at = { index: item.index, start: item.start, template }
+            return narrow ? (
+              <NarrowRow key={item.key} machine={machine} at={at} {...props} />
+            ) : (
+              <Row key={item.key} machine={machine} at={at} {...props} />
+            )
+          })}
+        </div>
+      </div>
+    </div>
+  )
+}
+
+function Head({ column, sort, onSort }: Props & { column: Column }) {
+  const sorted = sort.column === column
+  const Arrow = sort.descending ? ArrowDown : ArrowUp
+  return (
+    // biome-ignore lint/a11y/useSemanticElements: see above
+    <div
+      role="columnheader"
+      aria-sort={sorted ? (sort.descending ? 'descending' : 'ascending') : 'none'}
+      className="min-w-0"
+    >
+      <button
+        type="button"
+        onClick={() => onSort(column)}
+        className={cn(
+          'flex h-8 items-center gap-1 text-xs font-medium',
+          sorted ? 'text-foreground' : 'text-muted-foreground hover:text-foreground',
+        )}
+      >
+        {HEADS[column].label}
+        {sorted ? <Arrow aria-hidden className="size-3" /> : null}
+      </button>
+    </div>
+  )
+}
+
+type RowProps = Props & {
+  machine: Machine
+  at: { index: number; start: number; template: string }
+}
+
+function useSelection({ machine, selected, onSelect }: RowProps) {
+  const on = selected.has(machine.id)
+  const toggle = () => {
+    const next = new Set(selected)
+    if (on) next.delete(machine.id)
+    else next.add(machine.id)
+    onSelect(next)
+  }
+  return { on, toggle }
+}
+
+function NameLink({ machine }: { machine: Machine }) {
+  const org = useOrg()
+  return (
+    <Link
+      to="/o/$org/machines/$machine"
+      params={{ org: org.slug, machine: machine.id }}
+      title={machine.name}
+      className="truncate font-medium hover:underline"
+    >
+      {machine.name}
+    </Link>
+  )
+}
+
+function Approve({ machine, act }: Pick<RowProps, 'machine' | 'act'>) {
+  const org = useOrg()
+  if (machine.state !== 'pending' || !org.may('manage')) return null
+  return (
+    <Button size="sm" className="h-6" onClick={() => act('approve', [machine])}>
+      Approve
+      <span className="sr-only"> {machine.name}</span>
+    </Button>
+  )
+}
+
+function Row(props: RowProps) {
+  const { machine, at, columns, postures, act, edit } = props
+  const { on, toggle } = useSelection(props)
+  return (
+    // biome-ignore lint/a11y/useSemanticElements: see above
+    // biome-ignore lint/a11y/useFocusableInteractive: a row is not focused, its parts are
+    <div
+      role="row"
+      aria-rowindex={at.index + 2}
+      aria-selected={on}
+      data-index={at.index}
+      style={{
+        gridTemplateColumns: at.template,
+        height: ROW,
+        transform: `translateY(${at.start}px)`,
+      }}
+      className="absolute inset-x-0 top-0 grid items-center gap-x-3 border-b px-3 text-sm hover:bg-muted/50 aria-selected:bg-accent/60"
+    >
+      {/* biome-ignore lint/a11y/useSemanticElements: see above */}
+      <div role="cell" className="flex">
+        <Checkbox aria-label={`Select ${machine.name}`} checked={on} onCheckedChange={toggle} />
+      </div>
+      {columns.map((column) => (
+        // biome-ignore lint/a11y/useSemanticElements: see above
+        <div role="cell" key={column} className="flex min-w-0 items-center">
+          <Cell column={column} machine={machine} posture={postures.get(machine.id)} />
+        </div>
+      ))}
+      {/* biome-ignore lint/a11y/useSemanticElements: see above */}
+      <div role="cell" className="flex items-center justify-end gap-1">
+        <Approve machine={machine} act={act} />
+        <MachineMenu machine={machine} act={act} edit={edit} />
+      </div>
+    </div>
+  )
+}
+
+function NarrowRow(props: RowProps) {
+  const { machine, at, act, edit } = props
+  const { on, toggle } = useSelection(props)
+  return (
+    // biome-ignore lint/a11y/useSemanticElements: see above
+    // biome-ignore lint/a11y/useFocusableInteractive: a row is not focused, its parts are
+    <div
+      role="row"
+      aria-rowindex={at.index + 2}
+      aria-selected={on}
+      data-index={at.index}
+      style={{ height: NARROW_ROW, transform: `translateY(${at.start}px)` }}
+      className="absolute inset-x-0 top-0 flex items-center gap-3 border-b px-3 text-sm aria-selected:bg-accent/60"
+    >
+      {/* biome-ignore lint/a11y/useSemanticElements: see above */}
+      <div role="cell" className="flex">
+        <Checkbox aria-label={`Select ${machine.name}`} checked={on} onCheckedChange={toggle} />
+      </div>
+      {/* biome-ignore lint/a11y/useSemanticElements: see above */}
+      <div role="cell" className="min-w-0 flex-1">
+        <div className="flex items-center gap-2">
+          <StateDot state={machine.state} />
+          <NameLink machine={machine} />
+        </div>
+        <div className="truncate text-xs text-muted-foreground">
+          <span className="font-mono">{machine.ipv4}</span> · {ownerOf(machine)}
+        </div>
+      </div>
+      {/* biome-ignore lint/a11y/useSemanticElements: see above */}
+      <div role="cell" className="flex items-center gap-1">
+        <Approve machine={machine} act={act} />
+        <MachineMenu machine={machine} act={act} edit={edit} />
+      </div>
+    </div>
+  )
+}
+
+function Cell({
+  column,
+  machine,
+  posture,
+}: {
+  column: Column
+  machine: Machine
+  posture: Posture | undefined
+}) {
+  switch (column) {
+    case 'name':
+      return (
+        <span className="flex min-w-0 items-center gap-2">
+          <StateDot state={machine.state} />
+          <NameLink machine={machine} />
+          {machine.ephemeral ? (
+            <Badge title="Deleted after 30 minutes of silence">ephemeral</Badge>
+          ) : null}
+        </span>
+      )
+    case 'state':
+      return machine.wipe ? (
+        <Badge tone="bad">{machine.wipe.done_at ? 'Wiped' : 'Wiping'}</Badge>
+      ) : (
+        <StateBadge state={machine.state} />
+      )
+    case 'owner':
+      return machine.user ? (
+        <span className="truncate" title={machine.user}>
+          {machine.user}
+        </span>
+      ) : (
+        <span className="text-muted-foreground">{ownerOf(machine)}</span>
+      )
+    case 'address':
+      return <span className="figures font-mono text-xs">{machine.ipv4}</span>
+    case 'os':
+      return <span className="truncate">{system(machine.os)}</span>
+    case 'version':
+      return <span className="figures">{machine.agent_version}</span>
+    case 'tags':
+      return machine.tags.length === 0 ? (
+        <span className="text-muted-foreground">–</span>
+      ) : (
+        <span className="flex min-w-0 gap-1 overflow-hidden" title={machine.tags.join(' ')}>
+          {machine.tags.map((tag) => (
+            <Badge key={tag}>{tag.replace(/^tag:/, '')}</Badge>
+          ))}
+        </span>
+      )
+    case 'posture':
+      return POSTURE[postureStanding(posture)]
+    case 'seen':
+      return machine.online ? (
+        <span>now</span>
+      ) : (
+        <span className="truncate text-muted-foreground" title={exact(machine.last_seen)}>
+          {ago(machine.last_seen)}
+        </span>
+      )
+    case 'expiry':
+      return machine.key_expires_at ? (
+        expiresSoon(machine, Date.now()) ? (
+          <Badge tone="warn" title={exact(machine.key_expires_at)}>
+            {ago(machine.key_expires_at)}
+          </Badge>
+        ) : (
+          <span className="truncate" title={exact(machine.key_expires_at)}>
+            {ago(machine.key_expires_at)}
+          </span>
+        )
+      ) : (
+        <span className="text-muted-foreground">never</span>
+      )
+  }
+}

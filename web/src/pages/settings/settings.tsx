@@ -1,0 +1,185 @@
+import { useQuery, useQueryClient } from '@tanstack/react-query'
+import { Link } from '@tanstack/react-router'
+import { useState } from 'react'
+import { toast } from 'sonner'
+import { api, open, type Schemas } from '@/api/client'
+import { auditSettingsQuery, refetch, settingsQuery } from '@/api/queries'
+import { CopyButton } from '@/components/copy'
+import { SwitchField, TextField } from '@/components/field'
+import { Failure, Page, Ready } from '@/components/page'
+import { Button } from '@/components/ui/button'
+import { Card, CardContent, CardHeader, CardTitle } from '@/components/ui/card'
+import { useOrg } from '@/lib/org'
+import { useSubmit } from '@/lib/use-submit'
+
+export default function Settings() {
+  const org = useOrg()
+  const settings = useQuery(settingsQuery(org.id))
+  return (
+    <Page title="Settings">
+      <div className="grid items-start gap-4 lg:grid-cols-2">
+        <Ready query={settings} rows={4}>
+          {(data) => <Machines key={JSON.stringify(data)} settings={data} />}
+        </Ready>
+        <div className="flex flex-col gap-4">
+          <Card>
+            <CardHeader>
+              <CardTitle>Organisation</CardTitle>
+            </CardHeader>
+            <CardContent>
+              <dl className="grid grid-cols-[6rem_minmax(0,1fr)] items-center gap-y-1 text-sm">
+                <dt className="text-muted-foreground">Name</dt>
+                <dd className="min-h-7 content-center [overflow-wrap:anywhere]">{org.name}</dd>
+                <dt className="text-muted-foreground">Label</dt>
+                <dd className="flex items-center gap-1">
+                  <code className="text-xs">{org.slug}</code>
+                  <CopyButton text={org.slug} what="the label" />
+                </dd>
+                <dt className="text-muted-foreground">Id</dt>
+                <dd className="flex items-center gap-1">
+                  <code className="min-w-0 text-xs break-all">{org.id}</code>
+                  <CopyButton text={org.id} what="the id" />
+                </dd>
+                <dt className="text-muted-foreground">Your role</dt>
+                <dd className="min-h-7 content-center">{org.role}</dd>
+              </dl>
+            </CardContent>
+          </Card>
+          {org.may('read') ? <Retention /> : null}
+          <Card>
+            <CardHeader>
+              <CardTitle>Elsewhere</CardTitle>
+            </CardHeader>
+            <CardContent className="flex flex-col gap-1 text-sm">
+              {org.may('read') ? (
+                <Link to="/o/$org/sso" params={{ org: org.slug }} className="link">
+                  Single sign-on and domains
+                </Link>
+              ) : null}
+              <Link to="/o/$org/dns" params={{ org: org.slug }} className="link">
+                Names and nameservers
+              </Link>
+              <Link to="/o/$org/people" params={{ org: org.slug }} className="link">
+                People and roles, and leaving the organisation
+              </Link>
+            </CardContent>
+          </Card>
+        </div>
+      </div>
+    </Page>
+  )
+}
+
+function Machines({ settings }: { settings: Schemas['OrgSettings'] }) {
+  const org = useOrg()
+  const queries = useQueryClient()
+  const locked = !org.may('manage')
+  const [approval, setApproval] = useState(settings.machine_approval)
+  const [days, setDays] = useState(String(settings.key_expiry_days))
+  const form = useSubmit(async () => {
+    await open(
+      api.PATCH('/api/orgs/{org}/settings', {
+        params: { path: { org: org.id } },
+        body: { machine_approval: approval, key_expiry_days: Number(days) },
+      }),
+    )
+    toast.success('Settings are saved')
+    await refetch(queries, org.id, 'settings', 'audit')
+  })
+  return (
+    <Card>
+      <CardHeader>
+        <CardTitle>Machines</CardTitle>
+      </CardHeader>
+      <CardContent>
+        <form onSubmit={form.submit} className="flex flex-col gap-5">
+          <SwitchField
+            label="New machines wait for approval"
+            hint="Those of a pre-approved auth key do not. Machines that are in stay in."
+            checked={approval}
+            disabled={locked}
+            onCheckedChange={setApproval}
+          />
+          <TextField
+            label="Days until a machine signs in again"
+            hint="Counted from its sign-in; holds for sign-ins from then on. Machines with tags, and those whose expiry is off, never have to."
+            type="number"
+            min={1}
+            required
+            disabled={locked}
+            value={days}
+            onChange={(event) => setDays(event.target.value)}
+          />
+          {form.error ? <Failure error={form.error} doing="Saving" /> : null}
+          {locked ? (
+            <p className="text-xs text-muted-foreground">Owners and admins change these.</p>
+          ) : (
+            <Button type="submit" className="self-start" disabled={form.busy}>
+              Save
+            </Button>
+          )}
+        </form>
+      </CardContent>
+    </Card>
+  )
+}
+
+function Retention() {
+  const org = useOrg()
+  const query = useQuery(auditSettingsQuery(org.id))
+  return (
+    <Card>
+      <CardHeader>
+        <CardTitle>Audit log</CardTitle>
+      </CardHeader>
+      <CardContent>
+        <Ready query={query} rows={2}>
+          {(settings) => (
+            <RetentionForm key={settings.retention_days} days={settings.retention_days} />
+          )}
+        </Ready>
+      </CardContent>
+    </Card>
+  )
+}
+
+function RetentionForm({ days: kept }: { days: number }) {
+  const org = useOrg()
+  const queries = useQueryClient()
+  const [days, setDays] = useState(String(kept))
+  const form = useSubmit(async () => {
+    await open(
+      api.PUT('/api/orgs/{org}/audit/settings', {
+        params: { path: { org: org.id } },
+        body: { retention_days: Number(days) },
+      }),
+    )
+    toast.success('The audit log is kept so long from now on')
+    await refetch(queries, org.id, 'settings', 'audit')
+  })
+  return (
+    <form onSubmit={form.submit} className="flex flex-col gap-3">
+      <TextField
+        label="Days that rows are kept"
+        hint={
+          org.may('own')
+            ? '30 to 3,650. Shorter deletes older rows for good.'
+            : 'The organisation’s owners change this.'
+        }
+        type="number"
+        min={30}
+        max={3650}
+        required
+        disabled={!org.may('own')}
+        value={days}
+        onChange={(event) => setDays(event.target.value)}
+      />
+      {form.error ? <Failure error={form.error} doing="Saving" /> : null}
+      {org.may('own') ? (
+        <Button type="submit" variant="outline" className="self-start" disabled={form.busy}>
+          Save
+        </Button>
+      ) : null}
+    </form>
+  )
+}
