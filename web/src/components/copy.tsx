@@ -59,7 +59,6 @@ export function CopyLine({
       )}
     >
       <code
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard (WCAG 2.1.1)
         tabIndex={wrap ? undefined : 0}
         className={cn(
           'min-w-0 flex-1 py-1 text-xs',

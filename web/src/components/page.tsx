@@ -122,6 +122,7 @@ export function Ready<T>({
 export function NotFound() {
   return (
     <main className="mx-auto max-w-md p-8">
+      <h1 className="sr-only">Not found</h1>
       <Empty
         title="There is no such page"
         action={

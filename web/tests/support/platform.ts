@@ -20,6 +20,9 @@ export interface Person {
 }
 
 export class Platform {
+  /** Limits are by address, and the loopback network has many: each of these is a client of its own. */
+  private readonly from = `127.${[1, 2, 3].map(() => 1 + Math.floor(Math.random() * 253)).join('.')}`
+
   constructor(
     readonly url: string,
     readonly mailDir: string,
@@ -33,6 +36,7 @@ export class Platform {
         {
           method,
           rejectUnauthorized: false,
+          localAddress: this.from,
           headers: {
             ...(text === undefined
               ? {}

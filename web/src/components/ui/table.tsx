@@ -3,7 +3,6 @@ import { cn } from '@/lib/utils'
 
 function Table({ className, label, ...props }: React.ComponentProps<'table'> & { label: string }) {
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard (WCAG 2.1.1)
     <section
       className="w-full overflow-x-auto rounded-lg border bg-card"
       tabIndex={0}

@@ -89,7 +89,6 @@ export function MachineTable(props: Props) {
   }
 
   return (
-    // biome-ignore lint/a11y/useSemanticElements: rows that are drawn on demand cannot be a table of the browser's
     <div
       ref={scroller}
       role="table"
@@ -101,15 +100,12 @@ export function MachineTable(props: Props) {
     >
       <div className={cn(!narrow && 'min-w-fit')}>
         {narrow ? null : (
-          // biome-ignore lint/a11y/useSemanticElements: see above
-          // biome-ignore lint/a11y/useFocusableInteractive: a row is not focused, its parts are
           <div
             role="row"
             aria-rowindex={1}
             style={{ gridTemplateColumns: template }}
             className="sticky top-0 z-10 grid h-8 items-center gap-x-3 border-b bg-muted px-3"
           >
-            {/* biome-ignore lint/a11y/useSemanticElements: see above */}
             <div role="columnheader" className="flex">
               <Checkbox
                 aria-label="Select all that are listed"
@@ -120,13 +116,11 @@ export function MachineTable(props: Props) {
             {columns.map((column) => (
               <Head key={column} column={column} {...props} />
             ))}
-            {/* biome-ignore lint/a11y/useSemanticElements: see above */}
             <div role="columnheader">
               <span className="sr-only">Actions</span>
             </div>
           </div>
         )}
-        {/* biome-ignore lint/a11y/useSemanticElements: see above */}
         <div role="rowgroup" className="relative" style={{ height: virtual.getTotalSize() }}>
           {virtual.getVirtualItems().map((item) => {
             const machine = machines[item.index]
@@ -148,7 +142,6 @@ function Head({ column, sort, onSort }: Props & { column: Column }) {
   const sorted = sort.column === column
   const Arrow = sort.descending ? ArrowDown : ArrowUp
   return (
-    // biome-ignore lint/a11y/useSemanticElements: see above
     <div
       role="columnheader"
       aria-sort={sorted ? (sort.descending ? 'descending' : 'ascending') : 'none'}
@@ -214,8 +207,6 @@ function Row(props: RowProps) {
   const { machine, at, columns, postures, act, edit } = props
   const { on, toggle } = useSelection(props)
   return (
-    // biome-ignore lint/a11y/useSemanticElements: see above
-    // biome-ignore lint/a11y/useFocusableInteractive: a row is not focused, its parts are
     <div
       role="row"
       aria-rowindex={at.index + 2}
@@ -228,17 +219,14 @@ function Row(props: RowProps) {
       }}
       className="absolute inset-x-0 top-0 grid items-center gap-x-3 border-b px-3 text-sm hover:bg-muted/50 aria-selected:bg-accent/60"
     >
-      {/* biome-ignore lint/a11y/useSemanticElements: see above */}
       <div role="cell" className="flex">
         <Checkbox aria-label={`Select ${machine.name}`} checked={on} onCheckedChange={toggle} />
       </div>
       {columns.map((column) => (
-        // biome-ignore lint/a11y/useSemanticElements: see above
         <div role="cell" key={column} className="flex min-w-0 items-center">
           <Cell column={column} machine={machine} posture={postures.get(machine.id)} />
         </div>
       ))}
-      {/* biome-ignore lint/a11y/useSemanticElements: see above */}
       <div role="cell" className="flex items-center justify-end gap-1">
         <Approve machine={machine} act={act} />
         <MachineMenu machine={machine} act={act} edit={edit} />
@@ -251,8 +239,6 @@ function NarrowRow(props: RowProps) {
   const { machine, at, act, edit } = props
   const { on, toggle } = useSelection(props)
   return (
-    // biome-ignore lint/a11y/useSemanticElements: see above
-    // biome-ignore lint/a11y/useFocusableInteractive: a row is not focused, its parts are
     <div
       role="row"
       aria-rowindex={at.index + 2}
@@ -261,11 +247,9 @@ function NarrowRow(props: RowProps) {
       style={{ height: NARROW_ROW, transform: `translateY(${at.start}px)` }}
       className="absolute inset-x-0 top-0 flex items-center gap-3 border-b px-3 text-sm aria-selected:bg-accent/60"
     >
-      {/* biome-ignore lint/a11y/useSemanticElements: see above */}
       <div role="cell" className="flex">
         <Checkbox aria-label={`Select ${machine.name}`} checked={on} onCheckedChange={toggle} />
       </div>
-      {/* biome-ignore lint/a11y/useSemanticElements: see above */}
       <div role="cell" className="min-w-0 flex-1">
         <div className="flex items-center gap-2">
           <StateDot state={machine.state} />
@@ -275,7 +259,6 @@ function NarrowRow(props: RowProps) {
           <span className="font-mono">{machine.ipv4}</span> · {ownerOf(machine)}
         </div>
       </div>
-      {/* biome-ignore lint/a11y/useSemanticElements: see above */}
       <div role="cell" className="flex items-center gap-1">
         <Approve machine={machine} act={act} />
         <MachineMenu machine={machine} act={act} edit={edit} />

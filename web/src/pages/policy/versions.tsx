@@ -104,7 +104,6 @@ function Version({ version, newest }: { version: number; newest: number }) {
         {(one) =>
           whole || one.diff.trim() === '' ? (
             <pre
-              // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard (WCAG 2.1.1)
               tabIndex={0}
               className="max-h-[70dvh] overflow-auto rounded-lg border bg-card p-3 text-xs"
             >
@@ -124,7 +123,6 @@ function Version({ version, newest }: { version: number; newest: number }) {
 function Diff({ text }: { text: string }) {
   return (
     <pre
-      // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard (WCAG 2.1.1)
       tabIndex={0}
       className="max-h-[70dvh] overflow-auto rounded-lg border bg-card py-2 text-xs leading-5"
     >
