@@ -3,13 +3,12 @@ import { MutationCache, QueryCache, QueryClient, QueryClientProvider } from '@ta
 import { RouterProvider } from '@tanstack/react-router'
 import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
-import { Toaster } from 'sonner'
 import { ApiError, isPassing } from '@/api/errors'
 import { setFeed } from '@/api/live'
 import { meQuery } from '@/api/queries'
 import { onSignedOut } from '@/api/session'
-import { TooltipProvider } from '@/components/ui/tooltip'
-import { useTheme, watchTheme } from '@/lib/theme'
+import { Toasts } from '@/components/toasts'
+import { watchTheme } from '@/lib/theme'
 import { makeRouter } from './router'
 
 const RETRIES = 2
@@ -43,10 +42,8 @@ watchTheme()
 function App() {
   return (
     <QueryClientProvider client={queries}>
-      <TooltipProvider delayDuration={300}>
-        <RouterProvider router={router} />
-        <Toaster theme={useTheme()} position="bottom-right" closeButton />
-      </TooltipProvider>
+      <RouterProvider router={router} />
+      <Toasts />
     </QueryClientProvider>
   )
 }

@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs'
 import { resolve } from 'node:path'
-import { expect, type Page, test } from '@playwright/test'
+import { expect, type Locator, type Page, test } from '@playwright/test'
 import { expectAccessible, seed, signIn } from './support/world'
 
 // Every page, light and dark, wide and on a small phone: axe finds nothing, nothing is wider than the screen,
@@ -15,7 +15,7 @@ test.beforeAll(async () => {
   made = await seed('Northwind Laboratories')
 })
 
-async function look(page: Page, name: string, path: string, ready: () => Promise<unknown>) {
+async function look(page: Page, name: string, path: string, ready: Locator) {
   for (const [theme, width, height] of [
     ['light', 1360, 850],
     ['dark', 1360, 850],
@@ -24,7 +24,7 @@ async function look(page: Page, name: string, path: string, ready: () => Promise
     await page.setViewportSize({ width, height })
     await page.emulateMedia({ colorScheme: theme, reducedMotion: 'reduce' })
     await page.goto(path)
-    await ready()
+    await expect(ready).toBeVisible()
     await page.waitForTimeout(250)
     const where = `${name}-${width < 600 ? 'phone' : theme}`
     await page.screenshot({ path: `${pictures}/${where}.png` })
@@ -60,11 +60,10 @@ const anonymous: Array<[string, string, string]> = [
 for (const [name, path, title] of anonymous) {
   test(`page ${name}`, async ({ page }) => {
     const errors = watch(page)
-    await look(page, name, path, () =>
-      title
-        ? expect(page.getByRole('heading', { name: title })).toBeVisible()
-        : expect(page.getByText('There is no such page')).toBeVisible(),
-    )
+    const ready = title
+      ? page.getByRole('heading', { name: title })
+      : page.getByText('There is no such page')
+    await look(page, name, path, ready)
     expect(errors).toEqual([])
   })
 }
@@ -98,15 +97,14 @@ test('pages of an org', async ({ page }) => {
   const errors = watch(page)
   await signIn(page, made.ada)
   for (const [name, path, text] of pages) {
-    await look(page, name, `/o/${made.org.slug}/${path}`, () =>
+    const ready =
       name === 'map'
-        ? expect(page.getByRole('group', { name: /Map of/ })).toBeVisible()
-        : expect(page.getByText(text).first()).toBeVisible(),
-    )
+        ? page.getByRole('group', { name: /Map of/ })
+        : page.locator('main').getByText(text).first()
+    await look(page, name, `/o/${made.org.slug}/${path}`, ready)
   }
   const gateway = made.machines.get('office-gateway')
-  await look(page, 'machine', `/o/${made.org.slug}/machines/${gateway?.machine_id}`, () =>
-    expect(page.getByText('192.168.7.0/24')).toBeVisible(),
-  )
+  const path = `/o/${made.org.slug}/machines/${gateway?.machine_id}`
+  await look(page, 'machine', path, page.getByText('192.168.7.0/24'))
   expect(errors).toEqual([])
 })

@@ -1,5 +1,4 @@
 import { useMutation, useQueryClient } from '@tanstack/react-query'
-import { toast } from 'sonner'
 import { api, open, type Schemas } from '@/api/client'
 import { sentence } from '@/api/errors'
 import { keyOf, refetch, routesQuery } from '@/api/queries'
@@ -7,6 +6,7 @@ import { Badge } from '@/components/ui/badge'
 import { Switch } from '@/components/ui/switch'
 import { useOrg } from '@/lib/org'
 import { EXIT, toggleRoute } from '@/lib/routes'
+import { toast } from '@/lib/toast'
 
 type Offer = Schemas['MachineRoutes']
 

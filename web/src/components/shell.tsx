@@ -28,7 +28,6 @@ import {
   DropdownMenuTrigger,
 } from '@/components/ui/dropdown-menu'
 import { Sheet, SheetContent, SheetTitle } from '@/components/ui/sheet'
-import { Tooltip } from '@/components/ui/tooltip'
 import { rememberOrg, useOrg } from '@/lib/org'
 import { setTheme, useTheme } from '@/lib/theme'
 import { cn } from '@/lib/utils'
@@ -226,15 +225,13 @@ function FeedNote() {
   const feed = useFeed()
   const { text, dot, hint } = FEEDS[feed]
   return (
-    <Tooltip text={hint}>
-      <button
-        type="button"
-        className="flex h-7 items-center gap-1.5 rounded-md px-1.5 text-xs text-muted-foreground"
-      >
-        <span aria-hidden className={cn('size-2 rounded-full', dot)} />
-        <span role="status">{text}</span>
-      </button>
-    </Tooltip>
+    <p title={hint} className="flex h-7 items-center gap-1.5 px-1.5 text-xs text-muted-foreground">
+      <span aria-hidden className={cn('size-2 rounded-full', dot)} />
+      <span role="status">
+        {text}
+        <span className="sr-only">. {hint}</span>
+      </span>
+    </p>
   )
 }
 

@@ -21,7 +21,8 @@ export interface Person {
 
 export class Platform {
   /** Limits are by address, and the loopback network has many: each of these is a client of its own. */
-  private readonly from = `127.${[1, 2, 3].map(() => 1 + Math.floor(Math.random() * 253)).join('.')}`
+  private readonly from =
+    `127.${[1, 2, 3].map(() => 1 + Math.floor(Math.random() * 253)).join('.')}`
 
   constructor(
     readonly url: string,

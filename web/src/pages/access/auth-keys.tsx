@@ -1,7 +1,6 @@
 import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { Plus } from 'lucide-react'
 import { useState } from 'react'
-import { toast } from 'sonner'
 import { api, open, type Schemas } from '@/api/client'
 import { authKeysQuery, refetch } from '@/api/queries'
 import { Confirm, type Confirmation } from '@/components/confirm'
@@ -29,6 +28,7 @@ import {
 import { ago, exact } from '@/lib/format'
 import { useOrg } from '@/lib/org'
 import { parseTags } from '@/lib/tags'
+import { toast } from '@/lib/toast'
 import { useSubmit } from '@/lib/use-submit'
 import { KeyState } from './key-state'
 

@@ -1,7 +1,6 @@
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
 import { MoreHorizontal, UserPlus } from 'lucide-react'
 import { useState } from 'react'
-import { toast } from 'sonner'
 import { api, open, type Schemas } from '@/api/client'
 import { sentence } from '@/api/errors'
 import { invitationsQuery, membersQuery, meQuery, refetch } from '@/api/queries'
@@ -36,6 +35,7 @@ import {
 } from '@/components/ui/table'
 import { ago, exact } from '@/lib/format'
 import { useOrg } from '@/lib/org'
+import { toast } from '@/lib/toast'
 import { useSubmit } from '@/lib/use-submit'
 
 type Role = Schemas['Role']

@@ -1,6 +1,5 @@
 import { type QueryClient, useQueryClient } from '@tanstack/react-query'
 import { useMemo, useState } from 'react'
-import { toast } from 'sonner'
 import { api, open, type Schemas } from '@/api/client'
 import { sentence } from '@/api/errors'
 import { keyOf, machinesQuery, refetch } from '@/api/queries'
@@ -8,6 +7,7 @@ import type { Confirmation } from '@/components/confirm'
 import { count } from '@/lib/format'
 import type { ActionName, Machine } from '@/lib/machines'
 import { useOrg } from '@/lib/org'
+import { toast } from '@/lib/toast'
 
 /** So many calls of a bulk action are under way at once. */
 const AT_ONCE = 4

@@ -21,7 +21,7 @@ const SYSTEMS = [
 ] as const
 
 /** How a machine comes in: a line to copy, with a key made in place; turns live when the machine comes. */
-export function AddMachine() {
+export default function AddMachine() {
   const org = useOrg()
   const queries = useQueryClient()
   const { data: relays } = useQuery(relaysQuery(org.id))

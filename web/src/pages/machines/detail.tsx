@@ -26,7 +26,7 @@ import type { Machine } from '@/lib/machines'
 import { useOrg } from '@/lib/org'
 import { neighbours } from '@/lib/reach'
 import { useMachineActions } from './actions'
-import { EditMachine } from './edit'
+import EditMachine from './edit'
 import { MachineMenu } from './menu'
 
 const route = getRouteApi('/signed-in/o/$org/machines/$machine')

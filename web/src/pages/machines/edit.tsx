@@ -1,5 +1,4 @@
 import { useState } from 'react'
-import { toast } from 'sonner'
 import { api, open, type Schemas } from '@/api/client'
 import { SwitchField, TextField } from '@/components/field'
 import { Failure } from '@/components/page'
@@ -14,10 +13,11 @@ import {
 import { type Machine, nameFault } from '@/lib/machines'
 import { useOrg } from '@/lib/org'
 import { parseTags } from '@/lib/tags'
+import { toast } from '@/lib/toast'
 import { useSubmit } from '@/lib/use-submit'
 
 /** Name, tags and sign-in of a machine. */
-export function EditMachine({
+export default function EditMachine({
   machine,
   onDone,
   onClose,

@@ -1,10 +1,10 @@
 import { useQuery } from '@tanstack/react-query'
 import { getRouteApi } from '@tanstack/react-router'
 import { Columns3, Filter, Plus, Search, X } from 'lucide-react'
-import { useCallback, useDeferredValue, useMemo, useRef, useState } from 'react'
+import { lazy, Suspense, useCallback, useDeferredValue, useMemo, useRef, useState } from 'react'
 import { machinesQuery, postureQuery } from '@/api/queries'
 import { Confirm } from '@/components/confirm'
-import { Empty, Page, Ready } from '@/components/page'
+import { Empty, Loading, Page, Ready } from '@/components/page'
 import { STATES } from '@/components/state'
 import { Button } from '@/components/ui/button'
 import { Card, CardContent } from '@/components/ui/card'
@@ -31,12 +31,13 @@ import { useOrg } from '@/lib/org'
 import { listOf, textOf } from '@/lib/search'
 import { useKey } from '@/lib/shortcuts'
 import { useMachineActions } from './actions'
-import { AddMachine } from './add'
 import { BulkBar } from './bulk'
-import { EditMachine } from './edit'
 import { HEADS, MachineTable } from './table'
 
 const route = getRouteApi('/signed-in/o/$org/machines')
+
+const AddMachine = lazy(() => import('./add'))
+const EditMachine = lazy(() => import('./edit'))
 
 const NONE: ReadonlyMap<string, Posture> = new Map()
 const HIDDEN_KEY = 'ztna-machine-columns-hidden'
@@ -81,7 +82,9 @@ export default function Machines() {
           <DialogHeader>
             <DialogTitle>Add a machine</DialogTitle>
           </DialogHeader>
-          <AddMachine />
+          <Suspense fallback={<Loading />}>
+            <AddMachine />
+          </Suspense>
         </DialogContent>
       </Dialog>
     </Page>
@@ -102,7 +105,9 @@ function FirstRun() {
             two, and ping one from the other by name.
           </p>
         </div>
-        <AddMachine />
+        <Suspense fallback={<Loading />}>
+          <AddMachine />
+        </Suspense>
       </CardContent>
     </Card>
   )
@@ -297,7 +302,9 @@ function List({ machines }: { machines: Machine[] }) {
       ) : null}
       <Confirm asked={asked} onClose={close} />
       {editing ? (
-        <EditMachine machine={editing} onDone={put} onClose={() => setEditing(null)} />
+        <Suspense fallback={null}>
+          <EditMachine machine={editing} onDone={put} onClose={() => setEditing(null)} />
+        </Suspense>
       ) : null}
     </>
   )

@@ -1,7 +1,6 @@
 import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { Plus, Trash2 } from 'lucide-react'
 import { useState } from 'react'
-import { toast } from 'sonner'
 import { api, open, type Schemas } from '@/api/client'
 import { dnsQuery, refetch } from '@/api/queries'
 import { AreaField } from '@/components/field'
@@ -11,6 +10,7 @@ import { Card, CardContent, CardHeader, CardTitle } from '@/components/ui/card'
 import { Input } from '@/components/ui/input'
 import { lines, withIds } from '@/lib/lists'
 import { useOrg } from '@/lib/org'
+import { toast } from '@/lib/toast'
 import { useSubmit } from '@/lib/use-submit'
 
 type Dns = Schemas['DnsSettings']

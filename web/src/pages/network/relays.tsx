@@ -1,7 +1,6 @@
 import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { Plus } from 'lucide-react'
 import { useState } from 'react'
-import { toast } from 'sonner'
 import { api, open, type Schemas } from '@/api/client'
 import { refetch, relayHealthQuery, relaysQuery } from '@/api/queries'
 import { Confirm, type Confirmation } from '@/components/confirm'
@@ -29,6 +28,7 @@ import {
 } from '@/components/ui/table'
 import { ago, exact } from '@/lib/format'
 import { useOrg } from '@/lib/org'
+import { toast } from '@/lib/toast'
 import { useSubmit } from '@/lib/use-submit'
 
 type Node = Schemas['NodeHealth']

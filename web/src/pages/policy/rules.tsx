@@ -1,7 +1,6 @@
 import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { Plus } from 'lucide-react'
 import { useState } from 'react'
-import { toast } from 'sonner'
 import { api, open, type Schemas } from '@/api/client'
 import { every } from '@/api/live'
 import { keyOf, machinesQuery, membersQuery, policyQuery, refetch } from '@/api/queries'
@@ -29,6 +28,7 @@ import {
 import { lines } from '@/lib/lists'
 import { useOrg } from '@/lib/org'
 import { type GridCell, gridOf, namesIn, partsOf } from '@/lib/policy'
+import { toast } from '@/lib/toast'
 import { useSubmit } from '@/lib/use-submit'
 import { cn } from '@/lib/utils'
 

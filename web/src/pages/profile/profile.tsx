@@ -1,6 +1,5 @@
 import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { lazy, Suspense, useState } from 'react'
-import { toast } from 'sonner'
 import { api, open, type Schemas } from '@/api/client'
 import { meQuery, sessionsQuery } from '@/api/queries'
 import { signOut } from '@/api/session'
@@ -30,6 +29,7 @@ import {
 import { ago, client, exact } from '@/lib/format'
 import { useOrg } from '@/lib/org'
 import { save } from '@/lib/save'
+import { toast } from '@/lib/toast'
 import { useSubmit } from '@/lib/use-submit'
 
 const QrCode = lazy(() => import('./qr-code'))

@@ -1,7 +1,6 @@
 import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
 import { useState } from 'react'
-import { toast } from 'sonner'
 import { api, open, type Schemas } from '@/api/client'
 import { auditSettingsQuery, refetch, settingsQuery } from '@/api/queries'
 import { CopyButton } from '@/components/copy'
@@ -10,6 +9,7 @@ import { Failure, Page, Ready } from '@/components/page'
 import { Button } from '@/components/ui/button'
 import { Card, CardContent, CardHeader, CardTitle } from '@/components/ui/card'
 import { useOrg } from '@/lib/org'
+import { toast } from '@/lib/toast'
 import { useSubmit } from '@/lib/use-submit'
 
 export default function Settings() {

@@ -1,7 +1,6 @@
 import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { Plus, Trash2 } from 'lucide-react'
 import { useState } from 'react'
-import { toast } from 'sonner'
 import { api, open, type Schemas } from '@/api/client'
 import { ApiError } from '@/api/errors'
 import { refetch, ssoDomainsQuery, ssoQuery } from '@/api/queries'
@@ -17,6 +16,7 @@ import { NativeSelect } from '@/components/ui/native-select'
 import { ago } from '@/lib/format'
 import { withIds } from '@/lib/lists'
 import { useOrg } from '@/lib/org'
+import { toast } from '@/lib/toast'
 import { useSubmit } from '@/lib/use-submit'
 
 type Sso = Schemas['SsoSettings']
