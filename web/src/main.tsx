@@ -4,7 +4,7 @@ import { RouterProvider } from '@tanstack/react-router'
 import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
 import { ApiError, isPassing } from '@/api/errors'
-import { setFeed } from '@/api/live'
+import { setReached } from '@/api/live'
 import { meQuery } from '@/api/queries'
 import { onSignedOut } from '@/api/session'
 import { Toasts } from '@/components/toasts'
@@ -14,11 +14,11 @@ import { makeRouter } from './router'
 const RETRIES = 2
 
 function reached(error: unknown) {
-  if (error instanceof ApiError && error.code === 'NETWORK') setFeed('offline')
+  if (error instanceof ApiError && error.code === 'NETWORK') setReached(false)
 }
 
 const queries = new QueryClient({
-  queryCache: new QueryCache({ onError: reached, onSuccess: () => setFeed('polling') }),
+  queryCache: new QueryCache({ onError: reached, onSuccess: () => setReached(true) }),
   mutationCache: new MutationCache({ onError: reached }),
   defaultOptions: {
     queries: {

@@ -1,4 +1,6 @@
+import { spawnSync } from 'node:child_process'
 import { createHmac } from 'node:crypto'
+import { resolve } from 'node:path'
 import { expect, type Page, test } from '@playwright/test'
 import { expectAccessible, platform, seed, signIn } from './support/world'
 
@@ -16,6 +18,12 @@ function totp(secret: string, step: number): string {
 
 const row = (page: Page, name: string) =>
   page.getByRole('row').filter({ has: page.getByRole('link', { name, exact: true }) })
+
+test('the client was generated from the API that is there', () => {
+  const script = resolve(import.meta.dirname, '../scripts/openapi.mjs')
+  const { stdout, stderr, status } = spawnSync(process.execPath, [script, 'check', platform().url])
+  expect(status, `${stdout}${stderr}`).toBe(0)
+})
 
 test('from sign-up to the first machine', async ({ page }) => {
   const world = platform()

@@ -40,8 +40,9 @@ function watch(page: Page): string[] {
   const errors: string[] = []
   page.on('pageerror', (error) => errors.push(String(error)))
   page.on('console', (message) => {
-    // A call that is refused on purpose is an error of the browser's log too.
-    if (message.type() === 'error' && !/status of 40[134]/.test(message.text())) {
+    // A call that is refused on purpose is an error of the browser's log too, and so is a feed that is not there.
+    const expected = /status of 40[134]|^WebSocket connection to/.test(message.text())
+    if (message.type() === 'error' && !expected) {
       errors.push(message.text())
     }
   })

@@ -9,23 +9,41 @@ export type Feed =
   /** The server does not answer. */
   | 'offline'
 
-let feed: Feed = 'polling'
+let reached = true
+let pushed = false
 const listeners = new Set<() => void>()
 
-export function setFeed(next: Feed) {
-  if (next === feed) return
-  feed = next
+function feed(): Feed {
+  if (pushed) return 'live'
+  return reached ? 'polling' : 'offline'
+}
+
+function change(set: () => void) {
+  const before = feed()
+  set()
+  if (feed() === before) return
   for (const listener of listeners) listener()
 }
 
+/** Whether the last call reached the server. */
+export function setReached(on: boolean) {
+  change(() => {
+    reached = on
+  })
+}
+
+/** Whether the server pushes changes. */
+export function setPushed(on: boolean) {
+  change(() => {
+    pushed = on
+  })
+}
+
 export function useFeed(): Feed {
-  return useSyncExternalStore(
-    (listener) => {
-      listeners.add(listener)
-      return () => listeners.delete(listener)
-    },
-    () => feed,
-  )
+  return useSyncExternalStore((listener) => {
+    listeners.add(listener)
+    return () => listeners.delete(listener)
+  }, feed)
 }
 
 /** With a live feed, queries ask so rarely, in case something was missed. */
@@ -33,5 +51,5 @@ const SAFETY = 120_000
 
 /** A query's interval: `ms` without a live feed. */
 export function every(ms: number): () => number {
-  return () => (feed === 'live' ? SAFETY : ms)
+  return () => (pushed ? SAFETY : ms)
 }

@@ -1,4 +1,4 @@
-import { useQuery } from '@tanstack/react-query'
+import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { Link, Outlet, useNavigate } from '@tanstack/react-router'
 import {
   Check,
@@ -15,6 +15,7 @@ import {
 import { lazy, Suspense, useCallback, useEffect, useState } from 'react'
 import { type Feed, useFeed } from '@/api/live'
 import { machinesQuery } from '@/api/queries'
+import { listen } from '@/api/realtime'
 import { signOut } from '@/api/session'
 import { Logo } from '@/components/logo'
 import { NAV } from '@/components/nav'
@@ -39,7 +40,9 @@ export function Shell() {
   const org = useOrg()
   const [menu, setMenu] = useState(false)
   const [palette, setPalette] = useState(false)
+  const queries = useQueryClient()
   useEffect(() => rememberOrg(org.slug), [org.slug])
+  useEffect(() => listen(queries, org.id), [queries, org.id])
   useEffect(() => {
     const listen = (event: KeyboardEvent) => {
       if (event.key.toLowerCase() !== 'k' || !(event.metaKey || event.ctrlKey)) return
