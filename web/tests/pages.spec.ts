@@ -72,7 +72,7 @@ for (const [name, path, title] of anonymous) {
 const pages: Array<[string, string, string]> = [
   ['machines', 'machines', 'newcomer'],
   ['map', 'map', 'Legend'],
-  ['policy', 'policy', 'Who may reach what'],
+  ['policy', 'policy', 'tagOwners'],
   ['rules', 'policy?tab=rules', 'Who to whom'],
   [
     'ask',

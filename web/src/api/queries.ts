@@ -8,6 +8,12 @@ export const POLL = 10_000
 /** The same for what only people change. */
 const SLOW_POLL = 60_000
 
+/** Lists of more machines than this are asked for less often, by as many times as they are longer. */
+const LONG = 1_000
+
+export const longer = (ms: number, machines: number | undefined) =>
+  ms * Math.max(1, Math.ceil((machines ?? 0) / LONG))
+
 const org = (id: string) => ({ params: { path: { org: id } } })
 
 export const meQuery = queryOptions({
@@ -50,7 +56,7 @@ export const machinesQuery = (id: string) =>
   queryOptions({
     queryKey: keyOf(id, 'machines'),
     queryFn: ({ signal }) => open(api.GET('/api/orgs/{org}/machines', { ...org(id), signal })),
-    refetchInterval: every(POLL),
+    refetchInterval: (query) => every(longer(POLL, query.state.data?.length))(),
   })
 
 export const machineQuery = (id: string, machine: string) =>

@@ -5,7 +5,7 @@
 import type { QueryClient } from '@tanstack/react-query'
 import type { Schemas } from './client'
 import { setPushed } from './live'
-import { type Kind, keyOf, machinesQuery, meQuery, refetch } from './queries'
+import { type Kind, keyOf, longer, machinesQuery, meQuery, refetch } from './queries'
 import { accessToken } from './session'
 
 const CHANNELS = [
@@ -93,13 +93,18 @@ export function listen(queries: QueryClient, org: string): () => void {
 
   const gather = (kinds: readonly Kind[]) => {
     for (const kind of kinds) old.add(kind)
-    gathering ??= setTimeout(() => {
-      gathering = undefined
-      const kinds = [...old]
-      old.clear()
-      void refetch(queries, org, ...kinds)
-      if (kinds.includes('members')) void queries.invalidateQueries({ queryKey: meQuery.queryKey })
-    }, GATHER)
+    const known = queries.getQueryData(machinesQuery(org).queryKey)?.length
+    gathering ??= setTimeout(
+      () => {
+        gathering = undefined
+        const kinds = [...old]
+        old.clear()
+        void refetch(queries, org, ...kinds)
+        if (kinds.includes('members'))
+          void queries.invalidateQueries({ queryKey: meQuery.queryKey })
+      },
+      longer(GATHER, known),
+    )
   }
 
   const present = (machine: string, online: boolean) => {

@@ -1,27 +1,34 @@
+import { useQuery } from '@tanstack/react-query'
 import { ChevronRight } from 'lucide-react'
-import { useState } from 'react'
+import { useMemo, useState } from 'react'
 import type { Schemas } from '@/api/client'
+import { machinesQuery } from '@/api/queries'
+import { targetText } from '@/lib/audit'
 import { changes } from '@/lib/changes'
 import { ago, client, exact } from '@/lib/format'
+import { useOrg } from '@/lib/org'
 import { cn } from '@/lib/utils'
 
 type Entry = Schemas['AuditEntry']
 
 /** Rows of the audit log; each opens to what was changed. */
 export function AuditRows({ entries }: { entries: readonly Entry[] }) {
+  const org = useOrg()
+  const { data: machines } = useQuery(machinesQuery(org.id))
+  const names = useMemo(() => new Map(machines?.map(({ id, name }) => [id, name])), [machines])
   if (entries.length === 0) {
     return <p className="p-4 text-muted-foreground">There is nothing in the log about this.</p>
   }
   return (
     <ul>
       {entries.map((entry) => (
-        <Row key={entry.seq} entry={entry} />
+        <Row key={entry.seq} entry={entry} names={names} />
       ))}
     </ul>
   )
 }
 
-function Row({ entry }: { entry: Entry }) {
+function Row({ entry, names }: { entry: Entry; names: ReadonlyMap<string, string> }) {
   const [open, setOpen] = useState(false)
   const actor = entry.actor.name ?? entry.actor.id ?? entry.actor.kind
   const refused = /refused|denied|failed/.test(entry.action)
@@ -47,7 +54,7 @@ function Row({ entry }: { entry: Entry }) {
           {entry.action}
         </span>
         <span className="truncate max-md:col-start-2" title={entry.target.id ?? undefined}>
-          {entry.target.name ?? entry.target.id ?? '–'}
+          {targetText(entry.target, names)}
         </span>
         <span className="truncate text-muted-foreground max-md:col-start-2 max-md:text-xs">
           {actor}

@@ -1,5 +1,5 @@
 import { useQuery, useQueryClient } from '@tanstack/react-query'
-import { Link, Outlet, useNavigate } from '@tanstack/react-router'
+import { Link, Outlet, useLocation, useNavigate } from '@tanstack/react-router'
 import {
   Check,
   ChevronsUpDown,
@@ -12,7 +12,7 @@ import {
   Sun,
   UserRound,
 } from 'lucide-react'
-import { lazy, Suspense, useCallback, useEffect, useState } from 'react'
+import { lazy, Suspense, useCallback, useEffect, useRef, useState } from 'react'
 import { type Feed, useFeed } from '@/api/live'
 import { machinesQuery } from '@/api/queries'
 import { listen } from '@/api/realtime'
@@ -52,6 +52,15 @@ export function Shell() {
     addEventListener('keydown', listen)
     return () => removeEventListener('keydown', listen)
   }, [])
+  // A new page is read from its beginning, by screen readers too.
+  const main = useRef<HTMLElement>(null)
+  const pathname = useLocation({ select: (location) => location.pathname })
+  const shown = useRef(pathname)
+  useEffect(() => {
+    if (shown.current === pathname) return
+    shown.current = pathname
+    main.current?.focus({ preventScroll: true })
+  }, [pathname])
   const closeMenu = useCallback(() => setMenu(false), [])
   return (
     <div className="flex min-h-dvh">
@@ -61,7 +70,10 @@ export function Shell() {
       >
         Skip to the content
       </a>
-      <aside className="sticky top-0 hidden h-dvh w-52 shrink-0 flex-col border-r bg-sidebar lg:flex">
+      <aside
+        aria-label="Navigation"
+        className="sticky top-0 hidden h-dvh w-52 shrink-0 flex-col border-r bg-sidebar lg:flex"
+      >
         <Navigation />
       </aside>
       <Sheet open={menu} onOpenChange={setMenu}>
@@ -97,7 +109,7 @@ export function Shell() {
           </Button>
           <Account />
         </header>
-        <main id="main" tabIndex={-1} className="flex-1 p-3 outline-none sm:p-5">
+        <main ref={main} id="main" tabIndex={-1} className="flex-1 p-3 outline-none sm:p-5">
           <Outlet />
         </main>
       </div>
@@ -179,7 +191,7 @@ function OrgSwitcher() {
   return (
     <DropdownMenu>
       <DropdownMenuTrigger asChild>
-        <Button variant="ghost" className="min-w-0 max-w-64 px-2 font-semibold">
+        <Button variant="ghost" className="min-w-0 max-w-64 shrink px-2 font-semibold">
           <span className="sr-only">Organisation: </span>
           <span className="truncate">{org.name}</span>
           <ChevronsUpDown className="size-3.5 text-muted-foreground" />
@@ -231,7 +243,7 @@ function FeedNote() {
     <p title={hint} className="flex h-7 items-center gap-1.5 px-1.5 text-xs text-muted-foreground">
       <span aria-hidden className={cn('size-2 rounded-full', dot)} />
       <span role="status">
-        {text}
+        <span className="max-sm:sr-only">{text}</span>
         <span className="sr-only">. {hint}</span>
       </span>
     </p>

@@ -1,3 +1,5 @@
+import type { Schemas } from '@/api/client'
+
 /** The filters of the audit log as the page's address and the API have them. */
 export interface AuditFilters {
   actor?: string
@@ -26,4 +28,16 @@ export function auditParameters(filters: AuditFilters): AuditFilters {
     until: start(filters.until, 1),
   }
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value))
+}
+
+/** What an entry is about: its name, or that of the machine that its id begins with, as `ID/10.0.0.0/24`. */
+export function targetText(
+  target: Schemas['AuditTarget'],
+  machines: ReadonlyMap<string, string>,
+): string {
+  if (target.name) return target.name
+  if (!target.id) return '–'
+  const [id = '', ...rest] = target.id.split('/')
+  const machine = machines.get(id)
+  return machine ? [machine, rest.join('/')].filter(Boolean).join(' ') : target.id
 }

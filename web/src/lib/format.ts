@@ -16,9 +16,12 @@ export function ago(at: string | null | undefined, now: number = Date.now()): st
   const seconds = Math.round((Date.parse(at) - now) / 1000)
   if (Number.isNaN(seconds)) return at
   for (const [unit, size] of UNITS) {
-    if (Math.abs(seconds) >= size) return relative.format(Math.trunc(seconds / size), unit)
+    if (Math.abs(seconds) >= size) {
+      // One word, as far as lines are broken.
+      return relative.format(Math.trunc(seconds / size), unit).replaceAll(' ', '\u00a0')
+    }
   }
-  return seconds <= 0 ? 'just now' : 'in a moment'
+  return seconds <= 0 ? 'just\u00a0now' : 'in\u00a0a\u00a0moment'
 }
 
 const moment = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'medium' })

@@ -52,7 +52,7 @@ export function groupsOf(machines: readonly Machine[], by: By): Group[] {
 }
 
 /** Distance between machines of a group. */
-const STEP = 26
+const STEP = 34
 /** Between groups. */
 const GAP = 56
 /** So a sunflower spreads its seeds evenly (Vogel 1979). */

@@ -2,7 +2,9 @@ import type * as React from 'react'
 import { cn } from '@/lib/utils'
 
 function Card({ className, ...props }: React.ComponentProps<'section'>) {
-  return <section className={cn('rounded-lg border bg-card', className)} {...props} />
+  return (
+    <section className={cn('relative min-w-0 rounded-lg border bg-card', className)} {...props} />
+  )
 }
 
 function CardHeader({ className, ...props }: React.ComponentProps<'div'>) {

@@ -4,7 +4,7 @@ import { cn } from '@/lib/utils'
 function Table({ className, label, ...props }: React.ComponentProps<'table'> & { label: string }) {
   return (
     <section
-      className="w-full overflow-x-auto rounded-lg border bg-card"
+      className="relative w-full overflow-x-auto rounded-lg [&:has(>table.w-auto)]:w-fit [&:has(>table.w-auto)]:max-w-full border bg-card"
       tabIndex={0}
       aria-label={label}
     >

@@ -1,6 +1,6 @@
 import { Link } from '@tanstack/react-router'
 import { useVirtualizer } from '@tanstack/react-virtual'
-import { ArrowDown, ArrowUp } from 'lucide-react'
+import { ArrowDown, ArrowUp, Timer } from 'lucide-react'
 import { type KeyboardEvent, type ReactNode, useRef } from 'react'
 import { StateBadge, StateDot } from '@/components/state'
 import { Badge } from '@/components/ui/badge'
@@ -28,16 +28,16 @@ const NARROW_ROW = 58
 const OVERSCAN = 12
 
 export const HEADS: Record<Column, { label: string; width: string }> = {
-  name: { label: 'Name', width: 'minmax(11rem,2fr)' },
-  state: { label: 'State', width: '6.5rem' },
-  owner: { label: 'Owner', width: 'minmax(8rem,1.3fr)' },
-  address: { label: 'Address', width: '8rem' },
-  os: { label: 'System', width: '8rem' },
-  version: { label: 'Version', width: '5rem' },
-  tags: { label: 'Tags', width: 'minmax(6rem,1fr)' },
-  posture: { label: 'Posture', width: '6.5rem' },
-  seen: { label: 'Last seen', width: '6.5rem' },
-  expiry: { label: 'Expiry', width: '6rem' },
+  name: { label: 'Name', width: 'minmax(9.5rem,2fr)' },
+  state: { label: 'State', width: '5.75rem' },
+  owner: { label: 'Owner', width: 'minmax(6.5rem,1.2fr)' },
+  address: { label: 'Address', width: '6.75rem' },
+  os: { label: 'System', width: '6.75rem' },
+  version: { label: 'Version', width: '3.5rem' },
+  tags: { label: 'Tags', width: 'minmax(4rem,1fr)' },
+  posture: { label: 'Posture', width: '5rem' },
+  seen: { label: 'Last seen', width: '5rem' },
+  expiry: { label: 'Expiry', width: '4.75rem' },
 }
 
 const POSTURE: Record<PostureStanding, ReactNode> = {
@@ -70,7 +70,9 @@ export function MachineTable(props: Props) {
     getItemKey: (index) => machines[index]?.id ?? index,
     overscan: OVERSCAN,
   })
-  const template = `2rem ${columns.map((column) => HEADS[column].width).join(' ')} 5.75rem`
+  // Room for the button that approves, where there is something to approve.
+  const last = machines.some(({ state }) => state === 'pending') ? '5.75rem' : '2rem'
+  const template = `1.25rem ${columns.map((column) => HEADS[column].width).join(' ')} ${last}`
   const all = machines.length > 0 && machines.every(({ id }) => selected.has(id))
   const toggleAll = () => onSelect(all ? new Set() : new Set(machines.map(({ id }) => id)))
 
@@ -96,7 +98,7 @@ export function MachineTable(props: Props) {
       aria-rowcount={machines.length + 1}
       aria-colcount={columns.length + 2}
       onKeyDown={onKeyDown}
-      className="max-h-[calc(100dvh-11.5rem)] min-h-64 overflow-auto rounded-lg border bg-card"
+      className="relative max-h-[calc(100dvh-11.5rem)] min-h-64 overflow-auto rounded-lg border bg-card"
     >
       <div className={cn(!narrow && 'min-w-fit')}>
         {narrow ? null : (
@@ -104,7 +106,7 @@ export function MachineTable(props: Props) {
             role="row"
             aria-rowindex={1}
             style={{ gridTemplateColumns: template }}
-            className="sticky top-0 z-10 grid h-8 items-center gap-x-3 border-b bg-muted px-3"
+            className="sticky top-0 z-10 grid h-8 items-center gap-x-2.5 border-b bg-muted px-3"
           >
             <div role="columnheader" className="flex">
               <Checkbox
@@ -217,7 +219,7 @@ function Row(props: RowProps) {
         height: ROW,
         transform: `translateY(${at.start}px)`,
       }}
-      className="absolute inset-x-0 top-0 grid items-center gap-x-3 border-b px-3 text-sm hover:bg-muted/50 aria-selected:bg-accent/60"
+      className="absolute inset-x-0 top-0 grid items-center gap-x-2.5 border-b px-3 text-sm hover:bg-muted/50 aria-selected:bg-accent/60"
     >
       <div role="cell" className="flex">
         <Checkbox aria-label={`Select ${machine.name}`} checked={on} onCheckedChange={toggle} />
@@ -283,7 +285,11 @@ function Cell({
           <StateDot state={machine.state} />
           <NameLink machine={machine} />
           {machine.ephemeral ? (
-            <Badge title="Deleted after 30 minutes of silence">ephemeral</Badge>
+            <Timer
+              role="img"
+              aria-label="Ephemeral: deleted after 30 minutes of silence"
+              className="size-3.5 shrink-0 text-muted-foreground"
+            />
           ) : null}
         </span>
       )

@@ -19,6 +19,8 @@ const route = getRouteApi('/signed-in/o/$org/map')
 /** Beyond so many machines the map shows groups alone. */
 const EACH = 300
 const RATIO = 1.7
+/** The least that the drawing shows, in its own units, which are the screen's at this width. */
+const SMALLEST = { width: 760, height: 480 }
 
 const BY: ReadonlyArray<readonly [By, string]> = [
   ['owner', 'owner or tag'],
@@ -104,7 +106,7 @@ export default function MapPage() {
                 />
                 <Legend machines={list} />
               </div>
-              <aside className="flex min-w-0 flex-col gap-3">
+              <aside aria-label="Reach" className="flex min-w-0 flex-col gap-3">
                 <Ready query={reach} rows={4}>
                   {(pairs) =>
                     chosen ? (
@@ -174,12 +176,15 @@ function Drawing({
     const { out, into } = neighbours(pairs, chosen)
     return new Set([chosen, ...out, ...into])
   }, [pairs, chosen])
+  // Few machines are not drawn larger than many.
+  const width = Math.max(plan.width, SMALLEST.width)
+  const height = Math.max(plan.height, SMALLEST.height)
   return (
     // biome-ignore lint/a11y/useSemanticElements: a fieldset cannot be a drawing
     <svg
       role="group"
       aria-label={`Map of ${count(machines.length, 'machine')}`}
-      viewBox={`0 0 ${plan.width} ${plan.height}`}
+      viewBox={`${(plan.width - width) / 2} ${(plan.height - height) / 2} ${width} ${height}`}
       className="max-h-[70dvh] w-full select-none"
     >
       {plan.clusters.map((cluster) => (

@@ -142,6 +142,7 @@ export function makeEditor({
         look,
         EditorView.lineWrapping,
         EditorView.contentAttributes.of({
+          tabindex: '0',
           'aria-label': 'Policy document. Press Escape, then Tab, to leave the editor.',
         }),
         EditorState.readOnly.of(readOnly),
