@@ -204,7 +204,7 @@ test('a member sees no admin action, and forged calls are refused', async ({ pag
   const world = platform()
   const email = `mia-${Date.now()}@flows.example`
   await world.call('POST', `/api/orgs/${org.id}/invitations`, ada.token, { email, role: 'member' })
-  const invitation = await world.mailToken(email)
+  const invitation = await world.mailToken(email, 'invite')
   const mia = await platform().person(email)
   await page.goto(`/accept-invitation?token=${invitation}`)
   await page.getByRole('link', { name: 'I have an account' }).click()

@@ -65,17 +65,18 @@ export class Platform {
     return envelope.data
   }
 
-  /** The token of the newest letter to an address, once it is there. */
-  async mailToken(email: string): Promise<string> {
+  /** The token of the newest letter of a kind to an address, once it is there. */
+  async mailToken(email: string, kind: 'mail' | 'invite' = 'mail'): Promise<string> {
     for (let tries = 0; tries < 100; tries++) {
-      const letters = readdirSync(this.mailDir)
+      const tokens = readdirSync(this.mailDir)
         .sort()
         .reverse()
         .map((name) => readFileSync(join(this.mailDir, name), 'utf8'))
-      const letter = letters.find((text) => text.includes(email))
-      // Quoted-printable: soft line ends, and `=3D` for the equals sign.
-      const plain = letter?.replace(/=\r?\n/g, '').replace(/=3D/g, '=')
-      const token = plain && /ztna-(?:mail|invite)-[A-Za-z0-9_-]{43}/.exec(plain)?.[0]
+        .filter((text) => text.includes(email))
+        // Quoted-printable: soft line ends, and `=3D` for the equals sign.
+        .map((text) => text.replace(/=\r?\n/g, '').replace(/=3D/g, '='))
+        .map((text) => new RegExp(`ztna-${kind}-[A-Za-z0-9_-]{43}`).exec(text)?.[0])
+      const token = tokens.find((one) => one !== undefined)
       if (token) return token
       await new Promise((resolve) => setTimeout(resolve, 100))
     }

@@ -133,7 +133,7 @@ export default function Workbench({ policy }: { policy: Document }) {
     view.current?.dispatch({
       changes: { from: 0, to: view.current.state.doc.length, insert: next },
     })
-  const outdated = policy.version !== base.version
+  const outdated = policy.version > base.version
   const conflict = failed instanceof ApiError && failed.code === 'CONFLICT'
 
   return (
