@@ -33,7 +33,10 @@ import { rememberOrg, useOrg } from '@/lib/org'
 import { setTheme, useTheme } from '@/lib/theme'
 import { cn } from '@/lib/utils'
 
-const CommandPalette = lazy(() => import('@/components/command-palette'))
+const loadPalette = () => import('@/components/command-palette')
+const CommandPalette = lazy(loadPalette)
+/** The palette is fetched so long after the page shows, in milliseconds: then no key is lost when it opens. */
+const PALETTE_AHEAD = 2_000
 
 /** What stands around the pages of an org. */
 export function Shell() {
@@ -61,6 +64,10 @@ export function Shell() {
     shown.current = pathname
     main.current?.focus({ preventScroll: true })
   }, [pathname])
+  useEffect(() => {
+    const timer = setTimeout(() => void loadPalette().catch(() => undefined), PALETTE_AHEAD)
+    return () => clearTimeout(timer)
+  }, [])
   const closeMenu = useCallback(() => setMenu(false), [])
   return (
     <div className="flex min-h-dvh">

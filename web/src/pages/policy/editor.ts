@@ -51,10 +51,10 @@ const look = EditorView.theme({
     border: 'none',
   },
   '.cm-activeLine, .cm-activeLineGutter': {
-    backgroundColor: 'color-mix(in oklch, var(--accent) 45%, transparent)',
+    backgroundColor: 'color-mix(in srgb, var(--accent) 45%, transparent)',
   },
   '&.cm-focused > .cm-scroller > .cm-selectionLayer .cm-selectionBackground, .cm-selectionBackground':
-    { backgroundColor: 'color-mix(in oklch, var(--ring) 30%, transparent)' },
+    { backgroundColor: 'color-mix(in srgb, var(--ring) 30%, transparent)' },
   '.cm-tooltip': {
     backgroundColor: 'var(--popover)',
     border: '1px solid var(--border)',

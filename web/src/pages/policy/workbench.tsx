@@ -277,7 +277,7 @@ function Impact({
       <h2 className="flex items-center justify-between border-b px-3 py-1.5 text-sm font-semibold">
         {title} <Badge tone={tone}>{count(pairs.count, 'pair')}</Badge>
       </h2>
-      <ul className="max-h-56 overflow-y-auto px-3 py-1.5 text-sm">
+      <ul tabIndex={0} aria-label={title} className="max-h-56 overflow-y-auto px-3 py-1.5 text-sm">
         {pairs.pairs.slice(0, SHOWN).map(({ src, dst }) => (
           <li key={`${src}${dst}`} className="truncate">
             {names.get(src) ?? src} → {names.get(dst) ?? dst}
