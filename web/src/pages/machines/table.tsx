@@ -71,7 +71,7 @@ export function MachineTable(props: Props) {
     overscan: OVERSCAN,
   })
   // Room for the button that approves, where there is something to approve.
-  const last = machines.some(({ state }) => state === 'pending') ? '5.75rem' : '2rem'
+  const last = machines.some(({ state }) => state === 'pending') ? '6.25rem' : '2rem'
   const template = `1.25rem ${columns.map((column) => HEADS[column].width).join(' ')} ${last}`
   const all = machines.length > 0 && machines.every(({ id }) => selected.has(id))
   const toggleAll = () => onSelect(all ? new Set() : new Set(machines.map(({ id }) => id)))
@@ -118,7 +118,7 @@ export function MachineTable(props: Props) {
             {columns.map((column) => (
               <Head key={column} column={column} {...props} />
             ))}
-            <div role="columnheader">
+            <div role="columnheader" className="sticky right-0 -mr-3 h-full bg-muted pr-3">
               <span className="sr-only">Actions</span>
             </div>
           </div>
@@ -229,7 +229,10 @@ function Row(props: RowProps) {
           <Cell column={column} machine={machine} posture={postures.get(machine.id)} />
         </div>
       ))}
-      <div role="cell" className="flex items-center justify-end gap-1">
+      <div
+        role="cell"
+        className="sticky right-0 -mr-3 flex h-full items-center justify-end gap-1 bg-card pr-3 pl-1"
+      >
         <Approve machine={machine} act={act} />
         <MachineMenu machine={machine} act={act} edit={edit} />
       </div>
