@@ -312,7 +312,7 @@ function Side({
   const [all, setAll] = useState(false)
   const shown = all ? ids : ids.slice(0, 12)
   return (
-    <div>
+    <div className="min-w-0">
       <h3 className="mb-1 text-xs text-muted-foreground">
         {title} ({ids.length})
       </h3>
