@@ -57,7 +57,8 @@ export default function CommandPalette({ onClose }: { onClose: () => void }) {
                   <CommandItem
                     key={machine.id}
                     value={`machine ${machine.id}`}
-                    keywords={[text]}
+                    // Those of the machine, not what is typed: they are read once.
+                    keywords={[machine.name, machine.ipv4, machine.user ?? '', ...machine.tags]}
                     onSelect={then(() =>
                       navigate({
                         to: '/o/$org/machines/$machine',
