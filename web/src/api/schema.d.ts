@@ -394,6 +394,149 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/auth/identities": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whom providers know the caller by: each can sign the caller in. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_Vec_OwnIdentity"];
+                    };
+                };
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/identities/unlink": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ends one of them, with the password, and the second factor's code if there is one. Every other session
+         *     ends too: it may have come by this way. An account without a password gets one by mail first.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["UnlinkRequest"];
+                };
+            };
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_Empty"];
+                    };
+                };
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/auth/login": {
         parameters: {
             query?: never;
@@ -1580,6 +1723,107 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/machine-static-peers/{machine}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Takes a static peer up: the gateway brings keys for its end of the mesh, and is given a token to speak
+         *     for it, and what its device is known by. Bearer: the gateway's machine token.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    machine: components["schemas"]["MachineId"];
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["AttachRequest"];
+                };
+            };
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_Attached"];
+                    };
+                };
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                410: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/machine-stream": {
         parameters: {
             query?: never;
@@ -2727,6 +2971,60 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/orgs/{org}/gateways": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The machines that carry static peers. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    org: components["schemas"]["OrgId"];
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_Vec_Gateway"];
+                    };
+                };
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/orgs/{org}/invitations": {
         parameters: {
             query?: never;
@@ -3236,6 +3534,128 @@ export interface paths {
             };
         };
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/orgs/{org}/machines/{machine}/gateway": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Has a machine carry static peers: its agent listens for devices with plain WireGuard. */
+        put: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    machine: components["schemas"]["MachineId"];
+                    org: components["schemas"]["OrgId"];
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["GatewayRequest"];
+                };
+            };
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_Gateway"];
+                    };
+                };
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        post?: never;
+        /** Has a machine carry static peers no more. Those that it carried are offline until they have another. */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    machine: components["schemas"]["MachineId"];
+                    org: components["schemas"]["OrgId"];
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_Empty"];
+                    };
+                };
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
         options?: never;
         head?: never;
         patch?: never;
@@ -5461,6 +5881,300 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/orgs/{org}/static-peers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The org's static peers. Members see their own. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    org: components["schemas"]["OrgId"];
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_Vec_StaticPeer"];
+                    };
+                };
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        /**
+         * Lets a device without an agent join through a gateway. The answer shows, this once, what it is configured
+         *     with.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    org: components["schemas"]["OrgId"];
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["CreateStaticPeer"];
+                };
+            };
+            responses: {
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_StaticPeerConfig"];
+                    };
+                };
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/orgs/{org}/static-peers/{machine}/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * New keys for a static peer, and another gateway if one is named. What its device was configured with
+         *     before is of no use from then on; its sign-in is renewed.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    machine: components["schemas"]["MachineId"];
+                    org: components["schemas"]["OrgId"];
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["RotateStaticPeer"];
+                };
+            };
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_StaticPeerConfig"];
+                    };
+                };
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/realtime": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What happens in an org, as it happens (WebSocket). The access token comes as the subprotocol
+         *     `access_token.<token>` beside `ztna.realtime`, or as the bearer; API keys do not open it. Messages are
+         *     `RealtimeRequest` and `RealtimeMessage`, one JSON object per text frame. The server pings every 30 s, and
+         *     closes with 1001 (stops: come back), 1013 (come back in a moment), 4000 (silent for 90 s), 4001 (the token has
+         *     ended: come back with a fresh one), 4002 (a message that it does not take), 4003 (not allowed any more) or 4029
+         *     (200 connections to the org, or 25 of the person, are open: ask by the ordinary calls).
+         */
+        get: {
+            parameters: {
+                query: {
+                    /** @description The org to listen to. */
+                    org: components["schemas"]["OrgId"];
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The connection begins; the client subscribes. */
+                101: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/register-machine": {
         parameters: {
             query?: never;
@@ -6345,6 +7059,23 @@ export interface components {
             /** @description The networks that the machine may route, out of those that it offers. The others it may not. */
             approved: string[];
         };
+        /** @description A static peer that was taken up. */
+        Attached: {
+            /** @description The machine that the gateway speaks for from now on. The token of a taking up before is void. */
+            machine: components["schemas"]["Registered"];
+            preshared_key?: components["schemas"]["PresharedKey"] | null;
+            /** @description The device's WireGuard key. */
+            public_key: components["schemas"]["WgPublicKey"];
+        };
+        /** @description `POST /api/machine-static-peers/{machine}`, by its gateway: takes a static peer up. Answer: [`Attached`]. */
+        AttachRequest: {
+            /** @description The agent's version. */
+            agent_version: string;
+            /** @description Likewise. */
+            kem_key: components["schemas"]["KemPublicKey"];
+            /** @description The key of the peer's end of the mesh, which the gateway has made. */
+            wg_key: components["schemas"]["WgPublicKey"];
+        };
         /** @description Who did something. */
         AuditActor: {
             /**
@@ -6513,6 +7244,11 @@ export interface components {
             expires_at: string;
             /** @description The key's id. */
             id: components["schemas"]["AuthKeyId"];
+            /**
+             * Format: int64
+             * @description How many it admits. `None`: made before there was a bound.
+             */
+            max_uses?: number | null;
             /** @description Whether its machines need no approval. */
             preapproved: boolean;
             /** @description Whether it enrols more than one machine. */
@@ -6526,7 +7262,7 @@ export interface components {
             tags: string[];
             /**
              * Format: int64
-             * @description Machines enrolled with it.
+             * @description Registrations made with it.
              */
             uses: number;
         };
@@ -6547,6 +7283,11 @@ export interface components {
             /** @description The new one. */
             password: string;
         };
+        /**
+         * @description What one may hear of.
+         * @enum {string}
+         */
+        Channel: "machines" | "presence" | "members" | "audit" | "keys" | "posture" | "dns" | "acl" | "routes" | "relays";
         /**
          * @description What a check looks at.
          * @enum {string}
@@ -6604,9 +7345,15 @@ export interface components {
              *     [`DEFAULT_AUTH_KEY_SECONDS`].
              */
             expires_in?: number | null;
+            /**
+             * Format: int64
+             * @description Registrations that a reusable key admits, 1 to [`MAX_AUTH_KEY_USES`]; else
+             *     [`DEFAULT_AUTH_KEY_USES`].
+             */
+            max_uses?: number | null;
             /** @description Its machines need no approval. */
             preapproved?: boolean;
-            /** @description Enrols any number of machines until it expires; else exactly one. */
+            /** @description Enrols machines until it expires or has been used `max_uses` times; else exactly one. */
             reusable?: boolean;
             /**
              * @description Tags of the machines that it enrols, as in `tag:web`: names of the policy's `tagOwners`. Such
@@ -6632,6 +7379,19 @@ export interface components {
         CreateOrgRequest: {
             /** @description 1 to [`MAX_ORG_NAME`] characters. */
             name: string;
+        };
+        /** @description `POST /api/orgs/{org}/static-peers`. Answer: [`StaticPeerConfig`]. */
+        CreateStaticPeer: {
+            /** @description The gateway that carries it. */
+            gateway: components["schemas"]["MachineId"];
+            /** @description Its name in the org. */
+            name: string;
+            /** @description Whether to have a preshared key too. */
+            preshared_key?: boolean;
+            public_key?: components["schemas"]["WgPublicKey"] | null;
+            /** @description Its tags, as in `tag:phones`. One with tags is nobody's. */
+            tags?: string[];
+            user?: components["schemas"]["UserId"] | null;
         };
         /** @description `POST /api/auth/delete-account`: for good, with everything that is the person's. */
         DeleteAccountRequest: {
@@ -6700,6 +7460,20 @@ export interface components {
          * @enum {string}
          */
         EndpointKind: "local" | "tunnel" | "stun" | "port_mapped" | "other";
+        /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
+        Envelope_Attached: {
+            /** @description A static peer that was taken up. */
+            data?: {
+                /** @description The machine that the gateway speaks for from now on. The token of a taking up before is void. */
+                machine: components["schemas"]["Registered"];
+                preshared_key?: components["schemas"]["PresharedKey"] | null;
+                /** @description The device's WireGuard key. */
+                public_key: components["schemas"]["WgPublicKey"];
+            };
+            error?: components["schemas"]["ErrorBody"] | null;
+            /** @description Whether `data` holds the answer; if not, `error` says why. */
+            success: boolean;
+        };
         /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
         Envelope_AuditPage: {
             /** @description `GET /api/orgs/{org}/audit`: the newest first. */
@@ -6872,6 +7646,33 @@ export interface components {
                 dst: string;
                 /** @description The source machine's name. */
                 src: string;
+            };
+            error?: components["schemas"]["ErrorBody"] | null;
+            /** @description Whether `data` holds the answer; if not, `error` says why. */
+            success: boolean;
+        };
+        /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
+        Envelope_Gateway: {
+            /** @description A machine that carries static peers. `GET /api/orgs/{org}/gateways` lists them. */
+            data?: {
+                /** @description As in [`GatewayRequest`]. */
+                endpoint: string;
+                /**
+                 * Format: int32
+                 * @description As in [`GatewayRequest`].
+                 */
+                listen_port: number;
+                /** @description The machine. */
+                machine: components["schemas"]["MachineId"];
+                /** @description Its name. */
+                name: string;
+                /** @description Whether it is connected. */
+                online: boolean;
+                /**
+                 * Format: int32
+                 * @description How many static peers it carries, at most [`MAX_STATIC_PEERS`].
+                 */
+                static_peers: number;
             };
             error?: components["schemas"]["ErrorBody"] | null;
             /** @description Whether `data` holds the answer; if not, `error` says why. */
@@ -7095,6 +7896,8 @@ export interface components {
             data?: components["schemas"]["PolicyVersion"] & {
                 /** @description The document, HuJSON. */
                 text: string;
+                /** @description What rules ask for that this control plane never knows. */
+                warnings?: string[];
             };
             error?: components["schemas"]["ErrorBody"] | null;
             /** @description Whether `data` holds the answer; if not, `error` says why. */
@@ -7262,6 +8065,25 @@ export interface components {
             success: boolean;
         };
         /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
+        Envelope_StaticPeerConfig: {
+            /** @description What a device is configured with. Shown once. */
+            data?: {
+                /** @description The file for `wg-quick` and the WireGuard apps. Without a private key if the device has made its own. */
+                config: string;
+                /** @description What to know of it. For people. */
+                notice: string;
+                /** @description The static peer. */
+                peer: components["schemas"]["StaticPeer"];
+                /** @description The same as a QR code, in SVG. `None`: without a private key it would be of no use. */
+                qr_svg?: string | null;
+                /** @description The same for terminals: lines of block characters. */
+                qr_text?: string | null;
+            };
+            error?: components["schemas"]["ErrorBody"] | null;
+            /** @description Whether `data` holds the answer; if not, `error` says why. */
+            success: boolean;
+        };
+        /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
         Envelope_TotpSetup: {
             /** @description A new TOTP secret (RFC 6238: SHA-1, six digits, 30 seconds), shown this once. */
             data?: {
@@ -7331,6 +8153,11 @@ export interface components {
                 expires_at: string;
                 /** @description The key's id. */
                 id: components["schemas"]["AuthKeyId"];
+                /**
+                 * Format: int64
+                 * @description How many it admits. `None`: made before there was a bound.
+                 */
+                max_uses?: number | null;
                 /** @description Whether its machines need no approval. */
                 preapproved: boolean;
                 /** @description Whether it enrols more than one machine. */
@@ -7344,9 +8171,35 @@ export interface components {
                 tags: string[];
                 /**
                  * Format: int64
-                 * @description Machines enrolled with it.
+                 * @description Registrations made with it.
                  */
                 uses: number;
+            }[];
+            error?: components["schemas"]["ErrorBody"] | null;
+            /** @description Whether `data` holds the answer; if not, `error` says why. */
+            success: boolean;
+        };
+        /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
+        Envelope_Vec_Gateway: {
+            data?: {
+                /** @description As in [`GatewayRequest`]. */
+                endpoint: string;
+                /**
+                 * Format: int32
+                 * @description As in [`GatewayRequest`].
+                 */
+                listen_port: number;
+                /** @description The machine. */
+                machine: components["schemas"]["MachineId"];
+                /** @description Its name. */
+                name: string;
+                /** @description Whether it is connected. */
+                online: boolean;
+                /**
+                 * Format: int32
+                 * @description How many static peers it carries, at most [`MAX_STATIC_PEERS`].
+                 */
+                static_peers: number;
             }[];
             error?: components["schemas"]["ErrorBody"] | null;
             /** @description Whether `data` holds the answer; if not, `error` says why. */
@@ -7482,6 +8335,27 @@ export interface components {
             success: boolean;
         };
         /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
+        Envelope_Vec_OwnIdentity: {
+            data?: {
+                /** @description That provider's issuer. */
+                issuer?: string | null;
+                /**
+                 * Format: date-time
+                 * @description Since when.
+                 */
+                linked_at: string;
+                /** @description That org's name. */
+                org_name?: string | null;
+                /** @description `google`, `github`, or the id of the org whose provider it is. */
+                provider: string;
+                /** @description The provider's own name for the person. */
+                subject: string;
+            }[];
+            error?: components["schemas"]["ErrorBody"] | null;
+            /** @description Whether `data` holds the answer; if not, `error` says why. */
+            success: boolean;
+        };
+        /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
         Envelope_Vec_PolicyRule: {
             data?: {
                 /** @description Where it begins. */
@@ -7588,6 +8462,23 @@ export interface components {
             /** @description Whether `data` holds the answer; if not, `error` says why. */
             success: boolean;
         };
+        /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
+        Envelope_Vec_StaticPeer: {
+            data?: (components["schemas"]["Machine"] & {
+                gateway?: components["schemas"]["MachineId"] | null;
+                /** @description The gateway's name. */
+                gateway_name?: string | null;
+                /** @description Why it is not online, if that is its gateway's doing. For people. */
+                message?: string | null;
+                /** @description Whether it has a preshared key. */
+                preshared_key: boolean;
+                /** @description The device's WireGuard key. */
+                public_key: components["schemas"]["WgPublicKey"];
+            })[];
+            error?: components["schemas"]["ErrorBody"] | null;
+            /** @description Whether `data` holds the answer; if not, `error` says why. */
+            success: boolean;
+        };
         /** @description The error of an answer. */
         ErrorBody: {
             /** @description For programs. */
@@ -7635,6 +8526,37 @@ export interface components {
             at: components["schemas"]["Position"];
             /** @description What is wrong, and the next step. */
             message: string;
+        };
+        /** @description A machine that carries static peers. `GET /api/orgs/{org}/gateways` lists them. */
+        Gateway: {
+            /** @description As in [`GatewayRequest`]. */
+            endpoint: string;
+            /**
+             * Format: int32
+             * @description As in [`GatewayRequest`].
+             */
+            listen_port: number;
+            /** @description The machine. */
+            machine: components["schemas"]["MachineId"];
+            /** @description Its name. */
+            name: string;
+            /** @description Whether it is connected. */
+            online: boolean;
+            /**
+             * Format: int32
+             * @description How many static peers it carries, at most [`MAX_STATIC_PEERS`].
+             */
+            static_peers: number;
+        };
+        /** @description `PUT /api/orgs/{org}/machines/{machine}/gateway`. Answer: [`Gateway`]. */
+        GatewayRequest: {
+            /** @description Where devices reach the machine from outside: `host:port`, `[2001:db8::1]:port`. */
+            endpoint: string;
+            /**
+             * Format: int32
+             * @description The UDP port that its agent listens at. `None`: that of the endpoint.
+             */
+            listen_port?: number | null;
         };
         /** @description What a group of the provider means in the org. */
         GroupRule: {
@@ -8039,6 +8961,22 @@ export interface components {
             /** @description Whether new machines wait for an admin's approval. Those that are in stay in. */
             machine_approval: boolean;
         };
+        /** @description `GET /api/auth/identities`: whom a provider knows the caller by. */
+        OwnIdentity: {
+            /** @description That provider's issuer. */
+            issuer?: string | null;
+            /**
+             * Format: date-time
+             * @description Since when.
+             */
+            linked_at: string;
+            /** @description That org's name. */
+            org_name?: string | null;
+            /** @description `google`, `github`, or the id of the org whose provider it is. */
+            provider: string;
+            /** @description The provider's own name for the person. */
+            subject: string;
+        };
         /** @description A machine and one that it may open something towards. */
         Pair: {
             /** @description Towards whom. */
@@ -8060,6 +8998,8 @@ export interface components {
         PolicyDocument: components["schemas"]["PolicyVersion"] & {
             /** @description The document, HuJSON. */
             text: string;
+            /** @description What rules ask for that this control plane never knows. */
+            warnings?: string[];
         };
         /** @description A rule of the document. */
         PolicyRule: {
@@ -8225,6 +9165,8 @@ export interface components {
             /** @description The policy. */
             policy: components["schemas"]["PosturePolicyId"];
         };
+        /** @description A WireGuard preshared key: base64 in JSON. Zeroized on drop, no `Debug`. */
+        PresharedKey: string;
         /** @description What a person shows besides. */
         Proof: {
             code?: string;
@@ -8275,6 +9217,127 @@ export interface components {
              *     users cannot choose their own address.
              */
             trust_email?: boolean;
+        };
+        /** @description A change. */
+        RealtimeEvent: {
+            /** @description What was done, as in `machine.update`. */
+            action: string;
+            actor?: components["schemas"]["AuditActor"] | null;
+            /** @description Values after. */
+            after?: Record<string, unknown> | null;
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /** @description Values before. */
+            before?: Record<string, unknown> | null;
+            /** @description Where it belongs. */
+            channel: components["schemas"]["Channel"];
+            /** @description Columns that have changed, or that the row has. */
+            columns: string[];
+            /** @description What became of the row. */
+            event: components["schemas"]["RowChange"];
+            /** @description Id of the row, as the audit log names it. */
+            id?: string | null;
+            /** @description Its name, address or description. */
+            name?: string | null;
+            /**
+             * Format: int64
+             * @description Number of the row in the audit log.
+             */
+            seq: number;
+        };
+        /** @description What the server says: `{"type": …, "body": …}`. */
+        RealtimeMessage: {
+            /** @description The channels that the client hears now. Sent whenever they change, also because its role did. */
+            body: {
+                /** @description Which. */
+                channels: components["schemas"]["Channel"][];
+                /** @description Asked for, and not for the caller's role. */
+                refused: components["schemas"]["Channel"][];
+                /**
+                 * Format: int64
+                 * @description Events up to this one the client has missed, unless it is told of them next.
+                 */
+                seq: number;
+            };
+            /** @enum {string} */
+            type: "subscribed";
+        } | {
+            /** @description A change. */
+            body: components["schemas"]["RealtimeEvent"];
+            /** @enum {string} */
+            type: "event";
+        } | {
+            /** @description A row of the audit log. */
+            body: components["schemas"]["AuditEntry"];
+            /** @enum {string} */
+            type: "audit";
+        } | {
+            /** @description A machine came or went. */
+            body: {
+                /** @description Which. */
+                machine: components["schemas"]["MachineId"];
+                /** @description Whether it is there. */
+                online: boolean;
+            };
+            /** @enum {string} */
+            type: "presence";
+        } | {
+            /** @description Something of these channels was missed: read it anew. */
+            body: {
+                /** @description Which. */
+                channels: components["schemas"]["Channel"][];
+                /**
+                 * Format: int64
+                 * @description What comes next is after this.
+                 */
+                seq: number;
+            };
+            /** @enum {string} */
+            type: "resync";
+        } | {
+            /** @description The new token is taken. */
+            body: {
+                /**
+                 * Format: date-time
+                 * @description When it ends, and the connection with it.
+                 */
+                until: string;
+            };
+            /** @enum {string} */
+            type: "token_taken";
+        } | {
+            /** @description The connection ends, and why. */
+            body: components["schemas"]["ErrorBody"];
+            /** @enum {string} */
+            type: "error";
+        };
+        /** @description What a client says. */
+        RealtimeRequest: {
+            /** @description Which. */
+            channels: components["schemas"]["Channel"][];
+            /**
+             * Format: int64
+             * @description The last `seq` that the client saw: it gets what came after, first.
+             */
+            since?: number | null;
+            /** @enum {string} */
+            type: "subscribe";
+        } | {
+            /** @description Which. */
+            channels: components["schemas"]["Channel"][];
+            /** @enum {string} */
+            type: "unsubscribe";
+        } | {
+            /** @description The token. */
+            token: string;
+            /** @enum {string} */
+            type: "token";
+        } | {
+            /** @enum {string} */
+            type: "unknown";
         };
         /** @description `POST /api/auth/refresh` and `/logout`, for clients without cookies. */
         RefreshRequest: {
@@ -8440,6 +9503,21 @@ export interface components {
             version: number;
         };
         /**
+         * @description `POST /api/orgs/{org}/static-peers/{machine}/keys`: new keys, maybe another gateway. What was configured
+         *     before ends at once. Answer: [`StaticPeerConfig`].
+         */
+        RotateStaticPeer: {
+            gateway?: components["schemas"]["MachineId"] | null;
+            /** @description As in [`CreateStaticPeer`]. */
+            preshared_key?: boolean;
+            public_key?: components["schemas"]["WgPublicKey"] | null;
+        };
+        /**
+         * @description What became of a row.
+         * @enum {string}
+         */
+        RowChange: "INSERT" | "UPDATE" | "DELETE";
+        /**
          * Format: uuid
          * @description A rule of an org's policy.
          */
@@ -8566,6 +9644,34 @@ export interface components {
              */
             updated_at: string;
         };
+        /**
+         * @description A static peer. `GET /api/orgs/{org}/static-peers` lists them; as machines, they are in
+         *     `GET /api/orgs/{org}/machines` too, and everything else is done with them there.
+         */
+        StaticPeer: components["schemas"]["Machine"] & {
+            gateway?: components["schemas"]["MachineId"] | null;
+            /** @description The gateway's name. */
+            gateway_name?: string | null;
+            /** @description Why it is not online, if that is its gateway's doing. For people. */
+            message?: string | null;
+            /** @description Whether it has a preshared key. */
+            preshared_key: boolean;
+            /** @description The device's WireGuard key. */
+            public_key: components["schemas"]["WgPublicKey"];
+        };
+        /** @description What a device is configured with. Shown once. */
+        StaticPeerConfig: {
+            /** @description The file for `wg-quick` and the WireGuard apps. Without a private key if the device has made its own. */
+            config: string;
+            /** @description What to know of it. For people. */
+            notice: string;
+            /** @description The static peer. */
+            peer: components["schemas"]["StaticPeer"];
+            /** @description The same as a QR code, in SVG. `None`: without a private key it would be of no use. */
+            qr_svg?: string | null;
+            /** @description The same for terminals: lines of block characters. */
+            qr_text?: string | null;
+        };
         /** @enum {string} */
         Step: "sign-in" | "sign-up" | "connect" | "sign-out";
         /** @description A form of the page. */
@@ -8584,6 +9690,17 @@ export interface components {
             secret: string;
             /** @description The same as an `otpauth://` URL, to be shown as a QR code. */
             url: string;
+        };
+        /** @description `POST /api/auth/identities/unlink`: a provider knows the caller no more. */
+        UnlinkRequest: {
+            /** @description The account's password. */
+            password: string;
+            /** @description As the list names it. */
+            provider: string;
+            /** @description As the list names it. */
+            subject: string;
+            /** @description A code of the authenticator, or a backup code, if the account has a second factor. */
+            totp_code?: string | null;
         };
         /**
          * @description `PATCH /api/orgs/{org}/machines/{machine}`; what is not named stays. `DELETE` of the same path deletes

@@ -1,6 +1,15 @@
 import { useQuery } from '@tanstack/react-query'
 import { useNavigate } from '@tanstack/react-router'
-import { Building2, LogOut, Monitor, Moon, Plus, Sun, UserRound } from 'lucide-react'
+import {
+  Building2,
+  LogOut,
+  type LucideIcon,
+  Monitor,
+  Moon,
+  Plus,
+  Sun,
+  UserRound,
+} from 'lucide-react'
 import { useMemo, useState } from 'react'
 import { machinesQuery } from '@/api/queries'
 import { signOut } from '@/api/session'
@@ -22,6 +31,14 @@ import { setTheme } from '@/lib/theme'
 /** Of many machines so many are offered; more letters narrow them down. */
 const OFFERED = 8
 
+interface Offer {
+  label: string
+  /** What else people call it. */
+  words: string
+  icon: LucideIcon
+  run: () => unknown
+}
+
 /** Every page, machine and command by a few letters. */
 export default function CommandPalette({ onClose }: { onClose: () => void }) {
   const org = useOrg()
@@ -35,7 +52,60 @@ export default function CommandPalette({ onClose }: { onClose: () => void }) {
         : (machines ?? []).filter((machine) => matches(machine, text)).slice(0, OFFERED),
     [machines, text],
   )
-  const then = (run: () => unknown) => () => {
+  const pages = NAV.flatMap((group) => group.entries)
+    .filter((entry) => org.may(entry.right))
+    .map(
+      ({ label, words, icon, to }): Offer => ({
+        label,
+        words,
+        icon,
+        run: () => navigate({ to, params: { org: org.slug } }),
+      }),
+    )
+  pages.push({
+    label: 'Profile',
+    words: 'account password totp second factor sessions',
+    icon: UserRound,
+    run: () => navigate({ to: '/o/$org/profile', params: { org: org.slug } }),
+  })
+  const commands: Offer[] = [
+    ...(org.may('manage')
+      ? [
+          {
+            label: 'Add a machine',
+            words: 'enrol install join',
+            icon: Plus,
+            run: () =>
+              navigate({
+                to: '/o/$org/machines',
+                params: { org: org.slug },
+                search: { add: '1' },
+              }),
+          },
+        ]
+      : []),
+    ...org.me.orgs
+      .filter((other) => other.id !== org.id)
+      .map((other) => ({
+        label: `Switch to ${other.name}`,
+        words: `organisation ${other.slug}`,
+        icon: Building2,
+        run: () => navigate({ to: '/o/$org/machines', params: { org: other.slug } }),
+      })),
+    { label: 'Light appearance', words: 'theme', icon: Sun, run: () => setTheme('light') },
+    { label: 'Dark appearance', words: 'theme', icon: Moon, run: () => setTheme('dark') },
+    {
+      label: 'Appearance as the system',
+      words: 'theme',
+      icon: Monitor,
+      run: () => setTheme('system'),
+    },
+    { label: 'Sign out', words: 'log out leave', icon: LogOut, run: () => signOut() },
+  ]
+  const typed = text.toLowerCase().split(/\s+/)
+  const fits = ({ label, words }: Offer) =>
+    typed.every((word) => `${label} ${words}`.toLowerCase().includes(word))
+  const choose = (run: () => unknown) => () => {
     onClose()
     void run()
   }
@@ -43,7 +113,8 @@ export default function CommandPalette({ onClose }: { onClose: () => void }) {
     <Dialog open onOpenChange={(open) => !open && onClose()}>
       <DialogContent className="top-[12dvh] max-w-xl translate-y-0 gap-0 p-0 [&>button]:hidden">
         <DialogTitle className="sr-only">Search and commands</DialogTitle>
-        <Command label="Search and commands" loop>
+        {/* It would filter what is filtered, and name entries to screen readers that it has taken away. */}
+        <Command label="Search and commands" loop shouldFilter={false}>
           <CommandInput
             placeholder="Go to a page, a machine, or do something"
             value={text}
@@ -57,9 +128,7 @@ export default function CommandPalette({ onClose }: { onClose: () => void }) {
                   <CommandItem
                     key={machine.id}
                     value={`machine ${machine.id}`}
-                    // Those of the machine, not what is typed: they are read once.
-                    keywords={[machine.name, machine.ipv4, machine.user ?? '', ...machine.tags]}
-                    onSelect={then(() =>
+                    onSelect={choose(() =>
                       navigate({
                         to: '/o/$org/machines/$machine',
                         params: { org: org.slug, machine: machine.id },
@@ -73,84 +142,20 @@ export default function CommandPalette({ onClose }: { onClose: () => void }) {
                 ))}
               </CommandGroup>
             ) : null}
-            <CommandGroup heading="Pages">
-              {NAV.flatMap((group) => group.entries)
-                .filter((entry) => org.may(entry.right))
-                .map((entry) => (
-                  <CommandItem
-                    key={entry.to}
-                    value={`page ${entry.label}`}
-                    keywords={[entry.words]}
-                    onSelect={then(() => navigate({ to: entry.to, params: { org: org.slug } }))}
-                  >
-                    <entry.icon /> {entry.label}
-                  </CommandItem>
-                ))}
-              <CommandItem
-                value="page Profile"
-                keywords={['account password totp second factor sessions']}
-                onSelect={then(() =>
-                  navigate({ to: '/o/$org/profile', params: { org: org.slug } }),
-                )}
-              >
-                <UserRound /> Profile
-              </CommandItem>
-            </CommandGroup>
-            <CommandGroup heading="Commands">
-              {org.may('manage') ? (
-                <CommandItem
-                  value="Add a machine"
-                  keywords={['enrol install join']}
-                  onSelect={then(() =>
-                    navigate({
-                      to: '/o/$org/machines',
-                      params: { org: org.slug },
-                      search: { add: '1' },
-                    }),
-                  )}
-                >
-                  <Plus /> Add a machine
-                </CommandItem>
-              ) : null}
-              {org.me.orgs
-                .filter((other) => other.id !== org.id)
-                .map((other) => (
-                  <CommandItem
-                    key={other.id}
-                    value={`org ${other.slug} ${other.name}`}
-                    keywords={['switch organisation']}
-                    onSelect={then(() =>
-                      navigate({ to: '/o/$org/machines', params: { org: other.slug } }),
-                    )}
-                  >
-                    <Building2 /> Switch to {other.name}
-                  </CommandItem>
-                ))}
-              <CommandItem
-                value="Light appearance"
-                keywords={['theme']}
-                onSelect={then(() => setTheme('light'))}
-              >
-                <Sun /> Light appearance
-              </CommandItem>
-              <CommandItem
-                value="Dark appearance"
-                keywords={['theme']}
-                onSelect={then(() => setTheme('dark'))}
-              >
-                <Moon /> Dark appearance
-              </CommandItem>
-              <CommandItem
-                value="System appearance"
-                keywords={['theme']}
-                onSelect={then(() => setTheme('system'))}
-              >
-                <Monitor /> Appearance as the system
-              </CommandItem>
-              <CommandItem value="Sign out" onSelect={then(() => signOut())}>
-                <LogOut /> Sign out
-              </CommandItem>
-            </CommandGroup>
+            {[
+              ['Pages', pages.filter(fits)] as const,
+              ['Commands', commands.filter(fits)] as const,
+            ].map(([heading, offers]) =>
+              offers.length > 0 ? (
+                <CommandGroup key={heading} heading={heading}>
+                  {offers.map(({ label, icon: Icon, run }) => (
+                    <CommandItem key={label} value={`${heading} ${label}`} onSelect={choose(run)}>
+                      <Icon /> {label}
+                    </CommandItem>
+                  ))}
+                </CommandGroup>
+              ) : null,
+            )}
           </CommandList>
         </Command>
       </DialogContent>

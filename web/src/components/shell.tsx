@@ -1,10 +1,9 @@
-import { useQuery, useQueryClient } from '@tanstack/react-query'
-import { Link, Outlet, useLocation, useNavigate } from '@tanstack/react-router'
+import { useQueryClient } from '@tanstack/react-query'
+import { Outlet, useLocation, useNavigate } from '@tanstack/react-router'
 import {
-  Check,
   ChevronsUpDown,
   LogOut,
-  Menu,
+  Menu as MenuIcon,
   Monitor,
   Moon,
   Plus,
@@ -14,25 +13,16 @@ import {
 } from 'lucide-react'
 import { lazy, Suspense, useCallback, useEffect, useRef, useState } from 'react'
 import { type Feed, useFeed } from '@/api/live'
-import { machinesQuery } from '@/api/queries'
 import { listen } from '@/api/realtime'
 import { signOut } from '@/api/session'
-import { Logo } from '@/components/logo'
-import { NAV } from '@/components/nav'
+import { Menu, type MenuEntry } from '@/components/menu'
+import { Navigation } from '@/components/navigation'
 import { Button } from '@/components/ui/button'
-import {
-  DropdownMenu,
-  DropdownMenuContent,
-  DropdownMenuItem,
-  DropdownMenuLabel,
-  DropdownMenuSeparator,
-  DropdownMenuTrigger,
-} from '@/components/ui/dropdown-menu'
-import { Sheet, SheetContent, SheetTitle } from '@/components/ui/sheet'
 import { rememberOrg, useOrg } from '@/lib/org'
 import { setTheme, useTheme } from '@/lib/theme'
 import { cn } from '@/lib/utils'
 
+const NavigationSheet = lazy(() => import('@/components/navigation-sheet'))
 const loadPalette = () => import('@/components/command-palette')
 const CommandPalette = lazy(loadPalette)
 /** The palette is fetched so long after the page shows, in milliseconds: then no key is lost when it opens. */
@@ -83,12 +73,11 @@ export function Shell() {
       >
         <Navigation />
       </aside>
-      <Sheet open={menu} onOpenChange={setMenu}>
-        <SheetContent className="bg-sidebar">
-          <SheetTitle className="sr-only">Navigation</SheetTitle>
-          <Navigation onGo={closeMenu} />
-        </SheetContent>
-      </Sheet>
+      {menu ? (
+        <Suspense fallback={null}>
+          <NavigationSheet onClose={closeMenu} />
+        </Suspense>
+      ) : null}
       <div className="flex min-w-0 flex-1 flex-col">
         <header className="sticky top-0 z-30 flex h-12 items-center gap-1.5 border-b bg-background/95 px-2 backdrop-blur sm:px-4">
           <Button
@@ -98,7 +87,7 @@ export function Shell() {
             aria-label="Open the navigation"
             onClick={() => setMenu(true)}
           >
-            <Menu />
+            <MenuIcon />
           </Button>
           <OrgSwitcher />
           <div className="flex-1" />
@@ -129,103 +118,37 @@ export function Shell() {
   )
 }
 
-function Navigation({ onGo }: { onGo?: () => void }) {
-  const org = useOrg()
-  const pending = usePending(org.id)
-  return (
-    <>
-      <div className="flex h-12 shrink-0 items-center px-4">
-        <Link
-          to="/o/$org/machines"
-          params={{ org: org.slug }}
-          onClick={onGo}
-          aria-label="ztna, start"
-        >
-          <Logo />
-        </Link>
-      </div>
-      <nav aria-label="Pages" className="flex-1 overflow-y-auto px-2 pb-4">
-        {NAV.map((group) => {
-          const entries = group.entries.filter((entry) => org.may(entry.right))
-          if (entries.length === 0) return null
-          return (
-            <div key={group.label ?? 'top'} className="mb-3">
-              {group.label ? (
-                <p className="px-2 pt-1 pb-1 text-xs text-muted-foreground">{group.label}</p>
-              ) : null}
-              <ul className="flex flex-col gap-px">
-                {entries.map((entry) => (
-                  <li key={entry.to}>
-                    <Link
-                      to={entry.to}
-                      params={{ org: org.slug }}
-                      onClick={onGo}
-                      className="flex h-8 items-center gap-2.5 rounded-md px-2 text-sm text-foreground/85 hover:bg-accent/70 aria-[current=page]:bg-accent aria-[current=page]:font-medium aria-[current=page]:text-foreground [&[aria-current=page]_svg]:text-primary"
-                    >
-                      <entry.icon aria-hidden className="size-4 text-muted-foreground" />
-                      <span className="flex-1">{entry.label}</span>
-                      {entry.to === '/o/$org/machines' && pending > 0 ? (
-                        <span
-                          title={`${pending} waiting for approval`}
-                          className="figures rounded-full bg-warn-soft px-1.5 text-xs font-medium text-warn"
-                        >
-                          {pending}
-                        </span>
-                      ) : null}
-                    </Link>
-                  </li>
-                ))}
-              </ul>
-            </div>
-          )
-        })}
-      </nav>
-    </>
-  )
-}
-
-function usePending(id: string): number {
-  const { data } = useQuery({
-    ...machinesQuery(id),
-    select: (machines) => machines.filter((machine) => machine.state === 'pending').length,
-  })
-  return data ?? 0
-}
-
 function OrgSwitcher() {
   const org = useOrg()
   const navigate = useNavigate()
+  const entries = (): MenuEntry[] => [
+    { heading: 'Organisations' },
+    ...org.me.orgs.map((other) => ({
+      text: (
+        <>
+          <span className="block truncate">{other.name}</span>
+          <span className="block text-xs text-muted-foreground">
+            {other.slug} · {other.role}
+          </span>
+        </>
+      ),
+      chosen: other.id === org.id ? 'open now' : undefined,
+      run: () => navigate({ to: '/o/$org/machines', params: { org: other.slug } }),
+    })),
+    'rule',
+    { text: 'New organisation', icon: Plus, run: () => navigate({ to: '/new-org' }) },
+  ]
   return (
-    <DropdownMenu>
-      <DropdownMenuTrigger asChild>
-        <Button variant="ghost" className="min-w-0 max-w-64 shrink px-2 font-semibold">
-          <span className="sr-only">Organisation: </span>
-          <span className="truncate">{org.name}</span>
-          <ChevronsUpDown className="size-3.5 text-muted-foreground" />
-        </Button>
-      </DropdownMenuTrigger>
-      <DropdownMenuContent align="start" className="max-w-72">
-        <DropdownMenuLabel>Organisations</DropdownMenuLabel>
-        {org.me.orgs.map((other) => (
-          <DropdownMenuItem
-            key={other.id}
-            onSelect={() => navigate({ to: '/o/$org/machines', params: { org: other.slug } })}
-          >
-            <span className="min-w-0 flex-1">
-              <span className="block truncate">{other.name}</span>
-              <span className="block text-xs text-muted-foreground">
-                {other.slug} · {other.role}
-              </span>
-            </span>
-            {other.id === org.id ? <Check aria-label="open now" /> : null}
-          </DropdownMenuItem>
-        ))}
-        <DropdownMenuSeparator />
-        <DropdownMenuItem onSelect={() => navigate({ to: '/new-org' })}>
-          <Plus /> New organisation
-        </DropdownMenuItem>
-      </DropdownMenuContent>
-    </DropdownMenu>
+    <Menu
+      variant="ghost"
+      className="min-w-0 max-w-64 shrink px-2 font-semibold"
+      entries={entries}
+      listClass="max-w-72"
+    >
+      <span className="sr-only">Organisation: </span>
+      <span className="truncate">{org.name}</span>
+      <ChevronsUpDown className="size-3.5 text-muted-foreground" />
+    </Menu>
   )
 }
 
@@ -267,38 +190,43 @@ function Account() {
   const org = useOrg()
   const navigate = useNavigate()
   const current = useTheme()
-  return (
-    <DropdownMenu>
-      <DropdownMenuTrigger asChild>
-        <Button variant="ghost" size="icon" aria-label={`Account of ${org.me.email}`}>
-          <UserRound />
-        </Button>
-      </DropdownMenuTrigger>
-      <DropdownMenuContent align="end" className="w-60">
-        <DropdownMenuLabel className="[overflow-wrap:anywhere]">
+  const entries = (): MenuEntry[] => [
+    {
+      heading: (
+        <span className="[overflow-wrap:anywhere]">
           {org.me.email}
           <span className="block font-normal">
             {org.role} of {org.name}
           </span>
-        </DropdownMenuLabel>
-        <DropdownMenuItem
-          onSelect={() => navigate({ to: '/o/$org/profile', params: { org: org.slug } })}
-        >
-          <UserRound /> Profile and sessions
-        </DropdownMenuItem>
-        <DropdownMenuSeparator />
-        <DropdownMenuLabel>Appearance</DropdownMenuLabel>
-        {THEMES.map(([choice, label, Icon]) => (
-          <DropdownMenuItem key={choice} onSelect={() => setTheme(choice)}>
-            <Icon /> <span className="flex-1">{label}</span>
-            {current === choice ? <Check aria-label="chosen" /> : null}
-          </DropdownMenuItem>
-        ))}
-        <DropdownMenuSeparator />
-        <DropdownMenuItem onSelect={() => void signOut().catch(() => undefined)}>
-          <LogOut /> Sign out
-        </DropdownMenuItem>
-      </DropdownMenuContent>
-    </DropdownMenu>
+        </span>
+      ),
+    },
+    {
+      text: 'Profile and sessions',
+      icon: UserRound,
+      run: () => navigate({ to: '/o/$org/profile', params: { org: org.slug } }),
+    },
+    'rule',
+    { heading: 'Appearance' },
+    ...THEMES.map(([choice, text, icon]) => ({
+      text,
+      icon,
+      chosen: current === choice ? 'chosen' : undefined,
+      run: () => setTheme(choice),
+    })),
+    'rule',
+    { text: 'Sign out', icon: LogOut, run: () => signOut().catch(() => undefined) },
+  ]
+  return (
+    <Menu
+      variant="ghost"
+      size="icon"
+      aria-label={`Account of ${org.me.email}`}
+      entries={entries}
+      align="end"
+      listClass="w-60"
+    >
+      <UserRound />
+    </Menu>
   )
 }

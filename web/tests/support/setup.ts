@@ -13,15 +13,13 @@ export const SITE = `https://localhost:${PORTS.site}`
 function program(): string {
   const root = resolve(import.meta.dirname, '../../..')
   const target = process.env.CARGO_TARGET_DIR ?? join(root, 'target')
-  const found = [process.env.ZTNA_SERVER, join(target, 'debug/ztna-server')].find(
-    (path) => path && existsSync(path),
-  )
-  if (!found) {
+  const path = join(process.env.ZTNA_PROGRAMS ?? join(target, 'debug'), 'ztna-server')
+  if (!existsSync(path)) {
     throw new Error(
-      'there is no ztna-server: `cargo build -p ztna-server`, or name one by ZTNA_SERVER',
+      `there is no ${path}: \`cargo build --workspace --bins\`, or name its folder by ZTNA_PROGRAMS`,
     )
   }
-  return found
+  return path
 }
 
 export default async function setup() {

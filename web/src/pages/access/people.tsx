@@ -7,6 +7,7 @@ import { invitationsQuery, membersQuery, meQuery, refetch } from '@/api/queries'
 import { Confirm, type Confirmation } from '@/components/confirm'
 import { CopyLine } from '@/components/copy'
 import { SelectField, TextField } from '@/components/field'
+import { Menu, type MenuEntry } from '@/components/menu'
 import { Empty, Failure, Page, Ready } from '@/components/page'
 import { Badge } from '@/components/ui/badge'
 import { Button } from '@/components/ui/button'
@@ -17,14 +18,6 @@ import {
   DialogHeader,
   DialogTitle,
 } from '@/components/ui/dialog'
-import {
-  DropdownMenu,
-  DropdownMenuContent,
-  DropdownMenuItem,
-  DropdownMenuLabel,
-  DropdownMenuSeparator,
-  DropdownMenuTrigger,
-} from '@/components/ui/dropdown-menu'
 import {
   Table,
   TableBody,
@@ -120,77 +113,60 @@ function MemberMenu({ member, ask }: { member: Member; ask: (asked: Confirmation
     onSettled: after,
   })
   if (!org.may('manage') && !self) return null
+  const takeFactor = () =>
+    ask({
+      title: `Take the second factor off ${member.email}?`,
+      text: 'For somebody who lost authenticator and backup codes. Their sessions end, and the password alone signs in until they set up a new one.',
+      verb: 'Take it off',
+      destructive: true,
+      run: async () => {
+        await open(api.DELETE('/api/orgs/{org}/members/{user}/second-factor', { params: { path } }))
+        toast.success(`${member.email} has no second factor any more`)
+      },
+    })
+  const remove = () =>
+    ask({
+      title: self ? `Leave ${org.name}?` : `Remove ${member.email}?`,
+      text: 'Their machines are deleted with them, and their keys revoked. This cannot be undone.',
+      verb: self ? 'Leave' : 'Remove',
+      destructive: true,
+      typed: self ? org.slug : undefined,
+      run: async () => {
+        await open(api.DELETE('/api/orgs/{org}/members/{user}', { params: { path } }))
+        toast.success(self ? `You left ${org.name}` : `${member.email} is removed`)
+        if (self) location.assign('/')
+        else await after()
+      },
+    })
+  const roles: MenuEntry[] = ROLES.map(([name, text]) => ({
+    text: (
+      <>
+        {name}
+        <span className="block text-xs text-muted-foreground">{text}</span>
+      </>
+    ),
+    chosen: name === member.role ? 'now' : undefined,
+    disabled: name === member.role || (name === 'owner' && !org.may('own')),
+    run: () => role.mutate(name),
+  }))
+  const entries = (): MenuEntry[] => [
+    ...(org.may('manage') ? [{ heading: 'Role' }, ...roles, 'rule' as const] : []),
+    ...(org.may('manage') && !self
+      ? [{ text: 'Take the second factor off', run: takeFactor }]
+      : []),
+    { text: self ? 'Leave the organisation' : 'Remove', destructive: true, run: remove },
+  ]
   return (
-    <DropdownMenu>
-      <DropdownMenuTrigger asChild>
-        <Button variant="ghost" size="icon-sm" aria-label={`Actions for ${member.email}`}>
-          <MoreHorizontal />
-        </Button>
-      </DropdownMenuTrigger>
-      <DropdownMenuContent align="end" className="max-w-72">
-        {org.may('manage') ? (
-          <>
-            <DropdownMenuLabel>Role</DropdownMenuLabel>
-            {ROLES.map(([name, text]) => (
-              <DropdownMenuItem
-                key={name}
-                disabled={name === member.role || (name === 'owner' && !org.may('own'))}
-                onSelect={() => role.mutate(name)}
-              >
-                <span>
-                  {name}
-                  {name === member.role ? ' (now)' : ''}
-                  <span className="block text-xs text-muted-foreground">{text}</span>
-                </span>
-              </DropdownMenuItem>
-            ))}
-            <DropdownMenuSeparator />
-            {self ? null : (
-              <DropdownMenuItem
-                onSelect={() =>
-                  ask({
-                    title: `Take the second factor off ${member.email}?`,
-                    text: 'For somebody who lost authenticator and backup codes. Their sessions end, and the password alone signs in until they set up a new one.',
-                    verb: 'Take it off',
-                    destructive: true,
-                    run: async () => {
-                      await open(
-                        api.DELETE('/api/orgs/{org}/members/{user}/second-factor', {
-                          params: { path },
-                        }),
-                      )
-                      toast.success(`${member.email} has no second factor any more`)
-                    },
-                  })
-                }
-              >
-                Take the second factor off
-              </DropdownMenuItem>
-            )}
-          </>
-        ) : null}
-        <DropdownMenuItem
-          variant="destructive"
-          onSelect={() =>
-            ask({
-              title: self ? `Leave ${org.name}?` : `Remove ${member.email}?`,
-              text: 'Their machines are deleted with them, and their keys revoked. This cannot be undone.',
-              verb: self ? 'Leave' : 'Remove',
-              destructive: true,
-              typed: self ? org.slug : undefined,
-              run: async () => {
-                await open(api.DELETE('/api/orgs/{org}/members/{user}', { params: { path } }))
-                toast.success(self ? `You left ${org.name}` : `${member.email} is removed`)
-                if (self) location.assign('/')
-                else await after()
-              },
-            })
-          }
-        >
-          {self ? 'Leave the organisation' : 'Remove'}
-        </DropdownMenuItem>
-      </DropdownMenuContent>
-    </DropdownMenu>
+    <Menu
+      variant="ghost"
+      size="icon-sm"
+      aria-label={`Actions for ${member.email}`}
+      align="end"
+      listClass="max-w-72"
+      entries={entries}
+    >
+      <MoreHorizontal />
+    </Menu>
   )
 }
 

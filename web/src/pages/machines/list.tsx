@@ -4,18 +4,11 @@ import { Columns3, Filter, Plus, Search, X } from 'lucide-react'
 import { lazy, Suspense, useCallback, useDeferredValue, useMemo, useRef, useState } from 'react'
 import { machinesQuery, postureQuery } from '@/api/queries'
 import { Confirm } from '@/components/confirm'
+import { Menu } from '@/components/menu'
 import { Empty, Loading, Page, Ready } from '@/components/page'
 import { STATES } from '@/components/state'
 import { Button } from '@/components/ui/button'
 import { Card, CardContent } from '@/components/ui/card'
-import { Dialog, DialogContent, DialogHeader, DialogTitle } from '@/components/ui/dialog'
-import {
-  DropdownMenu,
-  DropdownMenuCheckboxItem,
-  DropdownMenuContent,
-  DropdownMenuLabel,
-  DropdownMenuTrigger,
-} from '@/components/ui/dropdown-menu'
 import { Input } from '@/components/ui/input'
 import { count, system } from '@/lib/format'
 import {
@@ -37,6 +30,7 @@ import { HEADS, MachineTable } from './table'
 const route = getRouteApi('/signed-in/o/$org/machines')
 
 const AddMachine = lazy(() => import('./add'))
+const AddMachineDialog = lazy(() => import('./add-dialog'))
 const EditMachine = lazy(() => import('./edit'))
 
 const NONE: ReadonlyMap<string, Posture> = new Map()
@@ -77,16 +71,11 @@ export default function Machines() {
       <Ready query={query} rows={12}>
         {(machines) => (machines.length === 0 ? <FirstRun /> : <List machines={machines} />)}
       </Ready>
-      <Dialog open={adding} onOpenChange={setAdding}>
-        <DialogContent className="max-w-xl">
-          <DialogHeader>
-            <DialogTitle>Add a machine</DialogTitle>
-          </DialogHeader>
-          <Suspense fallback={<Loading />}>
-            <AddMachine />
-          </Suspense>
-        </DialogContent>
-      </Dialog>
+      {adding ? (
+        <Suspense fallback={null}>
+          <AddMachineDialog onClose={() => setAdding(false)} />
+        </Suspense>
+      ) : null}
     </Page>
   )
 }
@@ -256,31 +245,23 @@ function List({ machines }: { machines: Machine[] }) {
             ? count(machines.length, 'machine')
             : `${found.length.toLocaleString('en')} of ${count(machines.length, 'machine')}`}
         </span>
-        <DropdownMenu>
-          <DropdownMenuTrigger asChild>
-            <Button
-              variant="outline"
-              size="icon-sm"
-              aria-label="Choose columns"
-              className="max-md:hidden"
-            >
-              <Columns3 />
-            </Button>
-          </DropdownMenuTrigger>
-          <DropdownMenuContent align="end">
-            <DropdownMenuLabel>Columns</DropdownMenuLabel>
-            {COLUMNS.filter((one) => one !== 'name').map((one) => (
-              <DropdownMenuCheckboxItem
-                key={one}
-                checked={columns.includes(one)}
-                onSelect={(event) => event.preventDefault()}
-                onCheckedChange={() => toggleColumn(one)}
-              >
-                {HEADS[one].label}
-              </DropdownMenuCheckboxItem>
-            ))}
-          </DropdownMenuContent>
-        </DropdownMenu>
+        <Menu
+          variant="outline"
+          size="icon-sm"
+          aria-label="Choose columns"
+          className="max-md:hidden"
+          align="end"
+          entries={() => [
+            { heading: 'Columns' },
+            ...COLUMNS.filter((one) => one !== 'name').map((one) => ({
+              text: HEADS[one].label,
+              checked: columns.includes(one),
+              toggle: () => toggleColumn(one),
+            })),
+          ]}
+        >
+          <Columns3 />
+        </Menu>
       </div>
       {found.length === 0 ? (
         <Empty title="No machine matches">Take a filter away, or search for something else.</Empty>
@@ -328,37 +309,27 @@ function Facet({
   onChange: (chosen: string[]) => void
 }) {
   return (
-    <DropdownMenu>
-      <DropdownMenuTrigger asChild>
-        <Button variant="outline" size="sm" className="h-8">
-          <Filter className="size-3.5! text-muted-foreground" />
-          {label}
-          {chosen.length > 0 ? (
-            <span className="figures rounded-full bg-primary px-1.5 text-primary-foreground">
-              {chosen.length}
-            </span>
-          ) : null}
-        </Button>
-      </DropdownMenuTrigger>
-      <DropdownMenuContent align="start">
-        {choices.map(({ value, label: text, n }) => (
-          <DropdownMenuCheckboxItem
-            key={value}
-            checked={chosen.includes(value)}
-            onSelect={(event) => event.preventDefault()}
-            onCheckedChange={(on) =>
-              onChange(on ? [...chosen, value] : chosen.filter((other) => other !== value))
-            }
-          >
-            <span className="flex-1">{text}</span>
-            {n === undefined ? null : (
-              <span className="figures pl-4 text-xs text-muted-foreground">
-                {n.toLocaleString('en')}
-              </span>
-            )}
-          </DropdownMenuCheckboxItem>
-        ))}
-      </DropdownMenuContent>
-    </DropdownMenu>
+    <Menu
+      variant="outline"
+      size="sm"
+      className="h-8"
+      entries={() =>
+        choices.map(({ value, label: text, n }) => ({
+          text,
+          n,
+          checked: chosen.includes(value),
+          toggle: (on) =>
+            onChange(on ? [...chosen, value] : chosen.filter((other) => other !== value)),
+        }))
+      }
+    >
+      <Filter className="size-3.5! text-muted-foreground" />
+      {label}
+      {chosen.length > 0 ? (
+        <span className="figures rounded-full bg-primary px-1.5 text-primary-foreground">
+          {chosen.length}
+        </span>
+      ) : null}
+    </Menu>
   )
 }

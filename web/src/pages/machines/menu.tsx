@@ -14,14 +14,7 @@ import {
   Trash2,
   X,
 } from 'lucide-react'
-import { Button } from '@/components/ui/button'
-import {
-  DropdownMenu,
-  DropdownMenuContent,
-  DropdownMenuItem,
-  DropdownMenuSeparator,
-  DropdownMenuTrigger,
-} from '@/components/ui/dropdown-menu'
+import { Menu, type MenuEntry } from '@/components/menu'
 import { type ActionName, actionsFor, type Machine } from '@/lib/machines'
 import { useOrg } from '@/lib/org'
 import { ACTIONS } from './actions'
@@ -52,47 +45,39 @@ export function MachineMenu({
   const manage = org.may('manage')
   const own = machine.user === org.me.email
   const actions = actionsFor(machine, { manage, email: org.me.email })
+  const entries = (): MenuEntry[] => [
+    {
+      text: `Copy ${machine.ipv4}`,
+      icon: Copy,
+      run: () => navigator.clipboard.writeText(machine.ipv4),
+    },
+    {
+      text: 'Copy the DNS name',
+      icon: Copy,
+      run: () => navigator.clipboard.writeText(machine.dns_name),
+    },
+    ...(manage || own
+      ? [{ text: 'Edit name and tags', icon: Pencil, run: () => edit(machine) }, 'rule' as const]
+      : []),
+    ...actions.map((action) => ({
+      text: ACTIONS[action].verb,
+      icon: ICONS[action],
+      destructive: ACTIONS[action].destructive,
+      run: () => act(action, [machine]),
+    })),
+    ...(manage || own
+      ? [{ text: 'Delete', icon: Trash2, destructive: true, run: () => act('delete', [machine]) }]
+      : []),
+  ]
   return (
-    <DropdownMenu>
-      <DropdownMenuTrigger asChild>
-        <Button variant="ghost" size="icon-sm" aria-label={`Actions for ${machine.name}`}>
-          <MoreHorizontal />
-        </Button>
-      </DropdownMenuTrigger>
-      <DropdownMenuContent align="end">
-        <DropdownMenuItem onSelect={() => void navigator.clipboard.writeText(machine.ipv4)}>
-          <Copy /> Copy {machine.ipv4}
-        </DropdownMenuItem>
-        <DropdownMenuItem onSelect={() => void navigator.clipboard.writeText(machine.dns_name)}>
-          <Copy /> Copy the DNS name
-        </DropdownMenuItem>
-        {manage || own ? (
-          <>
-            <DropdownMenuItem onSelect={() => edit(machine)}>
-              <Pencil /> Edit name and tags
-            </DropdownMenuItem>
-            <DropdownMenuSeparator />
-          </>
-        ) : null}
-        {actions.map((action) => {
-          const Icon = ICONS[action]
-          const harms = ACTIONS[action].destructive
-          return (
-            <DropdownMenuItem
-              key={action}
-              variant={harms ? 'destructive' : 'default'}
-              onSelect={() => act(action, [machine])}
-            >
-              <Icon /> {ACTIONS[action].verb}
-            </DropdownMenuItem>
-          )
-        })}
-        {manage || own ? (
-          <DropdownMenuItem variant="destructive" onSelect={() => act('delete', [machine])}>
-            <Trash2 /> Delete
-          </DropdownMenuItem>
-        ) : null}
-      </DropdownMenuContent>
-    </DropdownMenu>
+    <Menu
+      variant="ghost"
+      size="icon-sm"
+      aria-label={`Actions for ${machine.name}`}
+      align="end"
+      entries={entries}
+    >
+      <MoreHorizontal />
+    </Menu>
   )
 }

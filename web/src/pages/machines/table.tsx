@@ -1,7 +1,7 @@
 import { Link } from '@tanstack/react-router'
 import { useVirtualizer } from '@tanstack/react-virtual'
 import { ArrowDown, ArrowUp, Timer } from 'lucide-react'
-import { type KeyboardEvent, type ReactNode, useRef } from 'react'
+import { type KeyboardEvent, memo, type ReactNode, useCallback, useRef } from 'react'
 import { StateBadge, StateDot } from '@/components/state'
 import { Badge } from '@/components/ui/badge'
 import { Button } from '@/components/ui/button'
@@ -60,7 +60,7 @@ interface Props {
 }
 
 export function MachineTable(props: Props) {
-  const { machines, columns, selected, onSelect } = props
+  const { machines, postures, columns, selected, onSelect, act, edit } = props
   const narrow = !useMedia('(min-width: 48rem)')
   const scroller = useRef<HTMLDivElement>(null)
   const virtual = useVirtualizer({
@@ -73,6 +73,17 @@ export function MachineTable(props: Props) {
   // Room for the button that approves, where there is something to approve.
   const last = machines.some(({ state }) => state === 'pending') ? '6.25rem' : '2rem'
   const template = `1.25rem ${columns.map((column) => HEADS[column].width).join(' ')} ${last}`
+  // Always the same function, so that rows which stay as they are need not be drawn again while one scrolls.
+  const newest = useRef(selected)
+  newest.current = selected
+  const toggle = useCallback(
+    (id: string) => {
+      const next = new Set(newest.current)
+      if (!next.delete(id)) next.add(id)
+      onSelect(next)
+    },
+    [onSelect],
+  )
   const all = machines.length > 0 && machines.every(({ id }) => selected.has(id))
   const toggleAll = () => onSelect(all ? new Set() : new Set(machines.map(({ id }) => id)))
 
@@ -127,11 +138,21 @@ export function MachineTable(props: Props) {
           {virtual.getVirtualItems().map((item) => {
             const machine = machines[item.index]
             if (!machine) return null
-            const at = { index: item.index, start: item.start, template }
-            return narrow ? (
-              <NarrowRow key={item.key} machine={machine} at={at} {...props} />
-            ) : (
-              <Row key={item.key} machine={machine} at={at} {...props} />
+            const Drawn = narrow ? NarrowRow : Row
+            return (
+              <Drawn
+                key={item.key}
+                machine={machine}
+                index={item.index}
+                start={item.start}
+                template={template}
+                on={selected.has(machine.id)}
+                toggle={toggle}
+                posture={postures.get(machine.id)}
+                columns={columns}
+                act={act}
+                edit={edit}
+              />
             )
           })}
         </div>
@@ -164,20 +185,14 @@ function Head({ column, sort, onSort }: Props & { column: Column }) {
   )
 }
 
-type RowProps = Props & {
+type RowProps = Pick<Props, 'columns' | 'act' | 'edit'> & {
   machine: Machine
-  at: { index: number; start: number; template: string }
-}
-
-function useSelection({ machine, selected, onSelect }: RowProps) {
-  const on = selected.has(machine.id)
-  const toggle = () => {
-    const next = new Set(selected)
-    if (on) next.delete(machine.id)
-    else next.add(machine.id)
-    onSelect(next)
-  }
-  return { on, toggle }
+  index: number
+  start: number
+  template: string
+  on: boolean
+  toggle: (id: string) => void
+  posture: Posture | undefined
 }
 
 function NameLink({ machine }: { machine: Machine }) {
@@ -205,28 +220,31 @@ function Approve({ machine, act }: Pick<RowProps, 'machine' | 'act'>) {
   )
 }
 
-function Row(props: RowProps) {
-  const { machine, at, columns, postures, act, edit } = props
-  const { on, toggle } = useSelection(props)
+const Row = memo(function Row(props: RowProps) {
+  const { machine, index, start, template, on, toggle, posture, columns, act, edit } = props
   return (
     <div
       role="row"
-      aria-rowindex={at.index + 2}
+      aria-rowindex={index + 2}
       aria-selected={on}
-      data-index={at.index}
+      data-index={index}
       style={{
-        gridTemplateColumns: at.template,
+        gridTemplateColumns: template,
         height: ROW,
-        transform: `translateY(${at.start}px)`,
+        transform: `translateY(${start}px)`,
       }}
       className="absolute inset-x-0 top-0 grid items-center gap-x-2.5 border-b px-3 text-sm hover:bg-muted/50 aria-selected:bg-accent/60"
     >
       <div role="cell" className="flex">
-        <Checkbox aria-label={`Select ${machine.name}`} checked={on} onCheckedChange={toggle} />
+        <Checkbox
+          aria-label={`Select ${machine.name}`}
+          checked={on}
+          onCheckedChange={() => toggle(machine.id)}
+        />
       </div>
       {columns.map((column) => (
         <div role="cell" key={column} className="flex min-w-0 items-center">
-          <Cell column={column} machine={machine} posture={postures.get(machine.id)} />
+          <Cell column={column} machine={machine} posture={posture} />
         </div>
       ))}
       <div
@@ -238,22 +256,25 @@ function Row(props: RowProps) {
       </div>
     </div>
   )
-}
+})
 
-function NarrowRow(props: RowProps) {
-  const { machine, at, act, edit } = props
-  const { on, toggle } = useSelection(props)
+const NarrowRow = memo(function NarrowRow(props: RowProps) {
+  const { machine, index, start, on, toggle, act, edit } = props
   return (
     <div
       role="row"
-      aria-rowindex={at.index + 2}
+      aria-rowindex={index + 2}
       aria-selected={on}
-      data-index={at.index}
-      style={{ height: NARROW_ROW, transform: `translateY(${at.start}px)` }}
+      data-index={index}
+      style={{ height: NARROW_ROW, transform: `translateY(${start}px)` }}
       className="absolute inset-x-0 top-0 flex items-center gap-3 border-b px-3 text-sm aria-selected:bg-accent/60"
     >
       <div role="cell" className="flex">
-        <Checkbox aria-label={`Select ${machine.name}`} checked={on} onCheckedChange={toggle} />
+        <Checkbox
+          aria-label={`Select ${machine.name}`}
+          checked={on}
+          onCheckedChange={() => toggle(machine.id)}
+        />
       </div>
       <div role="cell" className="min-w-0 flex-1">
         <div className="flex items-center gap-2">
@@ -270,7 +291,7 @@ function NarrowRow(props: RowProps) {
       </div>
     </div>
   )
-}
+})
 
 function Cell({
   column,

@@ -8,16 +8,11 @@ import { every } from '@/api/live'
 import { keyOf, membersQuery, POLL } from '@/api/queries'
 import { AuditRows } from '@/components/audit-rows'
 import { SelectField, TextField } from '@/components/field'
+import { Menu } from '@/components/menu'
 import { Failure, Page, Ready } from '@/components/page'
 import { Alert } from '@/components/ui/alert'
 import { Button } from '@/components/ui/button'
 import { Card } from '@/components/ui/card'
-import {
-  DropdownMenu,
-  DropdownMenuContent,
-  DropdownMenuItem,
-  DropdownMenuTrigger,
-} from '@/components/ui/dropdown-menu'
 import { type AuditFilters, auditParameters } from '@/lib/audit'
 import { count } from '@/lib/format'
 import { useOrg } from '@/lib/org'
@@ -182,23 +177,18 @@ function Export({ filters }: { filters: AuditFilters }) {
     save(data, `${org.slug}-audit.${format}`)
   }
   return (
-    <DropdownMenu>
-      <DropdownMenuTrigger asChild>
-        <Button variant="outline">
-          <Download /> Export
-        </Button>
-      </DropdownMenuTrigger>
-      <DropdownMenuContent align="end">
-        {(['csv', 'json'] as const).map((format) => (
-          <DropdownMenuItem
-            key={format}
-            onSelect={() => void take(format).catch((error) => toast.error(sentence(error)))}
-          >
-            What is filtered, as {format.toUpperCase()}
-          </DropdownMenuItem>
-        ))}
-      </DropdownMenuContent>
-    </DropdownMenu>
+    <Menu
+      variant="outline"
+      align="end"
+      entries={() =>
+        (['csv', 'json'] as const).map((format) => ({
+          text: `What is filtered, as ${format.toUpperCase()}`,
+          run: () => take(format).catch((error) => toast.error(sentence(error))),
+        }))
+      }
+    >
+      <Download /> Export
+    </Menu>
   )
 }
 
