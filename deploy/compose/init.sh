@@ -162,6 +162,7 @@ END
 } | keep alertmanager.yml
 cd ..
 keep .env <<END
+COMPOSE_PROJECT_NAME=ztna
 ZTNA_DOMAIN=$domain
 ZTNA_TLS=$email
 END
