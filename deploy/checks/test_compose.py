@@ -79,6 +79,12 @@ class Files(unittest.TestCase):
         before = {path.name: path.read_text() for path in (self.folder / "secrets").iterdir()}
         run(self.folder / "init.sh", "--domain", "vpn.example.org", "--email", "ops@example.org")
         self.assertEqual({path.name: path.read_text() for path in (self.folder / "secrets").iterdir()}, before)
+        # A master key that was rotated, too.
+        run(program("ztna-api"), "keys", "rotate", "--data-dir", self.folder / "secrets")
+        rotated = (self.folder / "secrets/master.key").read_text()
+        self.assertEqual(rotated.split()[1:], before["master.key"].split())
+        run(self.folder / "init.sh", "--domain", "vpn.example.org", "--email", "ops@example.org")
+        self.assertEqual((self.folder / "secrets/master.key").read_text(), rotated)
         other = self.stack.folder / "other"
         other.mkdir()
         run(self.folder / "init.sh", "--domain", "b.example.org", "--email", "a@b.example", "--dir", other)
