@@ -15,6 +15,7 @@ use ztna_proto::keys::WgPublicKey;
 use ztna_proto::ticket::TicketVerifier;
 
 use crate::config::{Config, Limits, OnCut};
+use crate::dashboard::Dashboard;
 use crate::db::{Db, SetupError};
 use crate::geoip::GeoIp;
 use crate::http::{ApiError, Metrics};
@@ -204,7 +205,7 @@ impl App {
         tasks.spawn(relays::keep_probing(state.clone()));
         tasks.close();
         Ok(Self {
-            router: router(&state)?,
+            router: router(&state, config.dashboard)?,
             state,
             tasks,
         })
@@ -239,7 +240,7 @@ impl App {
     }
 }
 
-fn router(state: &State) -> Result<Router, StartError> {
+fn router(state: &State, dashboard: Option<Dashboard>) -> Result<Router, StartError> {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(identity::routes())
         .merge(orgs::routes())
@@ -260,7 +261,7 @@ fn router(state: &State) -> Result<Router, StartError> {
     let router = router
         .route("/api/openapi.json", get(async move || axum::Json(document)))
         .with_state(state.clone());
-    Ok(http::wrap(router, state.trusted_proxies))
+    Ok(http::wrap(router, dashboard, state.trusted_proxies))
 }
 
 async fn look_after(state: State) {

@@ -13,6 +13,7 @@ use ztna_proto::posture::POSTURE_STALE_SECONDS;
 use ztna_proto::realtime::REALTIME_PING_SECONDS;
 use ztna_proto::relay::RegionDocument;
 
+use crate::dashboard::Dashboard;
 use crate::db::DatabaseConfig;
 use crate::geoip::GeoIp;
 use crate::identity::SignInConfig;
@@ -57,6 +58,8 @@ pub struct Config {
     pub trusted_proxies: usize,
     /// In which country addresses are. `None`: rules that ask for a country are never met.
     pub geoip: Option<GeoIp>,
+    /// The dashboard to serve beside the API. `None`: plain pages take the place of those that cannot be missed.
+    pub dashboard: Option<Dashboard>,
     /// How often listeners of `/api/realtime` are pinged; three pings without an answer end the connection.
     pub realtime_ping: Duration,
     /// Age at which a posture report says nothing any more.
@@ -86,6 +89,7 @@ impl Config {
             limits: Limits::default(),
             trusted_proxies: 0,
             geoip: None,
+            dashboard: None,
             realtime_ping: Duration::from_secs(REALTIME_PING_SECONDS),
             posture_stale: Duration::from_secs(POSTURE_STALE_SECONDS),
             ephemeral_silence: Duration::from_secs(EPHEMERAL_SILENCE_SECONDS),

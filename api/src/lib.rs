@@ -15,7 +15,7 @@
 //! * [`netmap`]: the machine stream, and the hub that feeds it;
 //! * [`backup`]: everything in the database, written down and brought back.
 //!
-//! Below them: [`db`] (PostgreSQL, one transaction per request, row-level security), [`geoip`] (countries of addresses), [`kv`] (what
+//! Below them: [`db`] (PostgreSQL, one transaction per request, row-level security), [`geoip`] (countries of addresses), [`dashboard`] (the dashboard's files), [`kv`] (what
 //! may be lost: counters and one-time codes) [`mail`] (letters to people), [`seal`] (secrets at rest) and [`http`] (the envelope, callers, limits,
 //! layers).
 //!
@@ -28,6 +28,7 @@ mod audit;
 mod auth_keys;
 mod backup;
 mod config;
+mod dashboard;
 mod db;
 mod geoip;
 mod http;
@@ -50,6 +51,7 @@ mod serve;
 pub use app::{App, StartError};
 pub use backup::{BackupConfig, BackupError, Manifest, Restore, Table, backup, backups, restore};
 pub use config::{Config, Limits, OnCut, RelayFile};
+pub use dashboard::{Dashboard, DashboardError};
 pub use db::{APP_ROLE, DatabaseConfig, SetupError};
 pub use geoip::{GeoIp, GeoIpError};
 pub use identity::{GitHubConfig, GoogleConfig, IssuerRules, SignInConfig, SignInFlags};

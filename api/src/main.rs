@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use ztna_api::{
-    App, Config, DatabaseConfig, GeoIp, MailConfig, RelayFile, ServerKeys, SignInFlags,
+    App, Config, Dashboard, DatabaseConfig, GeoIp, MailConfig, RelayFile, ServerKeys, SignInFlags,
     default_host, serve_plain, url, write_ready_file,
 };
 use ztna_tls::{AcceptLimits, ServerIdentity};
@@ -94,6 +94,9 @@ struct Flags {
     /// for the country of a source. All nodes need the same [default: no country is known]
     #[arg(long, env = "ZTNA_GEOIP", value_name = "FILE")]
     geoip: Option<PathBuf>,
+    /// Folder with the built dashboard, to serve beside the API [default: none is served]
+    #[arg(long, env = "ZTNA_DASHBOARD_DIR", value_name = "DIR")]
+    dashboard: Option<PathBuf>,
     /// Proxies in front of this server that append to X-Forwarded-For.
     #[arg(long, env = "ZTNA_TRUSTED_PROXIES", default_value_t = 0)]
     trusted_proxies: usize,
@@ -264,6 +267,11 @@ fn config(flags: &Flags) -> Result<Config> {
     config.kv_authorities.clone_from(&flags.kv_authorities);
     config.sign_in = flags.sign_in.config();
     config.geoip = flags.geoip.as_deref().map(GeoIp::open).transpose()?;
+    config.dashboard = flags
+        .dashboard
+        .as_deref()
+        .map(Dashboard::open)
+        .transpose()?;
     config.dns_suffix.clone_from(&flags.dns_suffix);
     config.allow_private_relays = flags.allow_private_relays;
     config.trusted_proxies = flags.trusted_proxies;

@@ -127,6 +127,10 @@ pub struct Args {
     #[arg(long, env = "ZTNA_GEOIP", value_name = "FILE")]
     pub geoip: Option<PathBuf>,
 
+    /// Folder with the built dashboard, to serve beside the API [default: none is served]
+    #[arg(long, env = "ZTNA_DASHBOARD_DIR", value_name = "DIR")]
+    pub dashboard: Option<PathBuf>,
+
     /// Probe orgs' own relays that are not on the public internet. Say false where strangers may
     /// sign up: they would learn what answers in this server's own network
     #[arg(

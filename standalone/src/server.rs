@@ -95,6 +95,8 @@ pub async fn run(args: Args) -> Result<()> {
     let mut config = Config::new(database.config.clone(), keys);
     let geoip = args.geoip.as_deref().map(ztna_api::GeoIp::open);
     config.geoip = geoip.transpose()?;
+    let dashboard = args.dashboard.as_deref().map(ztna_api::Dashboard::open);
+    config.dashboard = dashboard.transpose()?;
     config.dns_suffix.clone_from(&args.dns_suffix);
     let own_url = || url("https", &host, address);
     config.public_url = args.public_url.clone().unwrap_or_else(own_url);

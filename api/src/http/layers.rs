@@ -15,6 +15,7 @@ use ztna_proto::error::ErrorCode;
 use super::answer::{ApiError, refuse};
 use super::call::{RequestId, announce};
 use super::caller::{is_browser, same_origin};
+use crate::dashboard::{self, Dashboard};
 
 /// Largest body of a call, in bytes. A registration, the largest there is, has 2 KiB; a policy of
 /// a thousand rules some 200 KiB.
@@ -26,8 +27,8 @@ const GIVE_UP: Duration = Duration::from_secs(60);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Puts the layers around the router.
-pub(crate) fn wrap(router: Router, trusted_proxies: usize) -> Router {
-    router
+pub(crate) fn wrap(router: Router, dashboard: Option<Dashboard>, trusted_proxies: usize) -> Router {
+    let router = router
         .fallback(async || {
             refuse(
                 ErrorCode::NotFound,
@@ -40,7 +41,14 @@ pub(crate) fn wrap(router: Router, trusted_proxies: usize) -> Router {
                 "this path does not take that method; /api/openapi.json lists what it takes",
             );
             (StatusCode::METHOD_NOT_ALLOWED, refusal)
-        })
+        });
+    let router = match dashboard {
+        Some(dashboard) => router.layer(from_fn(move |request, next| {
+            dashboard::serve(dashboard.clone(), request, next)
+        })),
+        None => router,
+    };
+    router
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn(own_pages_only))
         .layer(from_fn(move |request, next| {

@@ -8,6 +8,7 @@ mod audit;
 mod backup;
 mod common;
 mod country;
+mod dashboard;
 mod faults;
 mod health;
 mod identity;
