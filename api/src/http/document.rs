@@ -24,7 +24,8 @@ pub(crate) fn complete(document: &OpenApi) -> Result<Value, serde_json::Error> {
     };
     for (path, methods) in paths {
         let operations = methods.as_object_mut().into_iter().flatten();
-        for (_, operation) in operations {
+        for (method, operation) in operations {
+            operation["operationId"] = operation_id(method, path).into();
             let Some(responses) = operation["responses"].as_object_mut() else {
                 continue;
             };
@@ -47,4 +48,55 @@ pub(crate) fn complete(document: &OpenApi) -> Result<Value, serde_json::Error> {
         }
     }
     Ok(document)
+}
+
+/// The name of a call in generated clients: `get_orgs_machines_by_machine` is `GET /api/orgs/{org}/machines/{machine}`.
+/// Handlers have names of their own, which are shorter and the same in several capabilities.
+fn operation_id(method: &str, path: &str) -> String {
+    let mut words = vec![method.to_owned()];
+    let segments: Vec<&str> = path
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .collect();
+    for (index, segment) in segments.iter().enumerate() {
+        let parameter = segment.strip_prefix('{').and_then(|s| s.strip_suffix('}'));
+        match parameter {
+            // Almost every call is about an org.
+            Some("org") if index + 1 < segments.len() => {}
+            Some(name) => words.push(format!("by_{name}")),
+            None if index == 0 && *segment == "api" => {}
+            None => words.push(segment.replace(|c: char| !c.is_ascii_alphanumeric(), "_")),
+        }
+    }
+    if words.len() == 1 {
+        words.push("front".to_owned());
+    }
+    words.join("_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::operation_id;
+
+    #[test]
+    fn calls_are_named_by_method_and_path() {
+        for (method, path, id) in [
+            ("get", "/", "get_front"),
+            (
+                "get",
+                "/sign-in/{provider}/callback",
+                "get_sign_in_by_provider_callback",
+            ),
+            ("post", "/api/orgs", "post_orgs"),
+            ("delete", "/api/orgs/{org}", "delete_orgs_by_org"),
+            ("get", "/api/orgs/{org}/machines", "get_orgs_machines"),
+            (
+                "put",
+                "/api/orgs/{org}/machines/{machine}/routes",
+                "put_orgs_machines_by_machine_routes",
+            ),
+        ] {
+            assert_eq!(operation_id(method, path), id);
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! What operators and clients rely on: health, figures, the API document, errors, restarts.
 
+use std::collections::BTreeMap;
+
 use crate::common::client::{Owner, PASSWORD, code};
 use crate::common::stream::Stream;
 use crate::common::{Client, Server, connect, database};
@@ -91,6 +93,25 @@ async fn figures_and_the_document_name_every_route() {
     ] {
         assert!(document["paths"][path].is_object(), "{path}");
     }
+}
+
+#[tokio::test]
+async fn every_call_has_a_name_of_its_own() {
+    let server = Server::start().await;
+    let request = Client::anonymous(&server).request(Method::GET, "/api/openapi.json");
+    let document: Value = request.send().await.unwrap().json().await.unwrap();
+    let mut named: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let id = operation["operationId"].as_str().unwrap_or_default();
+            let calls = named.entry(id.to_owned()).or_default();
+            calls.push(format!("{method} {path}"));
+        }
+    }
+    assert!(!named.contains_key(""), "without a name: {:?}", named[""]);
+    assert!(named.len() > 80, "{}", named.len());
+    named.retain(|_, calls| calls.len() > 1);
+    assert!(named.is_empty(), "several calls of one name: {named:#?}");
 }
 
 #[tokio::test]

@@ -4,13 +4,13 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use ztna_proto::api::{Me, Member, Role, Session};
 use ztna_proto::error::ErrorCode;
-use ztna_proto::sso::{SsoDomain, SsoSettings};
+use ztna_proto::sso::{SsoDiscovery, SsoDomain, SsoSettings};
 
 use crate::common::browser::Browser;
 use crate::common::client::{Owner, code, machine};
 use crate::common::provider::{
-    CLIENT, Dns, Provider, SECRET, anywhere, callback_of, connect, org_with_provider, prove,
-    settings, sign_in,
+    CLIENT, Dns, Provider, SECRET, anywhere, at_provider, callback_of, connect, org_with_provider,
+    prove, settings, sign_in,
 };
 use crate::common::stream::Stream;
 use crate::common::{Client, Server, connect as database};
@@ -439,4 +439,90 @@ async fn a_domain_is_one_orgs_and_has_to_be_proved() {
             .await;
         assert_eq!(code(refused), ErrorCode::ValidationError, "{bad}");
     }
+}
+
+#[tokio::test]
+async fn an_orgs_sign_in_is_found_and_leads_back_into_the_dashboard() {
+    let mut dns = Dns::start();
+    let address = dns.address;
+    let (server, owner, provider) = org_with_provider(&accounts(), |config| {
+        config.sign_in.dns_servers = vec![address]
+    })
+    .await;
+    let anonymous = Client::anonymous(&server);
+    let found = async |hint: &str| {
+        let path = format!("/api/auth/sso?hint={hint}");
+        let found: SsoDiscovery = anonymous.get(&path).await.unwrap();
+        found.start
+    };
+    assert_eq!(found("acme").await, None, "it has no provider yet");
+    put(&owner, settings(&provider)).await.unwrap();
+    let path = owner.path("/sso/domains");
+    let body = json!({"domain": "corp.example"});
+    let _: SsoDomain = owner.client.post(&path, body).await.unwrap();
+    assert_eq!(found("alice@corp.example").await, None, "not proved yet");
+    let _: Value = owner
+        .client
+        .call(Method::DELETE, &format!("{path}/corp.example"), json!({}))
+        .await
+        .unwrap();
+    prove(&mut dns, &owner, "corp.example").await;
+    let of_domain = Some("/sign-in/sso?org=corp.example".to_owned());
+    // With an account or without: an address is its domain.
+    for hint in ["alice@corp.example", "Nobody@CORP.example", "corp.example"] {
+        assert_eq!(found(hint).await, of_domain, "{hint}");
+    }
+    let start = found("%20ACME%20").await.unwrap();
+    assert_eq!(start, "/sign-in/sso?org=acme");
+    for hint in [
+        "acme@example.com",
+        "%26org=acme",
+        "",
+        "a@b@",
+        "%00",
+        "%F0%9F%92%A9",
+    ] {
+        assert_eq!(found(hint).await, None, "{hint}");
+    }
+    let long = "a".repeat(321);
+    let refused = anonymous
+        .get::<Value>(&format!("/api/auth/sso?hint={long}"))
+        .await;
+    assert_eq!(code(refused), ErrorCode::ValidationError);
+
+    let mut browser = Browser::new();
+    let here = format!("http://{}", server.address);
+    let front = browser.open(&here).await;
+    let page = browser
+        .follow(&front, &format!("{start}&return_to=/map"))
+        .await;
+    browser.stop_at = Some("/map".to_owned());
+    let page = at_provider(&mut browser, &page, "alice").await;
+    assert_eq!(page.url.as_str(), format!("{here}/map"));
+    let token = browser.cookie(&here, "__Host-refresh_token").unwrap();
+    let body = json!({ "refresh_token": token });
+    let session: Session = anonymous.post("/api/auth/refresh", body).await.unwrap();
+    let alice = anonymous.bearer(&session.access_token);
+    let me: Me = alice.get("/api/auth/me").await.unwrap();
+    assert_eq!(me.orgs[0].id, owner.org.id);
+    // Asked for the org first, it goes there all the same.
+    let mut browser = Browser::new();
+    let ask = browser
+        .open(&format!("{here}/sign-in/sso?return_to=/map"))
+        .await;
+    let page = browser.submit(&ask, &[("org", "acme")]).await;
+    browser.stop_at = Some("/map".to_owned());
+    let page = at_provider(&mut browser, &page, "alice").await;
+    assert_eq!(page.url.path(), "/map");
+}
+
+#[tokio::test]
+async fn looking_for_orgs_sign_ins_is_bounded() {
+    let server = Server::start_with(|config| config.limits.sign_in.count = 2).await;
+    let client = Client::anonymous(&server);
+    for _ in 0..2 {
+        let _: SsoDiscovery = client.get("/api/auth/sso?hint=x").await.unwrap();
+    }
+    let refused = client.get::<SsoDiscovery>("/api/auth/sso?hint=x").await;
+    assert_eq!(code(refused), ErrorCode::RateLimited);
 }

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 use ztna_api::{Config, GitHubConfig, GoogleConfig};
-use ztna_proto::api::{Me, Role};
+use ztna_proto::api::{Me, Role, Session};
 use ztna_proto::error::ErrorCode;
+use ztna_proto::sso::SignInWays;
 
 use crate::common::browser::{Browser, Shown};
 use crate::common::client::{Owner, PASSWORD, code};

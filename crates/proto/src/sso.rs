@@ -8,9 +8,14 @@ use crate::api::Role;
 
 /// `GET`, in a browser: signs a person in by a provider, for the `ztna login` that opened the browser.
 /// `…/google`, `…/github`, or `…/sso` for an org's own, with the org's label or an e-mail address in `org`.
-/// The other parameters are those of [`crate::api::CLI_LOGIN_PATH`]. A provider sends the browser back to
+/// The other parameters are those of [`crate::api::CLI_LOGIN_PATH`], or, for a dashboard, `return_to` alone: a path here that
+/// the browser is sent to when it is done. A provider sends the browser back to
 /// `…/{provider}/callback`; of an org's, `{provider}` is the org's id.
 pub const SIGN_IN_PATH: &str = "/sign-in";
+/// Longest `return_to`, in bytes.
+pub const MAX_RETURN_TO: usize = 1024;
+/// Longest `hint`, in bytes: an e-mail address (RFC 5321 §4.5.3.1).
+pub const MAX_HINT: usize = 320;
 /// Longest name of a provider's group, in characters.
 pub const MAX_GROUP_NAME: usize = 256;
 /// Most rules about groups.
@@ -148,4 +153,34 @@ pub struct UnlinkRequest {
     /// A code of the authenticator, or a backup code, if the account has a second factor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totp_code: Option<String>,
+}
+
+/// `GET /api/auth/ways`: how people sign in at this deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct SignInWays {
+    /// Whether anybody may make an account with a password.
+    pub sign_up: bool,
+    /// Whether letters are sent: new addresses have to be confirmed, and forgotten passwords can be replaced.
+    pub mail: bool,
+    /// The deployment's own providers.
+    pub providers: Vec<SignInProvider>,
+}
+
+/// A provider that everybody may sign in by.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct SignInProvider {
+    /// `google` or `github`.
+    pub id: String,
+    /// As people call it.
+    pub name: String,
+    /// What the browser opens, with `return_to` added.
+    pub start: String,
+}
+
+/// `GET /api/auth/sso?hint=…`: whether an address, or an org's label, leads to an org's own provider. Of an address the
+/// domain alone counts, so that nothing is told of accounts.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct SsoDiscovery {
+    /// What the browser opens, with `&return_to=` added. `None`: no org with a sign-in of its own is known by that.
+    pub start: Option<String>,
 }

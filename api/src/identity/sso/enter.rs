@@ -175,7 +175,7 @@ async fn lock(tx: &Tx<'_>, org: OrgId, vouched: &Vouched) -> Result<Stored, ApiE
         .ok_or_else(|| {
             refuse(
                 ErrorCode::Unauthorized,
-                "Your organisation has changed its sign-in meanwhile. Run `ztna login` again.",
+                "Your organisation has changed its sign-in meanwhile. Begin it again.",
             )
         })
 }
@@ -220,7 +220,7 @@ fn still(known: Option<UserId>, user: UserId) -> Result<(), ApiError> {
     }
     Err(refuse(
         ErrorCode::Unauthorized,
-        "The link to your account was ended meanwhile. Run `ztna login` again.",
+        "The link to your account was ended meanwhile. Begin it again.",
     ))
 }
 

@@ -18,11 +18,11 @@ use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::UserId;
 use ztna_proto::keys::hex;
 
+use super::destination::Destination;
 use super::provider::{ProviderId, Vouched, client};
 use super::{github, oidc};
 use crate::app::State;
 use crate::http::{ApiError, cookie_value, refuse};
-use crate::identity::page::Checked;
 
 /// A person has so long at the provider, and then for password or code.
 const LIFETIME: Duration = Duration::from_secs(10 * 60);
@@ -96,7 +96,7 @@ struct Attempt {
     /// Hash of the browser's secret.
     browser: String,
     secrets: Secrets,
-    request: Checked,
+    destination: Destination,
 }
 
 /// What the browser brings back (RFC 6749 §4.1.2, RFC 9207 §2).
@@ -110,7 +110,7 @@ pub(super) async fn begin(
     state: &State,
     browser: &Browser,
     provider: ProviderId,
-    request: Checked,
+    destination: Destination,
 ) -> Result<Url, ApiError> {
     let secrets = Secrets::generate();
     let providers = &state.providers;
@@ -126,7 +126,7 @@ pub(super) async fn begin(
         provider,
         browser: hash(&browser.0),
         secrets,
-        request,
+        destination,
     };
     store(state, &key, &attempt).await?;
     Ok(url)
@@ -140,12 +140,12 @@ pub(super) async fn finish(
     provider: ProviderId,
     sent: &str,
     back: Result<Back, String>,
-) -> Result<(Vouched, Checked, Browser), ApiError> {
+) -> Result<(Vouched, Destination, Browser), ApiError> {
     let over = || {
         refuse(
             ErrorCode::Unauthorized,
             "This sign-in was not begun in this browser, was finished before, or its 10 minutes are over. \
-             Run `ztna login` again.",
+             Begin it again.",
         )
     };
     let stored = state.kv.take(&attempt_key(sent)).await?;
@@ -172,7 +172,7 @@ pub(super) async fn finish(
             oidc::redeem(providers, provider, &client, &attempt.secrets, &back).await?
         }
     };
-    Ok((vouched, attempt.request, browser))
+    Ok((vouched, attempt.destination, browser))
 }
 
 /// Somebody whom a provider vouches for, and who has to show more.
@@ -182,7 +182,7 @@ pub(super) struct Waiting {
     /// sign-ins another site's page has this browser begin meanwhile.
     pub(super) id: String,
     pub(super) vouched: Vouched,
-    pub(super) request: Checked,
+    pub(super) destination: Destination,
     pub(super) need: Need,
 }
 
@@ -206,13 +206,13 @@ impl Waiting {
         state: &State,
         browser: &Browser,
         vouched: Vouched,
-        request: Checked,
+        destination: Destination,
         need: Need,
     ) -> Result<Self, ApiError> {
         let waiting = Self {
             id: random(),
             vouched,
-            request,
+            destination,
             need,
         };
         store(state, &waiting_key(browser, &waiting.id), &waiting).await?;

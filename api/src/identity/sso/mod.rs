@@ -24,6 +24,7 @@
 //! 9207): no provider gets another's code.
 
 mod config;
+mod destination;
 mod discovery;
 mod domains;
 mod enter;
@@ -38,6 +39,7 @@ mod page;
 mod provider;
 mod settings;
 mod view;
+mod ways;
 
 pub use config::{GitHubConfig, GoogleConfig, SignInConfig, SignInFlags};
 pub use fetch::IssuerRules;
@@ -58,4 +60,5 @@ pub(super) fn routes() -> OpenApiRouter<State> {
         .merge(domains::routes())
         .merge(own::routes())
         .merge(page::routes())
+        .merge(ways::routes())
 }

@@ -11,6 +11,7 @@ use utoipa_axum::routes;
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{OrgId, UserId};
 
+use super::destination::Destination;
 use super::enter::{Entered, enter, settle};
 use super::fetch::words;
 use super::flow::{self, Back, Browser, Need, Waiting};
@@ -19,7 +20,7 @@ use super::view;
 use crate::app::State;
 use crate::http::{ApiError, ClientIp, Counted, Device, Path, refuse, same_origin};
 use crate::identity::mfa::Factor;
-use crate::identity::page::{Checked, Request, error_page, page, signed_in, told};
+use crate::identity::page::{Request, error_page, page, signed_in, told};
 use crate::identity::sessions::Way;
 use crate::identity::{accounts, mfa, sessions};
 
@@ -45,9 +46,17 @@ struct Whose {
     org: String,
 }
 
+/// Where the browser goes afterwards.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Afterwards {
+    /// The path of a page here, of a dashboard's, in place of what the command line sends.
+    return_to: Option<String>,
+}
+
 /// To the provider of an org; asks which org if none is named.
 #[utoipa::path(get, path = "/sign-in/sso", tag = "pages", params(
-    Whose, ("port" = u16, Query), ("state" = String, Query), ("challenge" = String, Query),
+    Whose, Afterwards, ("port" = Option<u16>, Query), ("state" = Option<String>, Query), ("challenge" = Option<String>, Query),
 ), responses(
     (status = 200, description = "A page that leads on."), (status = 400, description = "A page that says what is wrong."),
     (status = 401, description = "The provider cannot be used."), (status = 404, description = "There is no such org."),
@@ -57,22 +66,23 @@ async fn sso(
     ClientIp(ip): ClientIp,
     headers: HeaderMap,
     extract::Query(whose): extract::Query<Whose>,
+    extract::Query(afterwards): extract::Query<Afterwards>,
     extract::Query(request): extract::Query<Request>,
 ) -> Response {
-    let request = match request.check() {
-        Ok(request) => request,
+    let destination = match Destination::of(afterwards.return_to.as_deref(), &request) {
+        Ok(destination) => destination,
         Err(error) => return error_page(error),
     };
     let wanted = whose.org.trim().to_ascii_lowercase();
     if wanted.is_empty() {
         return page(StatusCode::OK, None, |p| {
-            view::ask_org(p, &request, "", None)
+            view::ask_org(p, &destination, "", None)
         });
     }
     let begun = async {
         spend(&state, ip).await?;
         let org = org_of(&state, &wanted).await?;
-        start(&state, &headers, ProviderId::Org(org), request.clone()).await
+        start(&state, &headers, ProviderId::Org(org), destination.clone()).await
     };
     match begun.await {
         Ok((url, browser)) => {
@@ -91,7 +101,7 @@ async fn sso(
         Err(error) => {
             let (status, body) = told(error);
             page(status, None, |p| {
-                view::ask_org(p, &request, &wanted, Some(&body.message))
+                view::ask_org(p, &destination, &wanted, Some(&body.message))
             })
         }
     }
@@ -99,26 +109,39 @@ async fn sso(
 
 /// The org that a label, or an address' domain, leads to.
 async fn org_of(state: &State, wanted: &str) -> Result<OrgId, ApiError> {
-    let wanted = wanted.rsplit_once('@').map_or(wanted, |(_, domain)| domain);
-    let mut connection = state.db.connect().await?;
-    let tx = connection.bare().await?;
-    let row = tx
-        .query_opt("SELECT org_id FROM lookup_sso($1)", &[&wanted])
-        .await?;
-    row.map(|row| OrgId(row.get(0))).ok_or_else(|| {
+    let wanted = named(wanted);
+    find_org(state, &wanted).await?.ok_or_else(|| {
         refuse(
             ErrorCode::NotFound,
             format!(
                 "{} leads to no organisation with a sign-in of its own. Ask your admin for the organisation's label.",
-                words(wanted)
+                words(&wanted)
             ),
         )
     })
 }
 
+/// The label, or the domain, of what somebody has typed.
+pub(super) fn named(typed: &str) -> String {
+    let typed = typed.trim();
+    let name = typed.rsplit_once('@').map_or(typed, |(_, domain)| domain);
+    name.to_ascii_lowercase()
+}
+
+/// The org with a provider of its own that a label or a proved domain leads to.
+pub(super) async fn find_org(state: &State, name: &str) -> Result<Option<OrgId>, ApiError> {
+    let mut connection = state.db.connect().await?;
+    let tx = connection.bare().await?;
+    let row = tx
+        .query_opt("SELECT org_id FROM lookup_sso($1)", &[&name])
+        .await?;
+    Ok(row.map(|row| OrgId(row.get(0))))
+}
+
 /// To Google or GitHub.
 #[utoipa::path(get, path = "/sign-in/{provider}", tag = "pages", params(
-    ("provider" = String, Path), ("port" = u16, Query), ("state" = String, Query), ("challenge" = String, Query),
+    ("provider" = String, Path), Afterwards, ("port" = Option<u16>, Query), ("state" = Option<String>, Query),
+    ("challenge" = Option<String>, Query),
 ), responses(
     (status = 303, description = "On to the provider."), (status = 400, description = "A page that says what is wrong."),
     (status = 401, description = "The provider cannot be used."), (status = 404, description = "There is no such provider."),
@@ -128,6 +151,7 @@ async fn begin(
     ClientIp(ip): ClientIp,
     headers: HeaderMap,
     Path(provider): Path<String>,
+    extract::Query(afterwards): extract::Query<Afterwards>,
     extract::Query(request): extract::Query<Request>,
 ) -> Response {
     let begun = async {
@@ -136,9 +160,9 @@ async fn begin(
             ProviderId::Org(_) => return Err(unknown()),
             provider => provider,
         };
-        let request = request.check()?;
+        let destination = Destination::of(afterwards.return_to.as_deref(), &request)?;
         spend(&state, ip).await?;
-        start(&state, &headers, provider, request).await
+        start(&state, &headers, provider, destination).await
     };
     match begun.await {
         Ok((url, browser)) => with_browser(Redirect::to(url.as_str()).into_response(), &browser),
@@ -146,7 +170,7 @@ async fn begin(
     }
 }
 
-async fn spend(state: &State, ip: std::net::IpAddr) -> Result<(), ApiError> {
+pub(super) async fn spend(state: &State, ip: std::net::IpAddr) -> Result<(), ApiError> {
     Counted::by_address(&*state.kv, "sign-ins with others", state.limits.sign_in, ip)
         .spend()
         .await
@@ -156,10 +180,10 @@ async fn start(
     state: &State,
     headers: &HeaderMap,
     provider: ProviderId,
-    request: Checked,
+    destination: Destination,
 ) -> Result<(reqwest::Url, Browser), ApiError> {
     let browser = Browser::of(headers).unwrap_or_default();
-    let url = flow::begin(state, &browser, provider, request).await?;
+    let url = flow::begin(state, &browser, provider, destination).await?;
     Ok((url, browser))
 }
 
@@ -222,7 +246,7 @@ async fn callback(
     let returned = async {
         let provider: ProviderId = provider.parse()?;
         let known = sent.state.clone();
-        let (vouched, request, browser) =
+        let (vouched, destination, browser) =
             flow::finish(&state, &headers, provider, &known, sent.back()).await?;
         let entered = enter(&state, device.ip, &vouched, None).await?;
         let need = match entered {
@@ -230,7 +254,7 @@ async fn callback(
             Entered::As(user) if mfa::wanted(&state, user).await? => Need::Code(user),
             Entered::As(user) => Need::Nothing(user),
         };
-        let waiting = Waiting::keep(&state, &browser, vouched, request, need).await?;
+        let waiting = Waiting::keep(&state, &browser, vouched, destination, need).await?;
         Ok::<_, ApiError>(page(StatusCode::OK, None, |p| match waiting.need {
             Need::Nothing(_) => {
                 let url = format!("{PROOF_PATH}?waiting={}", waiting.id);
@@ -328,7 +352,7 @@ async fn prove(
         let Ok(Form(proof)) = form else {
             return Err(refuse(
                 ErrorCode::ValidationError,
-                "The form is incomplete. Run `ztna login` again.",
+                "The form is incomplete. Begin the sign-in again.",
             ));
         };
         let browser = Browser::of(&headers).ok_or_else(over)?;
@@ -364,7 +388,7 @@ async fn complete(
         return Err(over());
     }
     let cookie = session(state, user, factor, &waiting.vouched, device).await?;
-    let mut response = Redirect::to(&waiting.request.here()).into_response();
+    let mut response = Redirect::to(&waiting.destination.here()).into_response();
     response.headers_mut().extend(cookie);
     Ok(response)
 }
@@ -372,7 +396,7 @@ async fn complete(
 fn over() -> ApiError {
     refuse(
         ErrorCode::Unauthorized,
-        "This sign-in was finished before, or its 10 minutes are over. Run `ztna login` again.",
+        "This sign-in was finished before, or its 10 minutes are over. Begin it again.",
     )
 }
 
@@ -398,7 +422,7 @@ async fn check(
                 Entered::As(user) if user == proved.user => Ok((user, proved.factor())),
                 Entered::As(_) | Entered::Link { .. } => Err(refuse(
                     ErrorCode::Conflict,
-                    "The account was linked to somebody else meanwhile. Run `ztna login` again.",
+                    "The account was linked to somebody else meanwhile. Begin the sign-in again.",
                 )),
             }
         }

@@ -77,7 +77,7 @@ impl ProviderId {
 pub(super) fn unknown() -> ApiError {
     refuse(
         ErrorCode::NotFound,
-        "There is no such way to sign in here. Run `ztna login` again and choose another.",
+        "There is no such way to sign in here. Begin again and choose another.",
     )
 }
 

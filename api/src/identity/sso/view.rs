@@ -5,11 +5,12 @@ use ztna_proto::api::MAX_PASSWORD;
 use ztna_proto::people::RESET_PASSWORD_PATH;
 use ztna_proto::sso::SIGN_IN_PATH;
 
+use super::destination::Destination;
 use super::flow::{Need, Waiting};
 use super::page::PROOF_PATH;
 use crate::app::State;
 use crate::identity::page::Checked;
-use crate::identity::view::{Page, fault_of, hidden};
+use crate::identity::view::{Page, fault_of};
 
 /// Which ways the sign-in page offers besides the password.
 #[derive(Clone, Copy, Default)]
@@ -40,12 +41,17 @@ impl Others {
 }
 
 /// Asks whose provider it is.
-pub(super) fn ask_org(page: &Page, request: &Checked, org: &str, fault: Option<&str>) -> Markup {
+pub(super) fn ask_org(
+    page: &Page,
+    destination: &Destination,
+    org: &str,
+    fault: Option<&str>,
+) -> Markup {
     let content = html! {
         p { "Sign in where you sign in to everything else of your organisation." }
         (fault_of(fault))
         form method="get" action={ (SIGN_IN_PATH) "/sso" } {
-            (hidden(request))
+            (destination.hidden())
             label for="org" { "Your e-mail address, or your organisation's label" }
             input id="org" name="org" required autofocus autocapitalize="none" spellcheck="false" value=(org);
             button { "Continue" }
@@ -73,7 +79,7 @@ pub(super) fn replace(page: &Page, waiting: &Waiting, held: &str, new: &str) -> 
             input type="hidden" name="waiting" value=(waiting.id);
             button { "Sign in as " (new) }
         }
-        a.button href=(waiting.request.here()) { "Stay " (held) }
+        a.button href=(waiting.destination.here()) { "Stay " (held) }
     };
     page.frame("Use another account?", &content)
 }

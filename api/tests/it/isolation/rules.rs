@@ -45,6 +45,9 @@ const ELSEWHERE: &[(&str, &str, Access)] = &[
     ("GET", "/health", Access::Public),
     ("GET", "/metrics", Access::Public),
     ("POST", "/api/auth/signup", Access::Public),
+    ("GET", "/api/auth/ways", Access::Public),
+    // That a domain, or an org, has a sign-in of its own: people have to find it.
+    ("GET", "/api/auth/sso", Access::Public),
     ("POST", "/api/auth/login", Access::Public),
     ("POST", "/api/auth/refresh", Access::Public),
     ("POST", "/api/auth/logout", Access::Public),
