@@ -85,6 +85,9 @@ pub(crate) struct Inner {
     pub(crate) posture_clock: posture::Listening,
     pub(crate) ephemeral_silence: Duration,
     pub(crate) started: Instant,
+    /// Where machines and browsers find us.
+    pub(crate) public_url: String,
+    pub(crate) pin: Option<String>,
     dns_suffix: String,
     on_cut: Option<OnCut>,
 }
@@ -193,6 +196,8 @@ impl App {
             posture_clock: posture::Listening::start(config.posture_stale),
             ephemeral_silence: config.ephemeral_silence,
             started: Instant::now(),
+            public_url: config.public_url.trim_end_matches('/').to_owned(),
+            pin: config.pin,
             dns_suffix: config.dns_suffix,
             on_cut: config.on_cut,
         }));

@@ -38,6 +38,8 @@ pub struct Config {
     pub mail: Option<MailConfig>,
     /// What addresses of this control plane start with, as browsers see them.
     pub public_url: String,
+    /// The pin of our own certificate, which machines have to be told. `None`: it is a public authority's, or a proxy's.
+    pub pin: Option<String>,
     /// Sign-in by others.
     pub sign_in: SignInConfig,
     /// Keys that sign access tokens and relay tickets.
@@ -80,6 +82,7 @@ impl Config {
             kv_authorities: None,
             mail: None,
             public_url: "https://localhost:8443".to_owned(),
+            pin: None,
             sign_in: SignInConfig::default(),
             keys,
             relays: Vec::new(),
@@ -126,6 +129,8 @@ pub struct Limits {
     pub letters: Rate,
     /// Checks of the password, or of a first code, per person who is signed in.
     pub credentials: Rate,
+    /// Looks at invitations, per address.
+    pub invitations: Rate,
     /// Calls per API key.
     pub api_key: Rate,
     /// Failed registrations per address. Those that succeed do not count: a fleet may enrol
@@ -149,6 +154,7 @@ impl Default for Limits {
             reset: rate(5, minutes(5)),
             letters: rate(5, minutes(5)),
             credentials: rate(5, minutes(5)),
+            invitations: rate(30, minutes(5)),
             api_key: rate(60, minutes(1)),
             registration: rate(10, minutes(10)),
             revocations: rate(1200, minutes(5)),

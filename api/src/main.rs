@@ -172,6 +172,7 @@ async fn run(flags: Flags) -> Result<()> {
     let mut config = config(&flags)?;
     config.public_url = flags.public_url.clone().unwrap_or_else(|| url.clone());
     let public_url = config.public_url.clone();
+    config.pin = pin.clone().filter(|_| flags.tls_cert.is_none());
     config.mail = flags
         .mail_url
         .zip(flags.mail_from)

@@ -4,6 +4,7 @@ mod actions;
 mod address;
 mod authenticate;
 mod country;
+mod join;
 mod registration;
 mod routes;
 mod standing;

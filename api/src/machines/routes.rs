@@ -15,7 +15,7 @@ use ztna_proto::keys::{KemKeyHash, KemPublicKey};
 
 use super::tags::check_tags;
 use super::view::read_machines;
-use super::{actions, registration, static_peers, upkeep};
+use super::{actions, join, registration, static_peers, upkeep};
 use crate::app::State;
 use crate::http::{
     Answer, ApiError, Bearer, ClientIp, Counted, Empty, Json, KnownMachine, Machine, Path, User,
@@ -32,6 +32,7 @@ pub(crate) fn routes() -> OpenApiRouter<State> {
         .routes(routes!(kem_key))
         .routes(routes!(list))
         .routes(routes!(show, update, delete))
+        .merge(join::routes())
         .merge(actions::routes())
         .merge(static_peers::routes())
 }

@@ -26,14 +26,7 @@ pub(crate) async fn create(
     owner: UserId,
     name: &str,
 ) -> Result<OrgMembership, ApiError> {
-    let name = name.trim();
-    if name.is_empty() || name.chars().count() > MAX_ORG_NAME || name.chars().any(char::is_control)
-    {
-        return Err(refuse(
-            ErrorCode::ValidationError,
-            format!("`name` needs 1 to {MAX_ORG_NAME} characters; choose another"),
-        ));
-    }
+    let name = check_name(name)?;
     let base = slug_of(name);
     for attempt in 0..NUMBERED {
         let slug = match attempt {
@@ -54,6 +47,19 @@ pub(crate) async fn create(
         ErrorCode::Conflict,
         "no free label was found for that name; choose another name",
     ))
+}
+
+/// A name as it is kept.
+pub(super) fn check_name(name: &str) -> Result<&str, ApiError> {
+    let name = name.trim();
+    if name.is_empty() || name.chars().count() > MAX_ORG_NAME || name.chars().any(char::is_control)
+    {
+        return Err(refuse(
+            ErrorCode::ValidationError,
+            format!("`name` needs 1 to {MAX_ORG_NAME} characters; choose another"),
+        ));
+    }
+    Ok(name)
 }
 
 /// `None` if the label or the IPv6 network is taken.
@@ -91,6 +97,9 @@ async fn try_create(
         role: Role::Owner,
     }))
 }
+
+/// Bits of an org's IPv6 network.
+pub(super) const IPV6_BITS: u8 = 48;
 
 /// A Unique Local Address block of 48 bits (RFC 4193 §3.1): `fd` and 40 random bits.
 fn ula_network() -> Ipv6Addr {

@@ -5,7 +5,8 @@ use tokio_postgres::Row;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use ztna_proto::api::{
-    AcceptInvitationRequest, InvitationInfo, InviteRequest, Invited, OrgMembership,
+    AcceptInvitationRequest, InvitationInfo, InvitationPreview, InviteRequest, Invited,
+    OrgMembership,
 };
 use ztna_proto::error::{Envelope, ErrorBody, ErrorCode};
 use ztna_proto::ids::{InvitationId, OrgId, UserId};
@@ -15,7 +16,9 @@ use super::members::owners_alone;
 use super::{Right, authorise, parse_role, role_text};
 use crate::app::State;
 use crate::db::Tx;
-use crate::http::{Answer, ApiError, Empty, Json, Path, SignedIn, User, created, ok, refuse};
+use crate::http::{
+    Answer, ApiError, ClientIp, Counted, Empty, Json, Path, SignedIn, User, created, ok, refuse,
+};
 use crate::identity;
 use crate::mail::Letter;
 
@@ -26,6 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
         .routes(routes!(invite, list))
         .routes(routes!(withdraw))
+        .routes(routes!(preview))
         .routes(routes!(accept))
 }
 
@@ -177,6 +181,43 @@ async fn withdraw(
     }
     tx.commit().await?;
     ok(Empty {})
+}
+
+/// What an invitation is about. Needs its token and nothing else, and changes nothing.
+#[utoipa::path(post, path = "/api/invitations/preview", tag = "orgs", request_body = AcceptInvitationRequest, responses(
+    (status = 200, body = Envelope<InvitationPreview>), (status = 401, body = ErrorBody), (status = 429, body = ErrorBody),
+))]
+async fn preview(
+    extract::State(state): extract::State<State>,
+    ClientIp(ip): ClientIp,
+    Json(request): Json<AcceptInvitationRequest>,
+) -> Answer<InvitationPreview> {
+    Counted::by_address(
+        &*state.kv,
+        "looks at invitations",
+        state.limits.invitations,
+        ip,
+    )
+    .spend()
+    .await?;
+    let mut connection = state.db.connect().await?;
+    let tx = connection.bare().await?;
+    let offer = find(&tx, &request.token).await?;
+    let row = tx
+        .query_one(
+            "SELECT i.expires_at, u.email FROM invitations i
+             LEFT JOIN members m ON m.org_id = i.org_id AND m.user_id = i.created_by
+             LEFT JOIN users u ON u.id = m.user_id WHERE i.org_id = $1 AND i.id = $2",
+            &[&offer.org.0, &offer.id.0],
+        )
+        .await?;
+    ok(InvitationPreview {
+        org_name: offer.org_name,
+        role: offer.role,
+        email: offer.email,
+        inviter: row.get(1),
+        expires_at: row.get(0),
+    })
 }
 
 /// Makes the caller a member of the org that invited the caller's address.

@@ -17,6 +17,7 @@ pub(crate) use invitations::{Offer, find as find_invitation, join};
 pub(crate) use members::{dissolve, take_out};
 pub(crate) use routes::routes;
 pub(crate) use secrets::{make_missing_keys, open_secret, seal_secret};
+pub(crate) use settings::is_locked_down;
 
 use crate::db::Tx;
 use crate::http::{ApiError, refuse};

@@ -1,6 +1,9 @@
 //! `/api/orgs/{org}/settings`: switches of the whole org.
 
+use std::net::IpAddr;
+
 use axum::extract;
+use ipnet::{Ipv4Net, Ipv6Net};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use ztna_proto::error::{Envelope, ErrorBody, ErrorCode};
@@ -8,11 +11,14 @@ use ztna_proto::ids::OrgId;
 use ztna_proto::machines::{
     MAX_KEY_EXPIRY_DAYS, MIN_KEY_EXPIRY_DAYS, OrgSettings, UpdateOrgSettings,
 };
+use ztna_proto::netmap::PqMode;
 
+use super::create::{IPV6_BITS, check_name};
 use super::{Right, authorise};
 use crate::app::State;
 use crate::db::Tx;
 use crate::http::{Answer, ApiError, Json, Path, User, ok, refuse};
+use crate::netmap::{self, Changed};
 
 /// Seconds of a day.
 const DAY: i64 = 24 * 60 * 60;
@@ -36,7 +42,7 @@ async fn show(
     ok(read(&tx, org).await?)
 }
 
-/// Changes the org's settings.
+/// Changes the org's settings. Machines are told at once of a new name and of a lockdown.
 #[utoipa::path(patch, path = "/api/orgs/{org}/settings", tag = "orgs", params(("org" = OrgId, Path)),
     request_body = UpdateOrgSettings, responses(
     (status = 200, body = Envelope<OrgSettings>), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
@@ -60,21 +66,39 @@ async fn update(
             ),
         ));
     }
+    let name = request.name.as_deref().map(check_name).transpose()?;
     let mut connection = state.db.connect().await?;
     let tx = connection.org(org).await?;
     authorise(&tx, org, user, Right::Manage).await?;
+    // Machines know their org's name; a lockdown is a rule.
+    let change = match (name, request.lockdown) {
+        (Some(_), _) => Some(Changed::Org),
+        (None, Some(_)) => Some(Changed::Policy),
+        (None, None) => None,
+    };
+    let told = change.is_some();
+    if let Some(change) = change {
+        netmap::append_change(&tx, org, change).await?;
+    }
     tx.execute(
         "UPDATE orgs SET machine_approval = COALESCE($2, machine_approval),
-                key_expiry_seconds = COALESCE($3, key_expiry_seconds) WHERE id = $1",
+                key_expiry_seconds = COALESCE($3, key_expiry_seconds),
+                name = COALESCE($4, name), lockdown = COALESCE($5, lockdown) WHERE id = $1",
         &[
             &org.0,
             &request.machine_approval,
             &request.key_expiry_days.map(|days| i64::from(days) * DAY),
+            &name,
+            &request.lockdown,
         ],
     )
     .await?;
     let settings = read(&tx, org).await?;
     tx.commit().await?;
+    drop(connection);
+    if told {
+        state.hub.notify(org).await;
+    }
     tracing::info!(%org, by = %user, ?settings, "the org's settings were changed");
     ok(settings)
 }
@@ -82,13 +106,31 @@ async fn update(
 async fn read(tx: &Tx<'_>, org: OrgId) -> Result<OrgSettings, ApiError> {
     let row = tx
         .query_one(
-            "SELECT machine_approval, key_expiry_seconds FROM orgs WHERE id = $1",
+            "SELECT machine_approval, key_expiry_seconds, name, slug, lockdown,
+                    ipv4_network, masklen(ipv4_network), ipv6_network FROM orgs WHERE id = $1",
             &[&org.0],
         )
         .await?;
     let seconds: i64 = row.get(1);
+    let damaged = || ApiError::Internal("an org's networks are damaged".to_owned());
+    let (IpAddr::V4(ipv4), IpAddr::V6(ipv6)) = (row.get(5), row.get(7)) else {
+        return Err(damaged());
+    };
+    let bits = u8::try_from(row.get::<_, i32>(6)).map_err(|_| damaged())?;
     Ok(OrgSettings {
+        name: row.get(2),
+        slug: row.get(3),
+        lockdown: row.get(4),
+        pq: PqMode::Required,
+        ipv4_network: Ipv4Net::new(ipv4, bits).map_err(|_| damaged())?,
+        ipv6_network: Ipv6Net::new(ipv6, IPV6_BITS).map_err(|_| damaged())?,
         machine_approval: row.get(0),
         key_expiry_days: u16::try_from((seconds + DAY - 1) / DAY).unwrap_or(u16::MAX),
     })
+}
+
+/// Whether nothing passes between the org's machines.
+pub(crate) async fn is_locked_down(tx: &Tx<'_>, org: OrgId) -> Result<bool, ApiError> {
+    let query = "SELECT lockdown FROM orgs WHERE id = $1";
+    Ok(tx.query_one(query, &[&org.0]).await?.get(0))
 }

@@ -17,7 +17,7 @@ use crate::app::State;
 use crate::db::Tx;
 use crate::http::{ApiError, refuse};
 use crate::netmap::{self, Changed};
-use crate::orgs::{Right, authorise, parse_role};
+use crate::orgs::{self, Right, authorise, parse_role};
 use crate::posture;
 
 /// Versions that are kept of each org's policy, the one in force among them.
@@ -35,13 +35,17 @@ pub(crate) async fn load(tx: &Tx<'_>, org: OrgId) -> Result<Arc<Document>, ApiEr
     let document = Document::parse(&stored.text).map_err(|fault| {
         ApiError::Internal(format!("the policy of org {org} cannot be read: {fault}"))
     })?;
-    Ok(Arc::new(with_posture(tx, org, document).await?))
+    Ok(Arc::new(completed(tx, org, document).await?))
 }
 
-/// The document with what the org's posture policies add to it.
-async fn with_posture(tx: &Tx<'_>, org: OrgId, document: Document) -> Result<Document, ApiError> {
-    Ok(match posture::restrict(tx, org).await? {
+/// The document with what the org's posture policies, and its lockdown, add to it.
+async fn completed(tx: &Tx<'_>, org: OrgId, document: Document) -> Result<Document, ApiError> {
+    let document = match posture::restrict(tx, org).await? {
         true => document.restricting(),
+        false => document,
+    };
+    Ok(match orgs::is_locked_down(tx, org).await? {
+        true => document.locked_down(),
         false => document,
     })
 }

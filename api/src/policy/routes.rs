@@ -13,7 +13,7 @@ use ztna_proto::policy::{
     RollbackRequest,
 };
 
-use super::{change, check, check_version, load, read, warnings, with_posture};
+use super::{change, check, check_version, completed, load, read, warnings};
 use crate::app::State;
 use crate::http::{Answer, Json, Path, User, ok};
 use crate::netmap;
@@ -94,7 +94,7 @@ async fn dry_run(
         });
     };
     let before = load(&tx, org).await?;
-    let after = with_posture(&tx, org, after).await?;
+    let after = completed(&tx, org, after).await?;
     let machines = netmap::facts(&tx, org).await?;
     drop(tx);
     drop(connection);

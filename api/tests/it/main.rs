@@ -33,6 +33,7 @@ mod relays;
 mod revocations;
 mod schema;
 mod sessions;
+mod settings;
 mod sso;
 mod sso_accounts;
 mod sso_links;

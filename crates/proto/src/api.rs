@@ -234,6 +234,22 @@ pub struct InvitationInfo {
     pub expires_at: Timestamp,
 }
 
+/// `POST /api/invitations/preview`: what an invitation is about, for who holds its token.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct InvitationPreview {
+    /// The org that invites.
+    pub org_name: String,
+    /// The role that it gives.
+    pub role: Role,
+    /// Whom it is for.
+    pub email: String,
+    /// E-mail of who has invited. `None`: no member any more.
+    pub inviter: Option<String>,
+    /// When it ends.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+}
+
 /// `POST /api/accept-invitation`, as a person with the invited address. Answer: [`OrgMembership`].
 #[derive(Clone, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -513,6 +529,28 @@ pub struct UpdateMachineRequest {
     /// theirs no longer then.
     #[serde(default)]
     pub tags: Option<Vec<String>>,
+}
+
+/// `GET /api/join`: what a machine has to know of this deployment to join it. None of it is secret.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct JoinInfo {
+    /// The control plane's address.
+    pub server: String,
+    /// The pin of its certificate, `sha256:…`. `None`: the certificate is one of a public authority, or a proxy's.
+    pub pin: Option<String>,
+    /// The control plane's version.
+    pub version: String,
+    /// What to type, for each system. ` --auth-key KEY` behind it spares the browser.
+    pub lines: Vec<JoinLine>,
+}
+
+/// The command that joins a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct JoinLine {
+    /// `linux`, `macos` or `windows`.
+    pub os: String,
+    /// The command. On Windows for a terminal of an administrator.
+    pub line: String,
 }
 
 /// `GET /health`

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::ids::AuthKeyId;
+use crate::netmap::PqMode;
 
 /// Most tags of a machine or an auth key.
 pub const MAX_TAGS: usize = 32;
@@ -155,16 +157,34 @@ pub struct MachineLife {
 /// `GET /api/orgs/{org}/settings`, and the answer to `PATCH`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct OrgSettings {
+    /// The org's name.
+    pub name: String,
+    /// Its label in the names of machines. Stays as it was made.
+    pub slug: String,
     /// Whether new machines wait for an admin's approval. Those that are in stay in.
     pub machine_approval: bool,
     /// Days after which a machine has to sign in again, counted from its sign-in.
     pub key_expiry_days: u16,
+    /// Whether nothing passes between the org's machines, whatever the policy says.
+    pub lockdown: bool,
+    /// What tunnels between the org's machines demand. `preferred` is what a plain WireGuard device would need; those join
+    /// through a gateway, whose tunnels are as all others, so it is `required` in every org.
+    pub pq: PqMode,
+    /// Where the IPv4 addresses of machines are from.
+    #[schema(value_type = String)]
+    pub ipv4_network: Ipv4Net,
+    /// Where the IPv6 addresses of machines are from.
+    #[schema(value_type = String)]
+    pub ipv6_network: Ipv6Net,
 }
 
 /// `PATCH /api/orgs/{org}/settings`. What is not named stays.
 #[derive(Clone, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateOrgSettings {
+    /// A new name: 1 to [`crate::api::MAX_ORG_NAME`] characters. Names of machines stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// As in [`OrgSettings`].
     #[serde(default)]
     pub machine_approval: Option<bool>,
@@ -172,6 +192,9 @@ pub struct UpdateOrgSettings {
     /// from then on.
     #[serde(default)]
     pub key_expiry_days: Option<u16>,
+    /// As in [`OrgSettings`]. Connections that are open end, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lockdown: Option<bool>,
 }
 
 #[cfg(test)]

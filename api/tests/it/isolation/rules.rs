@@ -68,6 +68,10 @@ const ELSEWHERE: &[(&str, &str, Access)] = &[
     ("POST", "/api/auth/mfa/verify", Access::Person),
     ("POST", "/api/auth/mfa/disable", Access::Person),
     ("POST", "/api/accept-invitation", Access::Person),
+    // Its token is its own credential.
+    ("POST", "/api/invitations/preview", Access::Public),
+    // The server's address, and the pin of a certificate that everybody is shown.
+    ("GET", "/api/join", Access::Public),
     ("POST", "/api/orgs", Access::Person),
     ("POST", "/api/register-machine", Access::Enrol),
     ("POST", "/api/machine-heartbeat", Access::Machine),

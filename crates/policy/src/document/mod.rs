@@ -78,6 +78,10 @@ pub const FIRST_DOCUMENT: &str = r#"// Who may reach what. Nothing is allowed th
 const RESTRICTING: &str = "restricted by a posture policy";
 /// Tells the id of its rule from those of rules that people write.
 const OF_POSTURE: &[u8] = b"ztna policy rule of posture v1\0";
+/// The name of the rule that [`Document::locked_down`] adds.
+const LOCKDOWN: &str = "org:lockdown";
+/// As [`OF_POSTURE`].
+const OF_LOCKDOWN: &[u8] = b"ztna policy rule of lockdown v1\0";
 
 /// A policy as it is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -208,6 +212,27 @@ impl Document {
                 postures: vec![posture],
                 ..Conditions::default()
             },
+        });
+        self
+    }
+
+    /// The document with one rule more: nothing passes between machines, whatever the other rules say.
+    #[must_use]
+    pub fn locked_down(mut self) -> Self {
+        self.rules.push(Rule {
+            id: rules::derived(OF_LOCKDOWN, LOCKDOWN),
+            name: Some(LOCKDOWN.to_owned()),
+            description: "the org is locked down: nothing passes between its machines".to_owned(),
+            section: Section::Acls,
+            index: self.rules.len(),
+            at: Position::default(),
+            action: Action::Deny,
+            src: vec![Selector::Any],
+            dst: vec![Destination {
+                selector: Selector::Any,
+                services: vec![Service::default()],
+            }],
+            conditions: Conditions::default(),
         });
         self
     }

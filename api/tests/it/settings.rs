@@ -1,0 +1,204 @@
+//! Settings of an org, what a machine needs to join, and what an invitation is about.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use ztna_proto::api::{InvitationPreview, JoinInfo, Machine, OrgMembership, Role};
+use ztna_proto::audit::{AuditEntry, AuditPage};
+use ztna_proto::error::ErrorCode;
+use ztna_proto::machines::OrgSettings;
+use ztna_proto::netmap::PqMode;
+use ztna_proto::policy::Evaluation;
+
+use crate::common::acts::this;
+use crate::common::client::{Owner, code};
+use crate::common::stream::Stream;
+use crate::common::{Client, Server};
+
+async fn changes(owner: &Owner) -> Vec<AuditEntry> {
+    let path = owner.path("/audit?action=org.update");
+    let page: AuditPage = owner.client.get(&path).await.unwrap();
+    page.entries
+}
+
+#[tokio::test]
+async fn an_org_is_renamed_and_its_machines_hear_of_it() {
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    let member = owner.add(&server, "member", Role::Member).await;
+    let (_, joined) = owner.enrol("box").await;
+    let mut stream = Stream::connect(&server, &joined.node_key).await;
+    let settings = owner.path("/settings");
+    let shown: OrgSettings = member.get(&settings).await.unwrap();
+    assert_eq!((shown.name.as_str(), shown.slug.as_str()), ("acme", "acme"));
+    assert_eq!(shown.pq, PqMode::Required);
+    assert_eq!(shown.ipv4_network.to_string(), "100.64.0.0/10");
+    assert!(shown.ipv4_network.contains(&joined.ipv4));
+    assert!(shown.ipv6_network.contains(&joined.ipv6));
+    assert_eq!(shown.ipv6_network.prefix_len(), 48);
+
+    let renamed = owner.set(json!({"name": "  Acme & Söhne "})).await;
+    assert_eq!(renamed.name, "Acme & Söhne");
+    let same = OrgSettings {
+        name: shown.name.clone(),
+        ..renamed.clone()
+    };
+    assert_eq!(same, shown, "nothing else changes");
+    let told = |stream: &Stream| this(stream).org_name == "Acme & Söhne";
+    stream.until("the org's new name", told).await;
+    assert_eq!(this(&stream).dns_name, "box.acme.ztna.internal");
+    let row = &changes(&owner).await[0];
+    let texts = |raw: &Option<Box<serde_json::value::RawValue>>| {
+        raw.as_ref().map(|raw| raw.get().to_owned()).unwrap()
+    };
+    assert_eq!(texts(&row.before), r#"{"name": "acme"}"#);
+    assert_eq!(texts(&row.after), r#"{"name": "Acme & Söhne"}"#);
+
+    for bad in ["", "   ", "a\u{7}b", &"x".repeat(65)] {
+        let refused = owner
+            .client
+            .call::<Value>(Method::PATCH, &settings, json!({ "name": bad }))
+            .await;
+        assert_eq!(code(refused), ErrorCode::ValidationError, "{bad:?}");
+    }
+    let refused = member
+        .call::<Value>(Method::PATCH, &settings, json!({"name": "Mine"}))
+        .await;
+    assert_eq!(code(refused), ErrorCode::Forbidden);
+}
+
+#[tokio::test]
+async fn a_lockdown_ends_everything_between_machines_until_it_is_lifted() {
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    let (_, one) = owner.enrol("one").await;
+    let (_, other) = owner.enrol("other").await;
+    let mut stream = Stream::connect(&server, &one.node_key).await;
+    stream
+        .until("its peer", |stream| stream.peer_names() == ["other"])
+        .await;
+    let question = json!({"src": "one", "dst": "other", "port": 22});
+    let ask = async || {
+        let path = owner.path("/acl-evaluate");
+        let answer: Evaluation = owner.client.post(&path, &question).await.unwrap();
+        answer.verdict
+    };
+    assert!(ask().await.allowed);
+
+    assert!(owner.set(json!({"lockdown": true})).await.lockdown);
+    stream
+        .until("no peers", |stream| stream.peers().is_empty())
+        .await;
+    let verdict = ask().await;
+    assert!(!verdict.allowed);
+    assert!(
+        verdict.reason.contains("org:lockdown"),
+        "{}",
+        verdict.reason
+    );
+    // Who comes meanwhile comes into the same silence, and stays managed.
+    let (_, late) = owner.enrol("late").await;
+    let late_stream = Stream::connect(&server, &late.node_key).await;
+    assert!(late_stream.peers().is_empty());
+    let machines: Vec<Machine> = owner.client.get(&owner.path("/machines")).await.unwrap();
+    assert_eq!(machines.len(), 3);
+    assert!(
+        machines
+            .iter()
+            .any(|machine| machine.id == other.machine_id)
+    );
+    // Another policy does not lift it.
+    owner
+        .put_policy(r#"{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]}"#)
+        .await
+        .unwrap();
+    assert!(!ask().await.allowed);
+    // Nor does a restart.
+    let server = server.restart().await;
+    let stream = Stream::connect(&server, &one.node_key).await;
+    assert!(stream.peers().is_empty());
+}
+
+#[tokio::test]
+async fn after_a_lockdown_everything_is_as_it_was() {
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    let (_, one) = owner.enrol("one").await;
+    owner.enrol("other").await;
+    owner.set(json!({"lockdown": true})).await;
+    let mut stream = Stream::connect(&server, &one.node_key).await;
+    assert!(stream.peers().is_empty());
+    assert!(!owner.set(json!({"lockdown": false})).await.lockdown);
+    stream
+        .until("its peer again", |stream| stream.peer_names() == ["other"])
+        .await;
+    let rows = changes(&owner).await;
+    let last = rows[0].after.as_ref().unwrap().get();
+    assert_eq!(last, r#"{"lockdown": false}"#);
+}
+
+#[tokio::test]
+async fn machines_are_told_how_to_join() {
+    let server = Server::start_with(|config| {
+        config.public_url = "https://vpn.example.org:8443/".to_owned();
+        config.pin = Some("sha256:00ff".to_owned());
+    })
+    .await;
+    let told: JoinInfo = Client::anonymous(&server).get("/api/join").await.unwrap();
+    assert_eq!(told.server, "https://vpn.example.org:8443");
+    assert_eq!(told.pin.as_deref(), Some("sha256:00ff"));
+    let line = |os: &str| {
+        let found = told.lines.iter().find(|line| line.os == os);
+        found.unwrap().line.clone()
+    };
+    let up = "ztna up --server https://vpn.example.org:8443 --server-pin sha256:00ff";
+    assert_eq!(line("linux"), format!("sudo {up}"));
+    assert_eq!(line("macos"), format!("sudo {up}"));
+    assert_eq!(line("windows"), up);
+
+    let server = Server::start().await;
+    let told: JoinInfo = Client::anonymous(&server).get("/api/join").await.unwrap();
+    assert_eq!(told.pin, None);
+    let line = format!("ztna up --server http://{}", server.address);
+    assert_eq!(told.lines[2].line, line);
+}
+
+#[tokio::test]
+async fn an_invitation_is_shown_to_who_holds_its_token() {
+    let server = Server::start_with(|config| config.limits.invitations.count = 6).await;
+    let owner = Owner::new(&server, "acme").await;
+    let admin = owner.add(&server, "admin", Role::Admin).await;
+    let token = owner.invite(&admin, "new@example.com", Role::Auditor);
+    let token = token.await.unwrap();
+    let nobody = Client::anonymous(&server);
+    let look = async |token: Value| {
+        let body = json!({ "token": token });
+        nobody
+            .post::<InvitationPreview>("/api/invitations/preview", body)
+            .await
+    };
+    let shown = look(json!(token.expose())).await.unwrap();
+    assert_eq!(
+        (shown.org_name.as_str(), shown.role),
+        ("acme", Role::Auditor)
+    );
+    assert_eq!(shown.email, "new@example.com");
+    assert_eq!(shown.inviter.as_deref(), Some("admin@example.com"));
+    // Looking changes nothing.
+    assert_eq!(look(json!(token.expose())).await.unwrap(), shown);
+
+    let other = ztna_proto::tokens::InvitationToken::generate(&mut rand::rng());
+    let unknown = look(json!(other.expose())).await.unwrap_err();
+    assert_eq!(unknown.code, ErrorCode::InvalidKey);
+    let new = Client::new_user(&server, "new@example.com").await;
+    let body = json!({"token": token.expose()});
+    let _: OrgMembership = new.post("/api/accept-invitation", body).await.unwrap();
+    let used = look(json!(token.expose())).await.unwrap_err();
+    assert_eq!(used.to_string(), unknown.to_string());
+
+    let malformed = look(json!("ztna-invite-x")).await;
+    assert_eq!(code(malformed), ErrorCode::ValidationError);
+    look(json!(other.expose())).await.unwrap_err();
+    look(json!(other.expose())).await.unwrap_err();
+    let often = look(json!(other.expose())).await;
+    assert_eq!(code(often), ErrorCode::RateLimited);
+}
