@@ -7,6 +7,7 @@ mod country;
 mod join;
 mod registration;
 mod routes;
+mod search;
 mod standing;
 mod static_peers;
 mod tags;

@@ -2,6 +2,7 @@
 //! `/api/orgs/{org}/machines`.
 
 use axum::extract;
+use axum::response::IntoResponse;
 use jiff::Timestamp;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -13,13 +14,14 @@ use ztna_proto::error::{Envelope, ErrorBody, ErrorCode};
 use ztna_proto::ids::{MachineId, OrgId};
 use ztna_proto::keys::{KemKeyHash, KemPublicKey};
 
+use super::search::Wanted;
 use super::tags::check_tags;
 use super::view::read_machines;
 use super::{actions, join, registration, static_peers, upkeep};
 use crate::app::State;
 use crate::http::{
-    Answer, ApiError, Bearer, ClientIp, Counted, Empty, Json, KnownMachine, Machine, Path, User,
-    ok, refuse,
+    Answer, ApiError, Bearer, ClientIp, Counted, Empty, Json, KnownMachine, Machine, Path, Query,
+    User, ok, refuse,
 };
 use crate::netmap::{self, Changed};
 use crate::orgs::{Right, authorise};
@@ -136,20 +138,28 @@ async fn kem_key(
     Err(unknown())
 }
 
-/// The org's machines. Members see their own.
-#[utoipa::path(get, path = "/api/orgs/{org}/machines", tag = "machines", params(("org" = OrgId, Path)), responses(
-    (status = 200, body = Envelope<Vec<api::Machine>>), (status = 404, body = ErrorBody),
+/// The org's machines, all of them or those that are asked for. Members see their own.
+#[utoipa::path(get, path = "/api/orgs/{org}/machines", tag = "machines", params(("org" = OrgId, Path), Wanted), responses(
+    (status = 200, body = Envelope<Vec<api::Machine>>, headers(("x-total-count" = u64, description = "How many there are on all pages."))),
+    (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
 ))]
 async fn list(
     extract::State(state): extract::State<State>,
     User(user): User,
     Path(org): Path<OrgId>,
-) -> Answer<Vec<api::Machine>> {
+    Query(wanted): Query<Wanted>,
+) -> Result<impl IntoResponse, ApiError> {
+    wanted.check()?;
     let mut connection = state.db.connect().await?;
     let tx = connection.org(org).await?;
     let role = authorise(&tx, org, user, Right::Belong).await?;
     let own = (role == Role::Member).then_some(user);
-    ok(read_machines(&state, &tx, org, None, own).await?)
+    let machines = read_machines(&state, &tx, org, None, own).await?;
+    drop(tx);
+    drop(connection);
+    let (total, page) = wanted.select(machines);
+    let (status, body) = ok(page)?;
+    Ok((status, [("x-total-count", total.to_string())], body))
 }
 
 /// One machine. Members see their own.

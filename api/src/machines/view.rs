@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 use ztna_proto::api::{Machine, OFFLINE_AFTER_SECONDS};
-use ztna_proto::ids::{AuthKeyId, MachineId, OrgId, UserId};
+use ztna_proto::ids::{AuthKeyId, MachineId, OrgId, RegionId, UserId};
 use ztna_proto::machines::MachineLife;
 
 use super::authenticate::wg_key;
@@ -25,7 +25,8 @@ pub(super) async fn read_machines(
     let query = format!(
         "SELECT m.id, m.name, m.os, m.agent_version, m.wg_key, m.ipv4, m.ipv6, u.email,
                 p.last_seen, m.created_at, m.key_expires_at, o.slug,
-                m.tags, m.ephemeral, m.key_expiry, m.auth_key_id, {}, p.online
+                m.tags, m.ephemeral, m.key_expiry, m.auth_key_id, {}, p.online,
+                p.report ->> 'home_region'
          FROM machines m
          JOIN orgs o ON o.id = m.org_id
          LEFT JOIN users u ON u.id = m.user_id
@@ -42,9 +43,14 @@ pub(super) async fn read_machines(
         )
         .await?;
     let live = state.hub.presence(org);
+    let homes = state.hub.homes(org);
     // The hub knows sooner than the database; without it, what nodes have written down counts.
     rows.iter()
-        .map(|row| read(state, row, live.get(&MachineId(row.get(0))).copied()))
+        .map(|row| {
+            let id = MachineId(row.get(0));
+            let live = live.get(&id).copied();
+            read(state, row, live, homes.get(&id).copied())
+        })
         .collect()
 }
 
@@ -52,6 +58,7 @@ fn read(
     state: &State,
     row: &Row,
     live: Option<(bool, Option<Timestamp>)>,
+    home: Option<RegionId>,
 ) -> Result<Machine, ApiError> {
     let (IpAddr::V4(ipv4), IpAddr::V6(ipv6)) = (row.get(5), row.get(6)) else {
         return Err(ApiError::Internal("a machine has no addresses".to_owned()));
@@ -89,6 +96,10 @@ fn read(
         },
         online,
         last_seen,
+        home_region: home.or_else(|| {
+            let written: Option<&str> = row.get(25);
+            written?.parse().ok().map(RegionId)
+        }),
         created_at: row.get(9),
         key_expires_at: row.get(10),
     })

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use ztna_proto::api::OFFLINE_AFTER_SECONDS;
-use ztna_proto::ids::MachineId;
+use ztna_proto::ids::{MachineId, RegionId};
 use ztna_proto::netmap::{PeerVolatile, VolatileReport};
 
 use super::nodes::Said;
@@ -212,6 +212,10 @@ impl Presence {
         self.online
     }
 
+    pub(super) fn home_region(&self) -> Option<RegionId> {
+        self.report.as_ref()?.home_region
+    }
+
     pub(super) fn last_seen(&self) -> Option<Timestamp> {
         self.last_seen
     }
@@ -258,7 +262,6 @@ fn time_before(silence: Duration) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ztna_proto::ids::RegionId;
 
     fn report(region: u32) -> VolatileReport {
         VolatileReport {

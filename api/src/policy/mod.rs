@@ -1,6 +1,7 @@
 //! An org's policy: one document with its versions, calls that change it, and questions about it.
 
 mod evaluate;
+mod reach;
 mod routes;
 mod rules;
 
@@ -27,6 +28,7 @@ pub(crate) fn routes() -> OpenApiRouter<State> {
     routes::routes()
         .merge(rules::routes())
         .merge(evaluate::routes())
+        .merge(reach::routes())
 }
 
 /// The org's policy, for the hub.

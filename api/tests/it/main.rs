@@ -16,6 +16,7 @@ mod isolation;
 mod kinds;
 mod kv;
 mod life;
+mod lists;
 mod machines;
 mod mail;
 mod master_key;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use ztna_proto::filter::{Action, FilterRule, PacketFilter, PeerSelector};
-use ztna_proto::ids::MachineId;
+use ztna_proto::ids::{MachineId, RuleId};
 
 use crate::document::Document;
 use crate::facts::{Facts, internet};
@@ -463,6 +463,63 @@ impl Compiled {
         let flats = self.between(src, dst);
         match reach::anything_open(&flats, &dst.key.routes, &dst.key.addresses) {
             true => flats.into_iter().map(Opening::of).collect(),
+            false => BTreeSet::new(),
+        }
+    }
+
+    /// The machines that `machine` may open something towards, each with the rules that let it.
+    #[must_use]
+    pub fn reaches(&self, machine: MachineId) -> BTreeMap<MachineId, BTreeSet<RuleId>> {
+        let Some((_, src)) = self.machines.get(&machine) else {
+            return BTreeMap::new();
+        };
+        let dst = self.openable(src.id).into_iter();
+        let dst = dst.filter_map(|id| self.classes.get(&id));
+        self.others(machine, dst, |dst| self.allowing(src, dst))
+    }
+
+    /// The machines that may open something towards `machine`, each with the rules that let it.
+    #[must_use]
+    pub fn reached_by(&self, machine: MachineId) -> BTreeMap<MachineId, BTreeSet<RuleId>> {
+        let Some((_, dst)) = self.machines.get(&machine) else {
+            return BTreeMap::new();
+        };
+        let places = dst.dst.iter();
+        let src: BTreeSet<u32> = places
+            .flat_map(|place| &self.sources[*place])
+            .copied()
+            .collect();
+        let src = src.into_iter().filter_map(|id| self.classes.get(&id));
+        self.others(machine, src, |src| self.allowing(src, dst))
+    }
+
+    /// The members of classes for which rules are found, each with them.
+    fn others<'a>(
+        &self,
+        machine: MachineId,
+        classes: impl Iterator<Item = &'a (Arc<Class>, BTreeSet<MachineId>)>,
+        rules: impl Fn(&Class) -> BTreeSet<RuleId>,
+    ) -> BTreeMap<MachineId, BTreeSet<RuleId>> {
+        let mut found = BTreeMap::new();
+        for (class, members) in classes {
+            let rules = rules(class);
+            if !rules.is_empty() {
+                let others = members.iter().filter(|other| **other != machine);
+                found.extend(others.map(|other| (*other, rules.clone())));
+            }
+        }
+        found
+    }
+
+    /// The rules that let `src` open something towards `dst`. Empty if denies leave nothing of it.
+    fn allowing(&self, src: &Class, dst: &Class) -> BTreeSet<RuleId> {
+        let flats = self.between(src, dst);
+        match reach::anything_open(&flats, &dst.key.routes, &dst.key.addresses) {
+            true => flats
+                .iter()
+                .filter(|flat| flat.action == Action::Allow)
+                .map(|flat| flat.rule)
+                .collect(),
             false => BTreeSet::new(),
         }
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::ids::{ApiKeyId, AuthKeyId, InvitationId, MachineId, OrgId, UserId};
+use crate::ids::{ApiKeyId, AuthKeyId, InvitationId, MachineId, OrgId, RegionId, UserId};
 use crate::keys::{KemPublicKey, WgPublicKey};
 use crate::machines::MachineLife;
 use crate::netmap::VolatileReport;
@@ -501,6 +501,9 @@ pub struct Machine {
     /// When it was last heard of.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_seen: Option<Timestamp>,
+    /// The relay region that it is reached by, as it has last told.
+    #[serde(default)]
+    pub home_region: Option<RegionId>,
     /// When it was enrolled.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,

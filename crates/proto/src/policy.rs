@@ -295,3 +295,51 @@ pub struct Evaluation {
     #[serde(flatten)]
     pub verdict: Verdict,
 }
+
+/// `GET /api/orgs/{org}/machines/{machine}/reach`: whom a machine may open something towards, and who towards it, as the
+/// rules stand now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reach {
+    /// Whom it reaches.
+    pub reaches: ReachList,
+    /// Who reaches it.
+    pub reached_by: ReachList,
+    /// The rules that are named there.
+    pub rules: Vec<ReachRule>,
+}
+
+/// Machines by name: all are counted, the first [`MAX_REACH`] are named.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReachList {
+    /// How many there are.
+    pub count: u64,
+    /// Some of them.
+    pub machines: Vec<ReachMachine>,
+}
+
+/// Most machines that a [`ReachList`] names.
+pub const MAX_REACH: usize = 1_000;
+
+/// A machine at the other end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReachMachine {
+    /// The machine.
+    pub id: MachineId,
+    /// Its name.
+    pub name: String,
+    /// The rules that allow it; each may be narrowed by rules that deny.
+    pub rules: Vec<RuleId>,
+}
+
+/// A rule that allows something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReachRule {
+    /// The rule.
+    pub rule: RuleId,
+    /// Its `id` in the document, if it has one.
+    pub name: Option<String>,
+    /// For people.
+    pub description: String,
+    /// Where it stands in the document.
+    pub at: Position,
+}

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use uuid::Uuid;
-use ztna_proto::ids::{MachineId, OrgId};
+use ztna_proto::ids::{MachineId, OrgId, RegionId};
 use ztna_proto::keys::KemKeyHash;
 use ztna_proto::netmap::{Resume, VolatileReport};
 use ztna_proto::ticket::TicketSigner;
@@ -257,6 +257,15 @@ impl Hub {
         };
         let state = org.state();
         state.as_ref().map(OrgState::presence).unwrap_or_default()
+    }
+
+    /// The relay regions that an org's machines are reached by, as far as the hub knows.
+    pub(crate) fn homes(&self, org: OrgId) -> BTreeMap<MachineId, RegionId> {
+        let Some(org) = self.find(org) else {
+            return BTreeMap::new();
+        };
+        let state = org.state();
+        state.as_ref().map(OrgState::homes).unwrap_or_default()
     }
 
     /// To be called every second: silent machines go offline, volatile state is written down,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
-use ztna_proto::ids::MachineId;
+use ztna_proto::ids::{MachineId, RegionId};
 use ztna_proto::netmap::{PeerVolatile, ServerMessage, VolatileReport, VolatileUpdate};
 
 use super::{OrgState, Result};
@@ -111,6 +111,14 @@ impl OrgState {
         let known = self.presence.iter();
         known
             .map(|(id, presence)| (*id, (presence.online(), presence.last_seen())))
+            .collect()
+    }
+
+    /// The relay regions that machines are reached by.
+    pub(in crate::netmap) fn homes(&self) -> BTreeMap<MachineId, RegionId> {
+        let known = self.presence.iter();
+        known
+            .filter_map(|(id, presence)| Some((*id, presence.home_region()?)))
             .collect()
     }
 
