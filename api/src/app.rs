@@ -27,7 +27,7 @@ use crate::netmap::Hub;
 use crate::relays::{RevocationFeed, Revocations};
 use crate::{
     api_keys, audit, auth_keys, http, identity, machines, netmap, network, orgs, policy, posture,
-    realtime, relays,
+    realtime, relays, releases,
 };
 
 /// How often the hub looks after what time does: silence, expiry, writing down. What a machine has
@@ -79,6 +79,7 @@ pub(crate) struct Inner {
     pub(crate) probe_period: Duration,
     pub(crate) allow_private_relays: bool,
     pub(crate) geoip: Option<GeoIp>,
+    pub(crate) releases: releases::Serving,
     pub(crate) realtime: Arc<realtime::Realtime>,
     pub(crate) realtime_ping: Duration,
     pub(crate) registrations: machines::Turns,
@@ -190,6 +191,7 @@ impl App {
             probe_period: config.probe_period,
             allow_private_relays: config.allow_private_relays,
             geoip: config.geoip,
+            releases: releases::Serving::new(config.releases),
             realtime: Arc::default(),
             realtime_ping: config.realtime_ping,
             registrations: machines::Turns::new(),
@@ -259,6 +261,7 @@ fn router(state: &State, dashboard: Option<Dashboard>) -> Result<Router, StartEr
         .merge(network::routes())
         .merge(realtime::routes())
         .merge(relays::routes())
+        .merge(releases::routes())
         .merge(http::routes())
         .split_for_parts();
     let document = http::complete_document(&document)

@@ -20,6 +20,7 @@ use crate::identity::SignInConfig;
 use crate::keys::ServerKeys;
 use crate::kv::Rate;
 use crate::mail::MailConfig;
+use crate::releases::Releases;
 
 /// Called with the key of a machine that lost its place in its org, so that a relay in the same
 /// process cuts its connection.
@@ -62,6 +63,8 @@ pub struct Config {
     pub geoip: Option<GeoIp>,
     /// The dashboard to serve beside the API. `None`: plain pages take the place of those that cannot be missed.
     pub dashboard: Option<Dashboard>,
+    /// Releases of the agent to serve. `None`: none.
+    pub releases: Option<Releases>,
     /// How often listeners of `/api/realtime` are pinged; three pings without an answer end the connection.
     pub realtime_ping: Duration,
     /// Age at which a posture report says nothing any more.
@@ -93,6 +96,7 @@ impl Config {
             trusted_proxies: 0,
             geoip: None,
             dashboard: None,
+            releases: None,
             realtime_ping: Duration::from_secs(REALTIME_PING_SECONDS),
             posture_stale: Duration::from_secs(POSTURE_STALE_SECONDS),
             ephemeral_silence: Duration::from_secs(EPHEMERAL_SILENCE_SECONDS),

@@ -13,6 +13,7 @@
 //! * [`realtime`]: what dashboards hear as it happens;
 //! * [`relays`]: the relay map, tickets, revocations, health;
 //! * [`netmap`]: the machine stream, and the hub that feeds it;
+//! * [`releases`]: the agent's, for installers and updates;
 //! * [`backup`]: everything in the database, written down and brought back.
 //!
 //! Below them: [`db`] (PostgreSQL, one transaction per request, row-level security), [`geoip`] (countries of addresses), [`dashboard`] (the dashboard's files), [`kv`] (what
@@ -45,6 +46,7 @@ mod policy;
 mod posture;
 mod realtime;
 mod relays;
+mod releases;
 mod seal;
 mod serve;
 
@@ -60,4 +62,5 @@ pub use kv::{Heard, Kv, KvError, KvFuture, MemoryKv, Rate, ValkeyKv};
 pub use mail::{MailConfig, MailError};
 pub use master_key::{MasterKeyError, Resealed, forget_old_master_keys, reseal, rotate_master_key};
 pub use relays::{RevocationFeed, RevocationFeedError};
+pub use releases::{Releases, ReleasesError};
 pub use serve::{default_host, serve_plain, url, write_ready_file};

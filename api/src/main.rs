@@ -14,8 +14,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use ztna_api::{
-    App, Config, Dashboard, DatabaseConfig, GeoIp, MailConfig, RelayFile, ServerKeys, SignInFlags,
-    default_host, serve_plain, url, write_ready_file,
+    App, Config, Dashboard, DatabaseConfig, GeoIp, MailConfig, RelayFile, Releases, ServerKeys,
+    SignInFlags, default_host, serve_plain, url, write_ready_file,
 };
 use ztna_tls::{AcceptLimits, ServerIdentity};
 
@@ -97,6 +97,9 @@ struct Flags {
     /// Folder with the built dashboard, to serve beside the API [default: none is served]
     #[arg(long, env = "ZTNA_DASHBOARD_DIR", value_name = "DIR")]
     dashboard: Option<PathBuf>,
+    /// Folder with releases of the agent (manifest.json, and a folder for each version) [default: none are served]
+    #[arg(long, env = "ZTNA_RELEASES_DIR", value_name = "DIR")]
+    releases: Option<PathBuf>,
     /// Proxies in front of this server that append to X-Forwarded-For.
     #[arg(long, env = "ZTNA_TRUSTED_PROXIES", default_value_t = 0)]
     trusted_proxies: usize,
@@ -273,6 +276,7 @@ fn config(flags: &Flags) -> Result<Config> {
         .as_deref()
         .map(Dashboard::open)
         .transpose()?;
+    config.releases = flags.releases.as_deref().map(Releases::open).transpose()?;
     config.dns_suffix.clone_from(&flags.dns_suffix);
     config.allow_private_relays = flags.allow_private_relays;
     config.trusted_proxies = flags.trusted_proxies;

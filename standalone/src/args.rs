@@ -131,6 +131,10 @@ pub struct Args {
     #[arg(long, env = "ZTNA_DASHBOARD_DIR", value_name = "DIR")]
     pub dashboard: Option<PathBuf>,
 
+    /// Folder with releases of the agent (manifest.json, and a folder for each version) [default: none are served]
+    #[arg(long, env = "ZTNA_RELEASES_DIR", value_name = "DIR")]
+    pub releases: Option<PathBuf>,
+
     /// Probe orgs' own relays that are not on the public internet. Say false where strangers may
     /// sign up: they would learn what answers in this server's own network
     #[arg(

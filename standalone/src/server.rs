@@ -97,6 +97,8 @@ pub async fn run(args: Args) -> Result<()> {
     config.geoip = geoip.transpose()?;
     let dashboard = args.dashboard.as_deref().map(ztna_api::Dashboard::open);
     config.dashboard = dashboard.transpose()?;
+    let releases = args.releases.as_deref().map(ztna_api::Releases::open);
+    config.releases = releases.transpose()?;
     config.dns_suffix.clone_from(&args.dns_suffix);
     let own_url = || url("https", &host, address);
     config.public_url = args.public_url.clone().unwrap_or_else(own_url);

@@ -31,6 +31,7 @@ mod policy;
 mod posture;
 mod realtime;
 mod relays;
+mod releases;
 mod revocations;
 mod schema;
 mod sessions;

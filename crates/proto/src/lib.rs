@@ -18,6 +18,7 @@ pub mod policy;
 pub mod posture;
 pub mod realtime;
 pub mod relay;
+pub mod releases;
 pub mod revocation;
 pub mod sso;
 pub mod static_peers;

@@ -166,6 +166,8 @@ impl Side {
         let sessions: Value = owner.client.get("/api/auth/sessions").await.unwrap();
         let parameters = BTreeMap::from([
             (("", "org"), owner.org.id.to_string()),
+            (("releases", "version"), "0.1.0".to_owned()),
+            (("{version}", "file"), "ztna-linux-x86_64".to_owned()),
             (("machines", "machine"), machine.machine_id.to_string()),
             (("static-peers", "machine"), phone.clone()),
             (("machine-static-peers", "machine"), phone),

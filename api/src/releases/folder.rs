@@ -1,0 +1,352 @@
+//! The folder, as far as its manifest goes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use sha2::{Digest, Sha256};
+use ztna_proto::ids::MachineId;
+use ztna_proto::keys::hex;
+use ztna_proto::releases::{ClientVersion, Release, ReleaseFile, ReleaseManifest};
+
+/// The manifest's name.
+const MANIFEST: &str = "manifest.json";
+/// Largest manifest, in bytes. One release of six files has 2 KiB.
+const MAX_MANIFEST: u64 = 256 * 1024;
+/// Most releases of a manifest.
+const MAX_RELEASES: usize = 50;
+/// Most files of a release.
+const MAX_FILES: usize = 50;
+/// Largest file, in bytes.
+const MAX_FILE: u64 = 512 * 1024 * 1024;
+/// Longest version, target, name or signature.
+const MAX_TEXT: usize = 256;
+/// The manifest is looked at this often at most.
+const LOOK_PERIOD: Duration = Duration::from_secs(5);
+/// Tells the draw of a rollout from other hashes.
+const ROLLOUT: &[u8] = b"ztna rollout v1\0";
+
+/// The folder cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleasesError {
+    /// The file system's.
+    #[error("cannot read {path}: {error}; correct --releases")]
+    Io {
+        /// What was read.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The manifest is not one, or does not fit its files.
+    #[error("{path}: {what}")]
+    Unfit {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// Releases that are served. Cheap to clone.
+#[derive(Clone)]
+pub struct Releases(Arc<Inner>);
+
+struct Inner {
+    folder: PathBuf,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// When the manifest was looked at, and what it looked like then.
+    looked: Instant,
+    seen: Stamp,
+    manifest: Arc<ReleaseManifest>,
+}
+
+/// By what a changed file is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    modified: SystemTime,
+    size: u64,
+}
+
+impl Releases {
+    /// Reads a folder, and every file that its manifest names.
+    ///
+    /// # Errors
+    /// There is no manifest, it is malformed, or a file is missing or not as the manifest says.
+    pub fn open(folder: &Path) -> Result<Self, ReleasesError> {
+        let folder = folder
+            .canonicalize()
+            .map_err(|error| failed(folder, error))?;
+        let (seen, manifest) = read(&folder)?;
+        let state = State {
+            looked: Instant::now(),
+            seen,
+            manifest: Arc::new(manifest),
+        };
+        Ok(Self(Arc::new(Inner {
+            folder,
+            state: Mutex::new(state),
+        })))
+    }
+
+    /// The manifest in force. Reads the disk now and then, so not on a thread that serves others.
+    pub(super) fn manifest(&self) -> Arc<ReleaseManifest> {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.looked.elapsed() >= LOOK_PERIOD {
+            state.looked = Instant::now();
+            let path = self.0.folder.join(MANIFEST);
+            match stamp(&path) {
+                Ok(stamp) if stamp == state.seen => {}
+                Ok(stamp) => {
+                    // What does not fit is told once, and looked at again when it has changed again.
+                    state.seen = stamp;
+                    match read(&self.0.folder) {
+                        Ok((stamp, manifest)) => {
+                            state.seen = stamp;
+                            state.manifest = Arc::new(manifest);
+                            tracing::info!(path = %path.display(), "releases were read again");
+                        }
+                        Err(error) => {
+                            tracing::error!(%error, "the releases of before stay in force");
+                        }
+                    }
+                }
+                Err(error) => tracing::error!(%error, "the releases of before stay in force"),
+            }
+        }
+        Arc::clone(&state.manifest)
+    }
+
+    /// A file that the manifest names, open, if it still has the size that it had.
+    pub(super) fn file(
+        &self,
+        version: &str,
+        name: &str,
+    ) -> Result<Option<(File, u64)>, ReleasesError> {
+        let manifest = self.manifest();
+        let release = manifest.releases.iter().find(|r| r.version == version);
+        let found = release.and_then(|r| r.files.iter().find(|file| file.name == name));
+        let Some(named) = found else {
+            return Ok(None);
+        };
+        let path = self.0.folder.join(version).join(name);
+        let file = open(&self.0.folder, &path)?;
+        let size = file.metadata().map_err(|error| failed(&path, error))?.len();
+        match size == named.size {
+            true => Ok(Some((file, size))),
+            false => Err(unfit(&path, "it is not the file that the manifest names")),
+        }
+    }
+}
+
+/// The newest release for a target that the machine's turn has come for; who names no machine gets what all machines get.
+pub(super) fn choose(
+    manifest: &ReleaseManifest,
+    target: &str,
+    machine: Option<MachineId>,
+) -> Option<ClientVersion> {
+    manifest.releases.iter().find_map(|release| {
+        if !is_for(release, machine) {
+            return None;
+        }
+        let file = release.files.iter().find(|file| file.target == target)?;
+        Some(ClientVersion {
+            version: release.version.clone(),
+            target: target.to_owned(),
+            path: format!("/api/releases/{}/{}", release.version, file.name),
+            size: file.size,
+            sha256: file.sha256.clone(),
+            signature: file.signature.clone(),
+        })
+    })
+}
+
+/// Whether a machine is among those that get a release. A machine draws its number once for each version, so it stays among
+/// them as more follow, and is not always among the first.
+fn is_for(release: &Release, machine: Option<MachineId>) -> bool {
+    let Some(machine) = machine else {
+        return release.rollout >= 100;
+    };
+    let mut hash = Sha256::new();
+    hash.update(ROLLOUT);
+    hash.update(release.version.as_bytes());
+    hash.update(machine.0.as_bytes());
+    let digest = hash.finalize();
+    let mut drawn = [0; 8];
+    drawn.copy_from_slice(&digest[..8]);
+    u64::from_be_bytes(drawn) % 100 < u64::from(release.rollout)
+}
+
+fn stamp(path: &Path) -> Result<Stamp, ReleasesError> {
+    let read = || {
+        let metadata = fs::metadata(path)?;
+        Ok(Stamp {
+            modified: metadata.modified()?,
+            size: metadata.len(),
+        })
+    };
+    read().map_err(|error| failed(path, error))
+}
+
+fn read(folder: &Path) -> Result<(Stamp, ReleaseManifest), ReleasesError> {
+    let path = folder.join(MANIFEST);
+    let seen = stamp(&path)?;
+    if seen.size > MAX_MANIFEST {
+        let what = format!("it is larger than {MAX_MANIFEST} bytes; take old releases out");
+        return Err(unfit(&path, what));
+    }
+    let text = fs::read(&path).map_err(|error| failed(&path, error))?;
+    let manifest: ReleaseManifest = serde_json::from_slice(&text)
+        .map_err(|error| unfit(&path, format!("it is no manifest of releases: {error}")))?;
+    check(&manifest).map_err(|what| unfit(&path, what))?;
+    let mut checked: BTreeMap<(&str, &str), ()> = BTreeMap::new();
+    for release in &manifest.releases {
+        for file in &release.files {
+            // One file may serve several targets.
+            if checked.insert((&release.version, &file.name), ()).is_none() {
+                check_file(folder, release, file)?;
+            }
+        }
+    }
+    Ok((seen, manifest))
+}
+
+/// Whether the manifest says what can be served.
+fn check(manifest: &ReleaseManifest) -> Result<(), String> {
+    if manifest.releases.len() > MAX_RELEASES {
+        return Err(format!(
+            "it has more than {MAX_RELEASES} releases; take old ones out"
+        ));
+    }
+    for release in &manifest.releases {
+        let Release {
+            version,
+            rollout,
+            files,
+        } = release;
+        if !is_name(version) {
+            return Err(format!(
+                "the version {version:?} is not one; use letters, digits and .+-_"
+            ));
+        }
+        if *rollout > 100 {
+            return Err(format!("{version}: `rollout` is a percentage, 0 to 100"));
+        }
+        if files.len() > MAX_FILES {
+            return Err(format!("{version}: it has more than {MAX_FILES} files"));
+        }
+        for file in files {
+            let name = &file.name;
+            if !is_name(name) || !is_name(&file.target) {
+                return Err(format!(
+                    "{version}: {name:?} for {:?} is no file's name; use letters, digits and .+-_",
+                    file.target
+                ));
+            }
+            let is_digest = file.sha256.len() == 64
+                && file
+                    .sha256
+                    .bytes()
+                    .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            if !is_digest {
+                return Err(format!(
+                    "{version}: `sha256` of {name} is not 64 digits 0-9a-f"
+                ));
+            }
+            if file.size > MAX_FILE {
+                return Err(format!("{version}: {name} is larger than {MAX_FILE} bytes"));
+            }
+            if file.signature.is_empty() || file.signature.len() > MAX_TEXT {
+                return Err(format!(
+                    "{version}: {name} has no signature; sign the release"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Letters, digits and a few signs, so that a name is one part of a path everywhere; it does not begin with a dot.
+fn is_name(text: &str) -> bool {
+    let sign = |b: u8| b.is_ascii_alphanumeric() || b".+-_".contains(&b);
+    !text.is_empty() && text.len() <= MAX_TEXT && !text.starts_with('.') && text.bytes().all(sign)
+}
+
+fn check_file(folder: &Path, release: &Release, named: &ReleaseFile) -> Result<(), ReleasesError> {
+    let path = folder.join(&release.version).join(&named.name);
+    let mut file = open(folder, &path)?;
+    let size = file.metadata().map_err(|error| failed(&path, error))?.len();
+    if size != named.size {
+        let what = format!(
+            "it has {size} bytes, and {} in the manifest; copy it again",
+            named.size
+        );
+        return Err(unfit(&path, what));
+    }
+    let mut hash = Sha256::new();
+    io::copy(&mut file, &mut Hashed(&mut hash)).map_err(|error| failed(&path, error))?;
+    if hex(&hash.finalize()) != named.sha256 {
+        return Err(unfit(
+            &path,
+            "its SHA-256 is not the manifest's; copy it again",
+        ));
+    }
+    Ok(())
+}
+
+/// Takes what is written to it into a hash.
+struct Hashed<'a>(&'a mut Sha256);
+
+impl io::Write for Hashed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Opens a file of the folder that is one, wherever links have led.
+fn open(folder: &Path, path: &Path) -> Result<File, ReleasesError> {
+    let real = path.canonicalize().map_err(|error| failed(path, error))?;
+    if !real.starts_with(folder) {
+        return Err(unfit(
+            path,
+            "it is a link that leads out of the folder; copy the file there",
+        ));
+    }
+    let file = File::open(&real).map_err(|error| failed(path, error))?;
+    match file
+        .metadata()
+        .map_err(|error| failed(path, error))?
+        .is_file()
+    {
+        true => Ok(file),
+        false => Err(unfit(path, "it is no file")),
+    }
+}
+
+fn failed(path: &Path, error: io::Error) -> ReleasesError {
+    ReleasesError::Io {
+        path: path.to_owned(),
+        error,
+    }
+}
+
+fn unfit(path: &Path, what: impl Into<String>) -> ReleasesError {
+    ReleasesError::Unfit {
+        path: path.to_owned(),
+        what: what.into(),
+    }
+}
+
+#[cfg(test)]
+#[path = "folder_tests.rs"]
+mod tests;
