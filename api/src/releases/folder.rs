@@ -1,6 +1,6 @@
 //! The folder, as far as its manifest goes.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -204,11 +204,12 @@ fn read(folder: &Path) -> Result<(Stamp, ReleaseManifest), ReleasesError> {
     let manifest: ReleaseManifest = serde_json::from_slice(&text)
         .map_err(|error| unfit(&path, format!("it is no manifest of releases: {error}")))?;
     check(&manifest).map_err(|what| unfit(&path, what))?;
-    let mut checked: BTreeMap<(&str, &str), ()> = BTreeMap::new();
+    let mut checked: BTreeSet<(&str, &str, &str, u64)> = BTreeSet::new();
     for release in &manifest.releases {
         for file in &release.files {
             // One file may serve several targets.
-            if checked.insert((&release.version, &file.name), ()).is_none() {
+            let claim = (&*release.version, &*file.name, &*file.sha256, file.size);
+            if checked.insert(claim) {
                 check_file(folder, release, file)?;
             }
         }

@@ -39,7 +39,7 @@ fn a_rollout_reaches_its_share_of_machines_and_grows() {
     assert_eq!(version(&at(100), None), "0.2.0");
     // Ids are of the time they are made at; these are always the same.
     let machines: Vec<MachineId> = (0..10_000_u128)
-        .map(|n| MachineId(uuid::Uuid::from_u128(n << 64 | n)))
+        .map(|n| MachineId(uuid::Uuid::from_u128((n << 64) | n)))
         .collect();
     let mut before = 0;
     for percent in [0, 1, 10, 50, 99, 100] {

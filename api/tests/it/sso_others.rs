@@ -190,3 +190,55 @@ async fn what_is_not_configured_is_not_there() {
     );
     assert_eq!(browser.open(&address).await.status, 400);
 }
+
+#[tokio::test]
+async fn ways_to_sign_in_are_told_and_lead_back_into_the_dashboard() {
+    let bare = Server::start().await;
+    let ways = json!({"sign_up": true, "mail": false, "providers": []});
+    let told: Value = Client::anonymous(&bare)
+        .get("/api/auth/ways")
+        .await
+        .unwrap();
+    assert_eq!(told, ways);
+
+    let (server, _provider) = start().await;
+    let client = Client::anonymous(&server);
+    let told: SignInWays = client.get("/api/auth/ways").await.unwrap();
+    let ids: Vec<&str> = told.providers.iter().map(|p| p.id.as_str()).collect();
+    assert_eq!(ids, ["google", "github"]);
+    let here = format!("http://{}", server.address);
+    for provider in told.providers {
+        let mut browser = Browser::new();
+        let start = format!(
+            "{here}{}?return_to=/machines%3Ftag%3Dtag:web%23top",
+            provider.start
+        );
+        let page = browser.open(&start).await;
+        browser.stop_at = Some("/machines".to_owned());
+        let page = at_provider(&mut browser, &page, "alice").await;
+        assert_eq!(
+            page.url.as_str(),
+            format!("{here}/machines?tag=tag:web#top")
+        );
+        let token = browser.cookie(&here, "__Host-refresh_token").unwrap();
+        let body = json!({ "refresh_token": token });
+        let session: Session = client.post("/api/auth/refresh", body).await.unwrap();
+        let client = client.bearer(&session.access_token);
+        let me: Me = client.get("/api/auth/me").await.unwrap();
+        assert_eq!(me.email, "alice@gmail.example");
+
+        for elsewhere in [
+            "https://evil.example/",
+            "//evil.example/",
+            "/%5Cevil.example",
+            "/.//evil.example",
+            "/sign-in/sso%3Forg%3Devil",
+            "",
+        ] {
+            let start = format!("{here}{}?return_to={elsewhere}", provider.start);
+            let page = Browser::new().open(&start).await;
+            assert_eq!(page.status, 400, "{elsewhere}");
+            assert!(page.text.contains("`return_to` is not"), "{}", page.text);
+        }
+    }
+}

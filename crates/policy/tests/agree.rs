@@ -89,6 +89,10 @@ proptest! {
                 now: now(),
             });
             prop_assert_eq!(verdict.allowed, allowed, "{:?}: {}\n{}", packet, verdict.reason, plain.text());
+            if verdict.allowed {
+                let rules = &compiled.reaches(src)[&dst];
+                prop_assert!(verdict.matched.iter().all(|rule| rules.contains(&rule.rule)), "{:?}\n{}", packet, plain.text());
+            }
             prop_assert!(verdict.allowed || !verdict.matched.is_empty() || verdict.closest.is_some() || !plain.accepts());
         }
     }
@@ -98,7 +102,7 @@ proptest! {
         let compiled = compiled(&plain, &org);
         let opens = |src, dst| kinds(src, dst).any(|packet: Packet| plain.allows(&org, packet));
         for one in 0..MACHINES {
-            let mut peers = BTreeSet::new();
+            let (mut peers, mut reached, mut reached_by) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
             for two in (0..MACHINES).filter(|two| *two != one) {
                 let (there, back) = (opens(one, two), opens(two, one));
                 prop_assert_eq!(compiled.opens(id(one), id(two)), there, "{} {}\n{}", one, two, plain.text());
@@ -118,8 +122,18 @@ proptest! {
                 if there || back {
                     peers.insert(id(two));
                 }
+                if there {
+                    reached.insert(id(two));
+                }
+                if back {
+                    reached_by.insert(id(two));
+                }
             }
             prop_assert_eq!(&compiled.visible_peers(id(one)), &peers);
+            let named: BTreeSet<_> = compiled.reaches(id(one)).into_keys().collect();
+            prop_assert_eq!(&named, &reached);
+            let named: BTreeSet<_> = compiled.reached_by(id(one)).into_keys().collect();
+            prop_assert_eq!(&named, &reached_by);
             let filter = compiled.filter_for(id(one));
             for selector in filter.inbound.iter().chain(&filter.outbound).flat_map(|r| &r.peers) {
                 if let PeerSelector::Machine(named) = selector {
@@ -131,6 +145,16 @@ proptest! {
 
     /// A change of machines leaves the org as if it had been compiled anew, and names every machine
     /// whose view it touched.
+    #[test]
+    fn a_lockdown_leaves_nothing_open(plain in document(), org in org()) {
+        let document = Arc::unwrap_or_clone(parse(&plain)).locked_down();
+        let compiled = compile(document.into(), org.clone(), now());
+        for one in org.keys() {
+            prop_assert_eq!(compiled.visible_peers(*one), BTreeSet::new(), "{}", plain.text());
+            prop_assert!(compiled.reaches(*one).is_empty() && compiled.reached_by(*one).is_empty());
+        }
+    }
+
     #[test]
     fn changes_of_machines_name_everyone_they_touch(
         plain in document(),
