@@ -25,7 +25,8 @@ pub(crate) fn complete(document: &OpenApi) -> Result<Value, serde_json::Error> {
     for (path, methods) in paths {
         let operations = methods.as_object_mut().into_iter().flatten();
         for (method, operation) in operations {
-            operation["operationId"] = operation_id(method, path).into();
+            let page = operation["tags"] == json!(["pages"]);
+            operation["operationId"] = operation_id(method, path, page).into();
             let Some(responses) = operation["responses"].as_object_mut() else {
                 continue;
             };
@@ -51,9 +52,13 @@ pub(crate) fn complete(document: &OpenApi) -> Result<Value, serde_json::Error> {
 }
 
 /// The name of a call in generated clients: `get_orgs_machines_by_machine` is `GET /api/orgs/{org}/machines/{machine}`.
-/// Handlers have names of their own, which are shorter and the same in several capabilities.
-fn operation_id(method: &str, path: &str) -> String {
+/// Handlers have names of their own, which are shorter and the same in several capabilities. Some pages have the path of a call
+/// without its `/api`.
+fn operation_id(method: &str, path: &str, page: bool) -> String {
     let mut words = vec![method.to_owned()];
+    if page {
+        words.push("page".to_owned());
+    }
     let segments: Vec<&str> = path
         .split('/')
         .filter(|segment| !segment.is_empty())
@@ -68,7 +73,7 @@ fn operation_id(method: &str, path: &str) -> String {
             None => words.push(segment.replace(|c: char| !c.is_ascii_alphanumeric(), "_")),
         }
     }
-    if words.len() == 1 {
+    if segments.is_empty() {
         words.push("front".to_owned());
     }
     words.join("_")
@@ -81,11 +86,11 @@ mod tests {
     #[test]
     fn calls_are_named_by_method_and_path() {
         for (method, path, id) in [
-            ("get", "/", "get_front"),
+            ("get", "/", "get_page_front"),
             (
                 "get",
                 "/sign-in/{provider}/callback",
-                "get_sign_in_by_provider_callback",
+                "get_page_sign_in_by_provider_callback",
             ),
             ("post", "/api/orgs", "post_orgs"),
             ("delete", "/api/orgs/{org}", "delete_orgs_by_org"),
@@ -96,7 +101,8 @@ mod tests {
                 "put_orgs_machines_by_machine_routes",
             ),
         ] {
-            assert_eq!(operation_id(method, path), id);
+            let page = !path.starts_with("/api/");
+            assert_eq!(operation_id(method, path, page), id);
         }
     }
 }

@@ -68,7 +68,7 @@ fn read(
     let (online, last_seen) = match live {
         Some((online, heard)) => (online, written.max(heard)),
         None => {
-            let was_there: Option<bool> = row.get(24);
+            let was_there: Option<bool> = row.get(25);
             let there = was_there.unwrap_or_default() && written.is_some_and(is_recent);
             (there, written)
         }
@@ -97,7 +97,7 @@ fn read(
         online,
         last_seen,
         home_region: home.or_else(|| {
-            let written: Option<&str> = row.get(25);
+            let written: Option<&str> = row.get(26);
             written?.parse().ok().map(RegionId)
         }),
         created_at: row.get(9),

@@ -207,7 +207,12 @@ async fn ways_to_sign_in_are_told_and_lead_back_into_the_dashboard() {
     let ids: Vec<&str> = told.providers.iter().map(|p| p.id.as_str()).collect();
     assert_eq!(ids, ["google", "github"]);
     let here = format!("http://{}", server.address);
-    for provider in told.providers {
+    // An account of the first would have to be linked to the second by its password.
+    let people = [
+        ("alice", "alice@gmail.example"),
+        ("victim", "victim@example.com"),
+    ];
+    for (provider, (login, email)) in told.providers.into_iter().zip(people) {
         let mut browser = Browser::new();
         let start = format!(
             "{here}{}?return_to=/machines%3Ftag%3Dtag:web%23top",
@@ -215,7 +220,7 @@ async fn ways_to_sign_in_are_told_and_lead_back_into_the_dashboard() {
         );
         let page = browser.open(&start).await;
         browser.stop_at = Some("/machines".to_owned());
-        let page = at_provider(&mut browser, &page, "alice").await;
+        let page = at_provider(&mut browser, &page, login).await;
         assert_eq!(
             page.url.as_str(),
             format!("{here}/machines?tag=tag:web#top")
@@ -225,7 +230,7 @@ async fn ways_to_sign_in_are_told_and_lead_back_into_the_dashboard() {
         let session: Session = client.post("/api/auth/refresh", body).await.unwrap();
         let client = client.bearer(&session.access_token);
         let me: Me = client.get("/api/auth/me").await.unwrap();
-        assert_eq!(me.email, "alice@gmail.example");
+        assert_eq!(me.email, email);
 
         for elsewhere in [
             "https://evil.example/",
