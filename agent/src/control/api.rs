@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use ztna_proto::api::{
     AuthAction, HeartbeatAnswer, HeartbeatRequest, KemKeyAnswer, Me, RefreshRequest,
     RegisterRequest, Registered, Session, WIPED_PATH,
 };
+use ztna_proto::connections::ReportConnections;
 use ztna_proto::error::Envelope;
 use ztna_proto::keys::KemPublicKey;
 use ztna_proto::network::{AdvertiseRoutesRequest, MachineRoutes};
@@ -103,6 +104,20 @@ impl Api {
             Some(request),
         )
         .await
+    }
+
+    /// `PUT /api/machine-connections`
+    ///
+    /// # Errors
+    /// The token or the report is refused, or the control plane was not reached.
+    pub async fn report_connections(
+        &self,
+        token: &str,
+        report: &ReportConnections,
+    ) -> Result<IgnoredAny, ControlError> {
+        let path = "/api/machine-connections";
+        self.call(Method::PUT, path, Some(token), Some(report))
+            .await
     }
 
     /// `POST /api/machine-static-peers/{machine}`

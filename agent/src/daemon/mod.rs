@@ -7,6 +7,7 @@
 
 mod backoff;
 mod capabilities;
+mod connections;
 mod dns;
 mod engine;
 mod gateway;

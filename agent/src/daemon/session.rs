@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use ztna_netmap::Netmap;
 use ztna_proto::tokens::MachineToken;
 
+use super::connections::Reporter;
 use super::engine::{self, CHANNEL_CAPACITY, Device, EngineConfig, EngineHandle};
 use super::gateway::Gateway;
 use super::link::{Link, LinkView, NETMAP_FILE};
@@ -65,7 +66,7 @@ fn hint(error: &io::Error) -> String {
 
 /// A tunnel that is up.
 pub struct Session {
-    engine: EngineHandle,
+    engine: Arc<EngineHandle>,
     netmap: Arc<RwLock<Netmap>>,
     view: watch::Receiver<LinkView>,
     token: watch::Sender<MachineToken>,
@@ -73,6 +74,7 @@ pub struct Session {
     link: Mutex<Option<JoinHandle<()>>>,
     network: Mutex<Option<JoinHandle<()>>>,
     gateway: Mutex<Option<JoinHandle<()>>>,
+    reporter: Mutex<Option<JoinHandle<()>>>,
     gateway_warning: watch::Receiver<Option<String>>,
     prefs: watch::Sender<NetworkPrefs>,
     network_view: watch::Receiver<NetworkView>,
@@ -174,6 +176,14 @@ impl Session {
             stop: stop.clone(),
         };
         let gateway = tokio::spawn(gateway.run());
+        let engine = Arc::new(engine);
+        let reporter = Reporter {
+            api: api.clone(),
+            token: current.clone(),
+            engine: Arc::downgrade(&engine),
+            stop: stop.clone(),
+        };
+        let reporter = tokio::spawn(reporter.run());
         let link = Link {
             api,
             token: current,
@@ -194,6 +204,7 @@ impl Session {
             link: Mutex::new(Some(link)),
             network: Mutex::new(Some(network)),
             gateway: Mutex::new(Some(gateway)),
+            reporter: Mutex::new(Some(reporter)),
             gateway_warning: warned,
             prefs,
             network_view: network_seen,
@@ -218,6 +229,11 @@ impl Session {
             && let Err(error) = gateway.await
         {
             tracing::error!(%error, "static peers were not let go well");
+        }
+        if let Some(reporter) = self.reporter.lock().await.take()
+            && let Err(error) = reporter.await
+        {
+            tracing::error!(%error, "what tells of tunnels ended badly");
         }
         self.engine.shutdown().await;
     }

@@ -3,6 +3,7 @@
 mod actions;
 mod address;
 mod authenticate;
+mod connections;
 mod country;
 mod join;
 mod registration;

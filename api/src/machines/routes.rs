@@ -17,7 +17,7 @@ use ztna_proto::keys::{KemKeyHash, KemPublicKey};
 use super::search::Wanted;
 use super::tags::check_tags;
 use super::view::read_machines;
-use super::{actions, join, registration, static_peers, upkeep};
+use super::{actions, connections, join, registration, static_peers, upkeep};
 use crate::app::State;
 use crate::http::{
     Answer, ApiError, Bearer, ClientIp, Counted, Empty, Json, KnownMachine, Machine, Path, Query,
@@ -35,6 +35,7 @@ pub(crate) fn routes() -> OpenApiRouter<State> {
         .routes(routes!(list))
         .routes(routes!(show, update, delete))
         .merge(join::routes())
+        .merge(connections::routes())
         .merge(actions::routes())
         .merge(static_peers::routes())
 }

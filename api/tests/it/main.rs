@@ -7,6 +7,7 @@ mod api_keys;
 mod audit;
 mod backup;
 mod common;
+mod connections;
 mod country;
 mod dashboard;
 mod faults;

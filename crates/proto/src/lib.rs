@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod audit;
+pub mod connections;
 pub mod error;
 pub mod filter;
 pub mod ids;

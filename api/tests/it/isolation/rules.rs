@@ -78,6 +78,7 @@ const ELSEWHERE: &[(&str, &str, Access)] = &[
     ("POST", "/api/register-machine", Access::Enrol),
     ("POST", "/api/machine-heartbeat", Access::Machine),
     ("PUT", "/api/machine-routes", Access::Machine),
+    ("PUT", "/api/machine-connections", Access::Machine),
     ("POST", "/api/machine-wiped", Access::Machine),
     ("GET", "/api/machine-stream", Access::Machine),
     (
@@ -98,6 +99,8 @@ const ELSEWHERE: &[(&str, &str, Access)] = &[
 const EXCEPTIONS: &[(&str, &str, Right)] = &[
     ("GET", "/machines", Right::Belong),
     ("GET", "/machines/{machine}", Right::Belong),
+    // Of their own machines.
+    ("GET", "/machines/{machine}/connections", Right::Belong),
     ("GET", "/settings", Right::Belong),
     // Of their own machines.
     ("GET", "/posture/machines", Right::Belong),
