@@ -109,6 +109,7 @@ async fn machines_come_page_by_page_as_they_are_asked_for() {
     let client = client.bearer(&session.await.unwrap().access_token);
     let shown: Machine = client.get(&path).await.unwrap();
     assert_eq!(shown.home_region, Some(RegionId(7)));
+    assert!(shown.online, "it was heard of a moment ago");
 }
 
 fn named(list: &ReachList) -> Vec<&str> {
