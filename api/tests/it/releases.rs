@@ -17,7 +17,7 @@ use crate::common::client::code;
 use crate::common::{Client, Server};
 
 /// Larger than what is read at once.
-const CONTENT: [u8; 200_000] = [42; 200_000];
+const SIZE: usize = 200_000;
 
 fn openssl(folder: &Path, args: &[&str]) -> std::process::Output {
     let mut command = Command::new("openssl");
@@ -30,7 +30,8 @@ fn openssl(folder: &Path, args: &[&str]) -> std::process::Output {
 /// A release of one file, signed as the operator signs it.
 fn publish(folder: &Path, version: &str) -> Value {
     fs::create_dir_all(folder.join(version)).unwrap();
-    let content = [&CONTENT, version.as_bytes()].concat();
+    let mut content = vec![42; SIZE];
+    content.extend(version.as_bytes());
     fs::write(folder.join(version).join("ztna"), &content).unwrap();
     let sha256 = hex(&Sha256::digest(&content));
     let statement = release_statement(version, "linux-x86_64", &sha256);
