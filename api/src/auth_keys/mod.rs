@@ -9,16 +9,19 @@ use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{AuthKeyId, OrgId};
 use ztna_proto::tokens::AuthKey;
 
-use crate::db::Tx;
+use crate::db::{Connection, Tx};
 use crate::http::{ApiError, refuse};
 
 /// The org that a key enrols into, and the key's id.
 ///
 /// # Errors
 /// `INVALID_KEY` if there is no such key.
-pub(crate) async fn find(tx: &Tx<'_>, key: &AuthKey) -> Result<(OrgId, AuthKeyId), ApiError> {
-    let row = tx
-        .query_opt(
+pub(crate) async fn find(
+    connection: &Connection,
+    key: &AuthKey,
+) -> Result<(OrgId, AuthKeyId), ApiError> {
+    let row = connection
+        .look_up(
             "SELECT org_id, id FROM lookup_auth_key($1)",
             &[&key.hash().as_slice()],
         )
@@ -40,19 +43,25 @@ pub(crate) struct Terms {
     pub(crate) preapproved: bool,
 }
 
-/// Uses the key once, within the registration's transaction: of any number of callers at once, a
+/// Uses the key for so many machines, within the registration's transaction: of any number of callers at once, a
 /// one-shot key admits one, a reusable one as many as it may, and none counts whose registration fails.
 ///
 /// # Errors
 /// `INVALID_KEY` (revoked), `KEY_EXPIRED` or `KEY_USED`.
-pub(crate) async fn consume(tx: &Tx<'_>, org: OrgId, key: AuthKeyId) -> Result<Terms, ApiError> {
+pub(crate) async fn consume(
+    tx: &Tx<'_>,
+    org: OrgId,
+    key: AuthKeyId,
+    machines: usize,
+) -> Result<Terms, ApiError> {
+    let machines = i64::try_from(machines).unwrap_or(i64::MAX);
     let consumed = tx
         .query_opt(
-            "UPDATE auth_keys SET uses = uses + 1
+            "UPDATE auth_keys SET uses = uses + $3
              WHERE org_id = $1 AND id = $2 AND revoked_at IS NULL AND expires_at > now()
-               AND (reusable OR uses = 0) AND (max_uses IS NULL OR uses < max_uses)
+               AND (reusable OR uses + $3 = 1) AND (max_uses IS NULL OR uses + $3 <= max_uses)
              RETURNING tags, ephemeral, preapproved",
-            &[&org.0, &key.0],
+            &[&org.0, &key.0, &machines],
         )
         .await?;
     if let Some(row) = consumed {

@@ -184,6 +184,16 @@ impl Connection {
         Ok(Tx(self.0.transaction().await?))
     }
 
+    /// A look-up that the schema lists, as a transaction of its own that sees no org.
+    pub(crate) async fn look_up(
+        &self,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<Option<Row>, ApiError> {
+        let statement = self.0.prepare_cached(sql).await?;
+        Ok(self.0.query_opt(&statement, params).await?)
+    }
+
     /// A transaction within an org that only reads, and sees one state of the database throughout.
     pub(crate) async fn org_snapshot(&mut self, org: OrgId) -> Result<Tx<'_>, ApiError> {
         let tx = self

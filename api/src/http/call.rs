@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::Response;
-use serde_json::json;
+use serde_json::{Map, json};
 use ztna_proto::ids::{ApiKeyId, AuthKeyId, MachineId, UserId};
 
 use super::caller::{client_ip, client_name};
@@ -47,6 +47,8 @@ pub(crate) struct Call {
     request: Option<String>,
     actor: OnceLock<Actor>,
     name: OnceLock<String>,
+    /// The calls by which single machines came, where several share a transaction.
+    parts: Vec<(MachineId, Arc<Self>)>,
 }
 
 impl Call {
@@ -61,6 +63,7 @@ impl Call {
             request: id.map(|RequestId(id)| id.clone()),
             actor: OnceLock::new(),
             name: OnceLock::new(),
+            parts: Vec::new(),
         }
     }
 
@@ -79,6 +82,25 @@ impl Call {
             request: call.request.clone(),
             actor: OnceLock::new(),
             name: OnceLock::new(),
+            parts: Vec::new(),
+        }))
+    }
+
+    /// What stands for several calls by one actor in one transaction: from where a machine's row came, the
+    /// log tells by the call of that machine. `None`: the system works by itself.
+    pub(crate) fn shared(mut parts: Vec<(MachineId, Arc<Self>)>) -> Option<Arc<Self>> {
+        if parts.len() == 1 {
+            return parts.pop().map(|(_, call)| call);
+        }
+        let (_, first) = parts.first()?;
+        Some(Arc::new(Self {
+            ip: None,
+            client: String::new(),
+            route: first.route.clone(),
+            request: None,
+            actor: first.actor.clone(),
+            name: OnceLock::new(),
+            parts,
         }))
     }
 
@@ -90,11 +112,18 @@ impl Call {
             Some(Actor::AuthKey(id)) => ("auth_key", Some(id.0), None),
             Some(Actor::Machine(id)) => ("machine", Some(id.0), None),
         };
-        json!({
+        let mut setting = json!({
             "kind": kind, "id": id, "for": of, "name": self.name.get(),
             "ip": self.ip, "client": self.client, "route": self.route, "request": self.request,
-        })
-        .to_string()
+        });
+        if !self.parts.is_empty() {
+            let rows = self.parts.iter().map(|(id, call)| {
+                let own = json!({"ip": call.ip, "client": call.client, "request": call.request});
+                (id.0.to_string(), own)
+            });
+            setting["rows"] = rows.collect::<Map<_, _>>().into();
+        }
+        setting.to_string()
     }
 }
 
@@ -129,6 +158,8 @@ pub(super) async fn announce(trusted_proxies: usize, request: Request, next: Nex
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn call() -> Call {
@@ -139,6 +170,7 @@ mod tests {
             request: None,
             actor: OnceLock::new(),
             name: OnceLock::new(),
+            parts: Vec::new(),
         }
     }
 
@@ -153,14 +185,29 @@ mod tests {
             act_as(Actor::User(user));
             act_as(Actor::Machine(MachineId::generate()));
             assert!(actor_setting().contains(&user.to_string()));
-            let call = Call::current();
-            let there = tokio::spawn(around(call, async { actor_setting() }));
+            let there = Call::current();
+            let there = tokio::spawn(around(there, async { actor_setting() }));
             assert_eq!(there.await.unwrap(), actor_setting());
             let nobody = tokio::spawn(around(Call::unproven(), async { actor_setting() }));
             let nobody = nobody.await.unwrap();
             assert!(nobody.contains("\"anonymous\""), "{nobody}");
             assert!(nobody.contains("192.0.2.1"), "{nobody}");
             assert_eq!(tokio::spawn(async { actor_setting() }).await.unwrap(), "");
+            let others = Arc::new(call());
+            let (one, other) = (MachineId::generate(), MachineId::generate());
+            let alone = Call::shared(vec![(one, Arc::clone(&others))]);
+            assert!(Arc::ptr_eq(&alone.unwrap(), &others));
+            let mine = Call::current().unwrap();
+            let both = Call::shared(vec![(one, mine), (other, others)]).unwrap();
+            let both: Value = around(Some(both), async { actor_setting() })
+                .await
+                .parse()
+                .unwrap();
+            assert_eq!(both["kind"], "user");
+            assert_eq!(both["ip"], Value::Null);
+            for id in [one, other] {
+                assert_eq!(both["rows"][id.0.to_string()]["ip"], "192.0.2.1");
+            }
         })
         .await;
     }

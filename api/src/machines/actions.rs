@@ -165,7 +165,7 @@ async fn act(
     };
     let cut = before.is_in() && !after.is_in();
     let back = match !before.is_in() && after.is_in() {
-        true => relays::revoked_until(&tx, &key).await?,
+        true => relays::revoked_until(&tx, &[key]).await?,
         false => None,
     };
     if cut {

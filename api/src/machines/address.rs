@@ -42,29 +42,30 @@ impl Networks {
     }
 }
 
-/// Takes the next free pair of addresses. The org's row is locked by the caller's change, so no two
+/// Takes the next free pairs of addresses. The org's row is locked by the caller's change, so no two
 /// registrations choose at once; the unique constraints are the second lock.
 pub(super) async fn allocate(
     tx: &Tx<'_>,
     org: OrgId,
     networks: &Networks,
-) -> Result<(Ipv4Addr, Ipv6Addr), ApiError> {
+    count: usize,
+) -> Result<Vec<(Ipv4Addr, Ipv6Addr)>, ApiError> {
     let base = i64::from(networks.ipv4.to_bits());
-    let mut host = networks.ipv4_next.max(FIRST);
-    if base + host == i64::from(RESERVED.to_bits()) {
-        host += 1;
-    }
-    if host <= LAST {
+    let hosts: Vec<i64> = (networks.ipv4_next.max(FIRST)..=LAST)
+        .filter(|host| base + host != i64::from(RESERVED.to_bits()))
+        .take(count)
+        .collect();
+    if let (Some(last), true) = (hosts.last(), hosts.len() == count) {
         tx.execute(
             "UPDATE orgs SET ipv4_next = $2 WHERE id = $1",
-            &[&org.0, &(host + 1)],
+            &[&org.0, &(last + 1)],
         )
         .await?;
-        return Ok(pair(networks, host));
+        return Ok(hosts.iter().map(|host| pair(networks, *host)).collect());
     }
-    // Every number was handed out once: take the lowest that a deletion has freed.
-    let row = tx
-        .query_opt(
+    // Every number was handed out once: take the lowest that a deletion has freed before one in use.
+    let rows = tx
+        .query(
             "SELECT used.host + 1 FROM (
                  SELECT ipv4 - $2::inet AS host FROM machines WHERE org_id = $1
                  UNION ALL SELECT $3::bigint - 1
@@ -72,23 +73,35 @@ pub(super) async fn allocate(
              WHERE used.host + 1 <= $4 AND $2::inet + (used.host + 1) <> $5::inet
                AND NOT EXISTS (SELECT FROM machines
                                WHERE org_id = $1 AND ipv4 = $2::inet + (used.host + 1))
-             ORDER BY 1 LIMIT 1",
+             ORDER BY 1 LIMIT $6",
             &[
                 &org.0,
                 &IpAddr::V4(networks.ipv4),
                 &FIRST,
                 &LAST,
                 &IpAddr::V4(RESERVED),
+                &i64::try_from(count).unwrap_or(i64::MAX),
             ],
         )
         .await?;
-    let Some(row) = row else {
-        return Err(refuse(
-            ErrorCode::AddressesExhausted,
-            "every address of the org is in use; delete machines that are gone and try again",
-        ));
-    };
-    Ok(pair(networks, row.get(0)))
+    if rows.len() == count {
+        return Ok(rows.iter().map(|row| pair(networks, row.get(0))).collect());
+    }
+    Err(refuse(
+        ErrorCode::AddressesExhausted,
+        "every address of the org is in use; delete machines that are gone and try again",
+    ))
+}
+
+/// [`allocate`] for one machine.
+pub(super) async fn allocate_one(
+    tx: &Tx<'_>,
+    org: OrgId,
+    networks: &Networks,
+) -> Result<(Ipv4Addr, Ipv6Addr), ApiError> {
+    let lost = || ApiError::Internal("no address was allocated".to_owned());
+    let allocated = allocate(tx, org, networks, 1).await?;
+    allocated.into_iter().next().ok_or_else(lost)
 }
 
 /// Both addresses of a host number: the IPv6 one holds the IPv4 one in its last 32 bits.

@@ -12,16 +12,15 @@ mod search;
 mod standing;
 mod static_peers;
 mod tags;
-mod turns;
 mod upkeep;
 mod view;
 
 pub(crate) use authenticate::{authenticate, recognise, wg_key};
 pub(crate) use country::{called_from, forget_countries};
+pub(crate) use registration::Line as RegistrationLine;
 pub(crate) use routes::routes;
 pub(crate) use standing::{Standing, deleted, disabled, expired, unknown_token};
 pub(crate) use tags::{TAG, check_tags};
-pub(crate) use turns::Turns;
 pub(crate) use upkeep::{
     Removed, expire_due, quarantine_all, remove_all, remove_silent, set_agent_version,
 };

@@ -216,7 +216,7 @@ async fn update(
     let changed = upkeep::update(&tx, org, id, own, &request, tags).await?;
     let machine = read_machines(&state, &tx, org, Some(id), None).await?.pop();
     let back = match changed.returned {
-        true => relays::revoked_until(&tx, &changed.wg_key).await?,
+        true => relays::revoked_until(&tx, &[changed.wg_key]).await?,
         false => None,
     };
     if changed.ended {

@@ -23,6 +23,7 @@ mod socket;
 mod stream;
 mod written;
 
+use uuid::Uuid;
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{MachineId, OrgId};
 use ztna_proto::netmap::{MAX_ENDPOINTS, VolatileReport};
@@ -63,17 +64,38 @@ pub(crate) async fn append_change(
         Changed::Relays => ("relays", None),
         Changed::Org => ("org", None),
     };
+    append(tx, org, kind, &[machine]).await
+}
+
+/// [`append_change`] for several machines.
+pub(crate) async fn append_machines(
+    tx: &Tx<'_>,
+    org: OrgId,
+    machines: &[MachineId],
+) -> Result<(), ApiError> {
+    let machines: Vec<_> = machines.iter().map(|id| Some(id.0)).collect();
+    append(tx, org, "machine", &machines).await
+}
+
+async fn append(
+    tx: &Tx<'_>,
+    org: OrgId,
+    kind: &str,
+    machines: &[Option<Uuid>],
+) -> Result<(), ApiError> {
     // Every registration and report of news comes by here, holding the org's row: one round trip.
     let logged = tx.execute(
-        "WITH next AS (UPDATE orgs SET seq = seq + 1 WHERE id = $1 RETURNING seq),
+        "WITH next AS (UPDATE orgs SET seq = seq + cardinality($3::uuid[]) WHERE id = $1 RETURNING seq),
               old AS (DELETE FROM changes WHERE org_id = $1 AND seq <= (SELECT seq FROM next) - $4::bigint)
-         INSERT INTO changes (org_id, seq, kind, machine_id) SELECT $1, seq, $2, $3 FROM next",
-        &[&org.0, &kind, &machine, &LOG_LENGTH],
+         INSERT INTO changes (org_id, seq, kind, machine_id)
+         SELECT $1, next.seq - cardinality($3::uuid[]) + changed.place, $2, changed.id
+         FROM next, unnest($3::uuid[]) WITH ORDINALITY AS changed (id, place)",
+        &[&org.0, &kind, &machines, &LOG_LENGTH],
     )
     .await?;
-    match logged {
-        1 => Ok(()),
-        _ => Err(ApiError::Internal(format!(
+    match usize::try_from(logged) == Ok(machines.len()) {
+        true => Ok(()),
+        false => Err(ApiError::Internal(format!(
             "org {org} is gone, so its change could not be logged"
         ))),
     }

@@ -323,7 +323,7 @@ async fn write(tx: &Tx<'_>, org: OrgId, judged: &[Judged]) -> Result<News, ApiEr
         match (machine.stood.is_in(), machine.stands.is_in()) {
             (true, false) => news.cut.push(machine.wg_key),
             (false, true) => {
-                let until = relays::revoked_until(tx, &machine.wg_key).await?;
+                let until = relays::revoked_until(tx, &[machine.wg_key]).await?;
                 news.revoked_until = news.revoked_until.max(until);
             }
             _ => {}

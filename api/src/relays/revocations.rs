@@ -56,15 +56,17 @@ pub(crate) async fn append(tx: &Tx<'_>, key: &WgPublicKey) -> Result<(), ApiErro
     Ok(())
 }
 
-/// Until when a key's tickets are void, if that lies ahead.
+/// Until when tickets of any of these keys are void, if that lies ahead.
 pub(crate) async fn revoked_until(
     tx: &Tx<'_>,
-    key: &WgPublicKey,
+    keys: &[WgPublicKey],
 ) -> Result<Option<Timestamp>, ApiError> {
+    let hashes: Vec<WgKeyHash> = keys.iter().map(WgKeyHash::of).collect();
+    let hashes: Vec<&[u8]> = hashes.iter().map(|it| it.as_bytes().as_slice()).collect();
     let row = tx
         .query_one(
-            "SELECT max(at) FROM relay_revocations WHERE key_hash = $1 AND at > $2",
-            &[&WgKeyHash::of(key).as_bytes().as_slice(), &Timestamp::now()],
+            "SELECT max(at) FROM relay_revocations WHERE key_hash = ANY($1) AND at > $2",
+            &[&hashes, &Timestamp::now()],
         )
         .await?;
     Ok(row.get(0))

@@ -4,11 +4,13 @@ mod chain;
 mod coverage;
 mod sharing;
 
-use crate::common::client::{Owner, PASSWORD, code};
+use crate::common::client::{Owner, PASSWORD, code, machine};
 use crate::common::{Client, Server};
 use crate::mfa;
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use ztna_proto::api::{CreatedApiKey, Me, Role};
 use ztna_proto::audit::{AuditActorKind, AuditEntry, AuditPage};
@@ -152,6 +154,41 @@ async fn a_change_says_who_what_before_and_after_and_from_where() {
     let rows = log(&owner).await;
     assert_eq!(actions(&rows)[8..], ["machine.create", "api_key.revoke"]);
     assert!(!serde_json::to_string(&rows).unwrap().contains("\\\\x00"));
+}
+
+#[tokio::test]
+async fn machines_that_come_at_once_are_told_apart() {
+    let server = Server::start_with(|config| config.trusted_proxies = 1).await;
+    let owner = Owner::new(&server, "acme").await;
+    let with_key = owner.client.bearer(owner.key.key.expose());
+    let come = (1..=40).map(|n| {
+        let with_key = &with_key;
+        async move {
+            let from = format!("198.51.100.{n}");
+            let response = with_key
+                .request(Method::POST, "/api/register-machine")
+                .json(&machine(&format!("m{n}")))
+                .header("x-forwarded-for", &from)
+                .send()
+                .await
+                .unwrap();
+            let request_id = response.headers()["x-request-id"].to_str().unwrap();
+            (format!("m{n}"), from, request_id.to_owned())
+        }
+    });
+    let came: BTreeSet<_> = join_all(come).await.into_iter().collect();
+    let rows = log_with(&owner, "machine.create", 40).await;
+    let rows = rows.iter().filter(|row| row.action == "machine.create");
+    let told: BTreeSet<_> = rows
+        .map(|row| {
+            assert_eq!(row.actor.kind, AuditActorKind::AuthKey);
+            assert_eq!(row.actor.id, Some(owner.key.info.id.0));
+            assert_eq!(row.route.as_deref(), Some("POST /api/register-machine"));
+            let (name, id) = (row.target.name.clone(), row.request_id.clone());
+            (name.unwrap(), row.ip.unwrap().to_string(), id.unwrap())
+        })
+        .collect();
+    assert_eq!(told, came);
 }
 
 #[tokio::test]

@@ -50,6 +50,36 @@ async fn a_failed_registration_does_not_use_the_key_up() {
 }
 
 #[tokio::test]
+async fn who_is_refused_does_not_hold_up_those_that_come_at_the_same_time() {
+    let server = Server::start_with(|config| config.limits.registration.count = 100).await;
+    let owner = Owner::new(&server, "acme").await;
+    let (taken, joined) = owner.enrol("a").await;
+    // In another org, where this one's transactions do not see it.
+    let other = Owner::new(&server, "other").await;
+    let (elsewhere, _) = other.enrol("b").await;
+    let mut fleet: Vec<_> = (0..40).map(|n| machine(&format!("m{n}"))).collect();
+    fleet[7].wg_key = taken.wg_key;
+    fleet[21].wg_key = elsewhere.wg_key;
+    fleet[33].wg_key = fleet[32].wg_key;
+    fleet[38] = taken.clone();
+    fleet[38].node_key = Some(joined.node_key);
+    let with_key = owner.client.bearer(owner.key.key.expose());
+    let mut results = join_all(fleet.iter().map(|m| with_key.register(m))).await;
+    let again = results.remove(38).unwrap();
+    assert_eq!(again.machine_id, joined.machine_id);
+    let twins = results.drain(32..34).filter(Result::is_ok).count();
+    assert_eq!(twins, 1);
+    assert_eq!(code(results.remove(21)), ErrorCode::RegistrationConflict);
+    assert_eq!(code(results.remove(7)), ErrorCode::RegistrationConflict);
+    let addresses: BTreeSet<_> = results.into_iter().map(|it| it.unwrap().ipv4).collect();
+    assert_eq!(addresses.len(), 35);
+    let list: Vec<Machine> = owner.client.get(&owner.path("/machines")).await.unwrap();
+    assert_eq!(list.len(), 37);
+    let keys: Vec<AuthKeyInfo> = owner.client.get(&owner.path("/auth-keys")).await.unwrap();
+    assert_eq!(keys[0].uses, 38, "with the one that registered again");
+}
+
+#[tokio::test]
 async fn a_fleet_at_once_gets_names_and_addresses_of_its_own() {
     let server = Server::start_with(|config| config.limits.registration.count = 10).await;
     let owner = Owner::new(&server, "acme").await;
@@ -101,8 +131,14 @@ async fn addresses_are_free_again_only_when_the_network_is_used_up() {
     assert_eq!(end.ipv4, Ipv4Addr::new(100, 127, 255, 254));
     let (_, again) = owner.enrol("again").await;
     assert_eq!(again.ipv4, first.ipv4);
+    let with_key = owner.client.bearer(owner.key.key.expose());
+    let several: Vec<_> = (0..5).map(|n| machine(&format!("at-once-{n}"))).collect();
+    let several = join_all(several.iter().map(|it| with_key.register(it))).await;
+    let several: BTreeSet<_> = several.into_iter().map(|it| it.unwrap().ipv4).collect();
+    let lowest = (4..9).map(|n| Ipv4Addr::new(100, 64, 0, n));
+    assert_eq!(several, lowest.collect());
     let (_, next) = owner.enrol("next").await;
-    assert_eq!(next.ipv4, Ipv4Addr::new(100, 64, 0, 4));
+    assert_eq!(next.ipv4, Ipv4Addr::new(100, 64, 0, 9));
     assert_ne!(next.ipv4, second.ipv4);
 
     // The address of the machines' own DNS service is nobody's.

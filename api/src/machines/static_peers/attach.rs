@@ -122,7 +122,7 @@ async fn attach(
         preshared_key,
     };
     let replaced = !was_detached && old != request.wg_key;
-    let revoked_until = relays::revoked_until(&tx, &request.wg_key).await?;
+    let revoked_until = relays::revoked_until(&tx, &[request.wg_key]).await?;
     if replaced {
         relays::append(&tx, &old).await?;
     }

@@ -335,7 +335,7 @@ async fn insert(tx: &Tx<'_>, org: OrgId, new: &New<'_>) -> Result<(), ApiError> 
     );
     let row = tx.query_one(&query, &[&org.0]).await?;
     let networks = address::Networks::read(&row, 0)?;
-    let (ipv4, ipv6) = address::allocate(tx, org, &networks).await?;
+    let (ipv4, ipv6) = address::allocate_one(tx, org, &networks).await?;
     let nobodys = WgPrivateKey::generate(&mut rand::rng()).public();
     let nobodys_token = MachineToken::generate(&mut rand::rng()).hash();
     let no_kem_key = KemPublicKey::try_from([0; KEM_PUBLIC_KEY_LEN].as_slice())
