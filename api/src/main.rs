@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use mimalloc::MiMalloc;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,6 +19,11 @@ use ztna_api::{
     SignInFlags, default_host, serve_plain, url, write_ready_file,
 };
 use ztna_tls::{AcceptLimits, ServerIdentity};
+
+/// Ten thousand connections allocate small things all the time: the system's allocator takes up to half of a
+/// heartbeat's time.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The control plane of a ztna deployment.
 #[derive(Parser)]

@@ -10,7 +10,12 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
+
+/// As `ztna-api` has.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Libraries speak up only when something is wrong.
 const DEFAULT_LOG: &str = "info,refinery_core=warn,tokio_postgres=warn";

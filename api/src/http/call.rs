@@ -1,6 +1,6 @@
 //! On whose behalf the work at hand is done: goes with every transaction into the audit log.
 //!
-//! A layer ([`announce`]) notes where a call comes from before any route sees it, the extractors note
+//! A layer ([`super::layers`]) notes where a call comes from before any route sees it, the extractors note
 //! who calls, and `db` passes both on wherever a transaction begins, so that no route has to. Work
 //! outside of a call is the system's own. A task that works on for a call takes it along
 //! ([`Call::current`], [`around`]).
@@ -9,8 +9,6 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use axum::extract::{MatchedPath, Request};
-use axum::middleware::Next;
-use axum::response::Response;
 use serde_json::{Map, json};
 use ztna_proto::ids::{ApiKeyId, AuthKeyId, MachineId, UserId};
 
@@ -52,7 +50,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    fn read(request: &Request, trusted_proxies: usize) -> Self {
+    pub(super) fn read(request: &Request, trusted_proxies: usize) -> Self {
         let path = request.extensions().get::<MatchedPath>();
         let path = path.map_or("unmatched", MatchedPath::as_str);
         let id = request.extensions().get::<RequestId>();
@@ -148,12 +146,6 @@ pub(crate) async fn around<F: Future>(call: Option<Arc<Call>>, work: F) -> F::Ou
         Some(call) => CALL.scope(call, work).await,
         None => work.await,
     }
-}
-
-/// The layer: notes where each call comes from.
-pub(super) async fn announce(trusted_proxies: usize, request: Request, next: Next) -> Response {
-    let call = Call::read(&request, trusted_proxies);
-    CALL.scope(Arc::new(call), next.run(request)).await
 }
 
 #[cfg(test)]

@@ -1,20 +1,27 @@
 //! What stands around every route: ids, logs, figures, bounds.
 
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use tokio::runtime::Handle;
 use tokio::time::timeout;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 use ztna_proto::error::ErrorCode;
 
 use super::answer::{ApiError, refuse};
-use super::call::{RequestId, announce};
+use super::call::{Call, RequestId, around};
 use super::caller::{is_browser, same_origin};
+use super::observe::count_call;
 use crate::dashboard::{self, Dashboard};
 
 /// Largest body of a call, in bytes. A registration, the largest there is, has 2 KiB; a policy of
@@ -28,7 +35,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Puts the layers around the router.
 pub(crate) fn wrap(router: Router, dashboard: Option<Dashboard>, trusted_proxies: usize) -> Router {
-    let router = router
+    router
         .fallback(async || {
             refuse(
                 ErrorCode::NotFound,
@@ -41,32 +48,51 @@ pub(crate) fn wrap(router: Router, dashboard: Option<Dashboard>, trusted_proxies
                 "this path does not take that method; /api/openapi.json lists what it takes",
             );
             (StatusCode::METHOD_NOT_ALLOWED, refusal)
-        });
-    let router = match dashboard {
-        Some(dashboard) => router.layer(from_fn(move |request, next| {
-            dashboard::serve(dashboard.clone(), request, next)
-        })),
-        None => router,
-    };
-    router
+        })
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(from_fn(own_pages_only))
         .layer(from_fn(move |request, next| {
-            announce(trusted_proxies, request, next)
+            surround(dashboard.clone(), trusted_proxies, request, next)
         }))
-        .layer(from_fn(bound))
-        .layer(from_fn(harden))
-        .layer(from_fn(observe))
+}
+
+/// All that stands around a route, as one layer: each layer more copies the whole router for each call.
+async fn surround(
+    dashboard: Option<Dashboard>,
+    trusted_proxies: usize,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let observed = Observed::begin(&mut request);
+    let span = observed.span();
+    let mut response = match own_pages_only(&request) {
+        Ok(()) => {
+            let call = Arc::new(Call::read(&request, trusted_proxies));
+            let answer = async {
+                match dashboard {
+                    Some(dashboard) => dashboard::serve(dashboard, request, next).await,
+                    None => next.run(request).await,
+                }
+            };
+            bound(around(Some(call), answer).instrument(span)).await
+        }
+        Err(error) => error.into_response(),
+    };
+    harden(&mut response);
+    observed.end(&mut response);
+    response
 }
 
 /// Runs a call to its end even if the client hangs up or the time is over: what it has committed, it
 /// must pass on to the machines too.
-async fn bound(request: Request, next: Next) -> Response {
-    let call = timeout(GIVE_UP, next.run(request)).in_current_span();
-    match timeout(TIMEOUT, tokio::spawn(call)).await {
+async fn bound(work: impl Future<Output = Response> + Send + 'static) -> Response {
+    let work = ToTheEnd(Some(Box::pin(timeout(
+        GIVE_UP,
+        AssertUnwindSafe(work).catch_unwind(),
+    ))));
+    match timeout(TIMEOUT, work).await {
         Ok(Ok(Ok(response))) => response,
-        Ok(Err(panic)) => ApiError::Internal(panic.to_string()).into_response(),
-        Ok(Ok(Err(_))) | Err(_) => refuse(
+        Ok(Ok(Err(_))) => ApiError::Internal("a call panicked".to_owned()).into_response(),
+        Ok(Err(_)) | Err(_) => refuse(
             ErrorCode::Unavailable,
             "the control plane is too busy to answer; try again in a moment",
         )
@@ -74,21 +100,42 @@ async fn bound(request: Request, next: Next) -> Response {
     }
 }
 
-/// Refuses what another site's page would have changed. Programs send no `Origin`.
-async fn own_pages_only(request: Request, next: Next) -> Response {
-    if !request.method().is_safe()
-        && is_browser(request.headers())
-        && let Err(error) = same_origin(request.headers())
-    {
-        return error.into_response();
+/// Work that, when nobody waits for it any more, goes on as a task.
+struct ToTheEnd<F: Future<Output: Send> + Send + 'static>(Option<Pin<Box<F>>>);
+
+impl<F: Future<Output: Send> + Send + 'static> Future for ToTheEnd<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let Some(work) = &mut self.0 else {
+            return Poll::Pending;
+        };
+        let answer = ready!(work.as_mut().poll(context));
+        self.0 = None;
+        Poll::Ready(answer)
     }
-    next.run(request).await
+}
+
+impl<F: Future<Output: Send> + Send + 'static> Drop for ToTheEnd<F> {
+    fn drop(&mut self) {
+        // Without a runtime the process ends, and everything with it.
+        if let (Some(work), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(work);
+        }
+    }
+}
+
+/// Refuses what another site's page would have changed. Programs send no `Origin`.
+fn own_pages_only(request: &Request) -> Result<(), ApiError> {
+    match !request.method().is_safe() && is_browser(request.headers()) {
+        true => same_origin(request.headers()),
+        false => Ok(()),
+    }
 }
 
 /// Headers that keep browsers and caches from doing what nobody asked for. A page's own
 /// `Content-Security-Policy` stays.
-async fn harden(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+fn harden(response: &mut Response) {
     let headers = [
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -105,53 +152,61 @@ async fn harden(request: Request, next: Next) -> Response {
             .entry(name)
             .or_insert(HeaderValue::from_static(value));
     }
-    response
 }
 
-/// Gives the request an id, logs it, and counts it. Neither the query nor a header is logged: they
-/// may hold secrets.
-async fn observe(mut request: Request, next: Next) -> Response {
-    let id = Uuid::now_v7().to_string();
-    request.extensions_mut().insert(RequestId(id.clone()));
-    let method = request.method().clone();
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
-    let span = tracing::debug_span!("request", %id, %method, route);
-    let begin = Instant::now();
-    let mut response = next.run(request).instrument(span.clone()).await;
-    let status = response.status();
-    let took = begin.elapsed();
-    span.in_scope(|| {
-        tracing::debug!(status = status.as_u16(), ms = took.as_millis(), "answered");
-    });
-    let labels = [
-        ("method", label_of(&method).to_owned()),
-        ("route", route),
-        ("status", status.as_u16().to_string()),
-    ];
-    metrics::counter!("ztna_http_requests_total", &labels).increment(1);
-    metrics::histogram!("ztna_http_request_seconds", &labels[..2]).record(took.as_secs_f64());
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, id);
+/// A call that has an id, and is logged and counted. Neither the query nor a header is logged: they may
+/// hold secrets.
+struct Observed {
+    id: String,
+    method: Method,
+    route: Option<MatchedPath>,
+    begin: Instant,
+}
+
+impl Observed {
+    fn begin(request: &mut Request) -> Self {
+        let id = Uuid::now_v7().to_string();
+        request.extensions_mut().insert(RequestId(id.clone()));
+        Self {
+            id,
+            method: request.method().clone(),
+            route: request.extensions().get().cloned(),
+            begin: Instant::now(),
+        }
     }
-    response
+
+    fn route(&self) -> &str {
+        self.route.as_ref().map_or("unmatched", MatchedPath::as_str)
+    }
+
+    fn span(&self) -> Span {
+        tracing::debug_span!("request", id = self.id, method = %self.method, route = self.route())
+    }
+
+    fn end(self, response: &mut Response) {
+        let status = response.status().as_u16();
+        let took = self.begin.elapsed();
+        self.span().in_scope(|| {
+            tracing::debug!(status, ms = took.as_millis(), "answered");
+        });
+        count_call(label_of(&self.method), self.route(), status, took);
+        if let Ok(id) = HeaderValue::try_from(self.id) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+    }
 }
 
 /// A method as a label of figures. Clients may make methods up; the figures must not grow by that.
-fn label_of(method: &Method) -> &str {
+fn label_of(method: &Method) -> &'static str {
     let known = [
-        Method::GET,
-        Method::POST,
-        Method::PUT,
-        Method::PATCH,
-        Method::DELETE,
-        Method::HEAD,
-        Method::OPTIONS,
+        (Method::GET, "GET"),
+        (Method::POST, "POST"),
+        (Method::PUT, "PUT"),
+        (Method::PATCH, "PATCH"),
+        (Method::DELETE, "DELETE"),
+        (Method::HEAD, "HEAD"),
+        (Method::OPTIONS, "OPTIONS"),
     ];
-    match known.contains(method) {
-        true => method.as_str(),
-        false => "other",
-    }
+    let label = known.into_iter().find(|(known, _)| known == method);
+    label.map_or("other", |(_, label)| label)
 }

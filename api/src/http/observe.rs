@@ -1,11 +1,13 @@
 //! `/health` and `/metrics`.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::extract;
 use http::StatusCode;
+use metrics::{Counter, Histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -46,6 +48,36 @@ impl Metrics {
     pub(crate) fn upkeep(&self) {
         self.0.run_upkeep();
     }
+}
+
+/// Counts a call, under the figures of its kind. Kinds are bounded: routes, methods and statuses are.
+pub(super) fn count_call(method: &'static str, route: &str, status: u16, took: Duration) {
+    type Kinds = HashMap<String, HashMap<(&'static str, u16), (Counter, Histogram)>>;
+    // To look a figure up by its labels costs more than to count.
+    static KINDS: LazyLock<RwLock<Kinds>> = LazyLock::new(RwLock::default);
+    let count = |kinds: &Kinds| {
+        let (calls, seconds) = kinds.get(route)?.get(&(method, status))?;
+        calls.increment(1);
+        seconds.record(took.as_secs_f64());
+        Some(())
+    };
+    let known = count(&KINDS.read().unwrap_or_else(PoisonError::into_inner));
+    if known.is_some() {
+        return;
+    }
+    let labels = [
+        ("method", method.to_owned()),
+        ("route", route.to_owned()),
+        ("status", status.to_string()),
+    ];
+    let figures = (
+        metrics::counter!("ztna_http_requests_total", &labels),
+        metrics::histogram!("ztna_http_request_seconds", &labels[..2]),
+    );
+    let mut kinds = KINDS.write().unwrap_or_else(PoisonError::into_inner);
+    let of_route = kinds.entry(route.to_owned()).or_default();
+    of_route.insert((method, status), figures);
+    count(&kinds);
 }
 
 pub(crate) fn routes() -> OpenApiRouter<State> {

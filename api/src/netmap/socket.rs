@@ -30,7 +30,9 @@ const MAX_CLIENT_MESSAGE: usize = 64 * 1024;
 const READ_BUFFER: usize = 1024;
 /// Longer texts go in several frames (RFC 6455, section 5.4): what is written at a time stays allocated
 /// for as long as the connection lasts, and a full map may have many times this.
-const MAX_FRAME: usize = 4 * 1024;
+const MAX_FRAME: usize = 1024;
+/// Largest task that serves a WebSocket, in bytes; what is awaited once, at its beginning, is boxed.
+const MAX_TASK: usize = 2560;
 
 /// A call that asks for a WebSocket.
 pub(super) struct Upgrade {
@@ -68,11 +70,15 @@ impl Upgrade {
         serve: impl FnOnce(Socket) -> F + Send + 'static,
     ) -> Response {
         let Self { waiting, accept } = self;
-        tokio::spawn(async move {
+        let task = async move {
             if let Ok(upgraded) = waiting.await {
-                serve(Socket::new(upgraded).await).await;
+                let socket = Box::pin(Socket::new(upgraded)).await;
+                serve(socket).await;
             }
-        });
+        };
+        let size = size_of_val(&task);
+        debug_assert!(size <= MAX_TASK, "the task has {size} bytes");
+        tokio::spawn(task);
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
@@ -84,7 +90,7 @@ impl Upgrade {
 }
 
 /// The WebSocket of one machine.
-pub(super) struct Socket(WebSocketStream<TokioIo<Upgraded>>);
+pub(super) struct Socket(Box<WebSocketStream<TokioIo<Upgraded>>>);
 
 impl Socket {
     async fn new(upgraded: Upgraded) -> Self {
@@ -94,7 +100,8 @@ impl Socket {
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0);
         let io = TokioIo::new(upgraded);
-        Self(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await)
+        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config));
+        Self(Box::new(socket.await))
     }
 
     /// The next message. `None`: there will be no more.

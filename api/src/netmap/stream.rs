@@ -98,16 +98,13 @@ struct Stream {
 
 impl Stream {
     async fn run(&mut self) -> End {
-        let resume = match self.hello().await {
+        let resume = match Box::pin(self.hello()).await {
             Ok(resume) => resume,
             Err(end) => return end,
         };
-        let subscription = match self
-            .state
-            .hub
-            .connect(&self.machine, &self.token, resume)
-            .await
-        {
+        let hub = self.state.hub.clone();
+        let connecting = hub.connect(&self.machine, &self.token, resume);
+        let subscription = match Box::pin(connecting).await {
             Ok(Some(subscription)) => subscription,
             // Deleted or expired since the token was checked: the next call is told which.
             Ok(None) => return machines::unknown_token().into(),
@@ -236,7 +233,7 @@ impl Stream {
                 }
                 _ = tickets.tick() => {
                     // The one that it has holds on; the next hour brings the next try.
-                    if let Err(error) = hub.renew_ticket(&machine, serial).await {
+                    if let Err(error) = Box::pin(hub.renew_ticket(&machine, serial)).await {
                         tracing::error!(machine = %machine.id, %error, "no fresh relay ticket");
                     }
                 }
