@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# What `./dev test deploy` does: the files of deploy/, with real programs behind them where this machine can. Sourced by
-# `dev`, whose functions and variables it uses.
+# What `./dev test deploy` and `./dev test install` do: the files of deploy/ and install.sh, with real programs behind them
+# where this machine can. Sourced by `dev`, whose functions and variables it uses.
 # shellcheck disable=SC2154,SC2034 # variables of dev
 
 # Adds to `missing` what Debian has of it.
@@ -30,13 +30,20 @@ install_deploy_tools() {
     : >"$deploy_tools/.installed"
 }
 
-area_deploy() {
+# run_deploy_checks WHAT [MODULE…]
+run_deploy_checks() {
+    what=$1
+    shift
     install_deploy_tools
     build_programs
-    step "the files of deploy/, and what runs with them"
+    step "$what"
     counts=$(as_root env ZTNA_PROGRAMS="$programs" ZTNA_DEPLOY_TOOLS="$deploy_tools" \
         ${ZTNA_POSTGRES_BIN:+"ZTNA_POSTGRES_BIN=$ZTNA_POSTGRES_BIN"} \
-        /usr/bin/python3 deploy/checks/run.py) || true
+        /usr/bin/python3 deploy/checks/run.py "$@") || true
     passed=$((passed + ${counts% *}))
     failed=$((failed + ${counts#* }))
 }
+
+area_deploy() { run_deploy_checks "the files of deploy/, and what runs with them"; }
+
+area_install() { run_deploy_checks "install.sh, against a real control plane that serves releases" install_tests; }

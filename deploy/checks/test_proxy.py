@@ -58,6 +58,7 @@ class Proxy(unittest.TestCase):
         code, headers, _ = self.platform.curl("alice", f"https://{DOMAIN}/assets/app-1a2b.js")
         self.assertEqual((code, dict(headers)["cache-control"]), (200, "public, max-age=31536000, immutable"))
         self.assertEqual(self.platform.curl("alice", f"https://{DOMAIN}/assets/app-0000.js")[0], 404)
+        self.assertEqual(self.platform.curl("alice", f"https://{DOMAIN}/install.sh")[0], 404)
         code, headers, body = self.platform.curl("alice", f"https://{DOMAIN}/api/nothing")
         self.assertEqual((code, json.loads(body)["success"]), (404, False), "programs get no page")
         self.assertEqual(len([value for name, value in headers if name == "content-security-policy"]), 1)

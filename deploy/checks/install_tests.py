@@ -1,0 +1,225 @@
+"""install.sh against a real control plane that serves real release files, on machines with folders of their own."""
+
+import json
+import os
+import shutil
+import subprocess
+import unittest
+
+from platform_stack import Platform
+from stack import DEPLOY, DOMAIN, program, run, wait_for
+
+SCRIPT = DEPLOY.parent / "install.sh"
+TARGET = f"linux-{os.uname().machine}"
+# What a machine has for itself; the rest of the file system is this one's.
+OWN = ("/usr/local/bin", "/etc/systemd/system", "/var/lib", "/run", "/tmp")
+
+
+class Releasing(Platform):
+    """A deployment that serves releases of the agent."""
+
+    def _start(self):
+        self.releases = self.folder / "releases"
+        self.releases.mkdir()
+        self.key = self.folder / "release-key.pem"
+        self.make_key(self.key)
+        self.release("0.1.0", program("ztna"))
+        super()._start()
+
+    def make_key(self, path):
+        """A key that releases are signed with."""
+        run("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", path)
+
+    def start_api(self, node):
+        self.api_environment["ZTNA_RELEASES_DIR"] = str(self.releases)
+        super().start_api(node)
+
+    def release(self, version, source, key=None, target=TARGET):
+        """Publishes a release of one file."""
+        run(DEPLOY / "release.py", "--key", key or self.key, "--out", self.releases, "--version", version, f"{target}={source}")
+        return self.releases / version / f"ztna-{target}"
+
+
+class Machine:
+    """A client with folders and processes of its own."""
+
+    def __init__(self, platform, host):
+        self.platform = platform
+        self.root = platform.folder / f"machine-{host}"
+        mounts = ""
+        for path in OWN:
+            (self.root / path[1:]).mkdir(parents=True)
+            mounts += f"mount --bind {self.root}{path} {path} && "
+        # /tmp last: the folders to bind are below the real one.
+        command = f"{mounts} mount -t proc proc /proc && exec sleep infinity"
+        unshared = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
+        self.process = platform.start(host, f"machine-{host}", *unshared, "sh", "-c", command)
+        children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
+        self.init = wait_for("the machine", lambda: open(children).read().split())[0]
+        wait_for("its folders", lambda: "systemd/system" in open(f"/proc/{self.init}/mountinfo").read() and self.run("true"))
+
+    def run(self, *command, user="0", **environment):
+        """Runs a command there; gives back status and output."""
+        done = subprocess.run(
+            ["nsenter", "-t", self.init, "-m", "-p", "-n", "--", "setpriv", "--reuid", user, "--", *map(str, command)],
+            capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+            env={"PATH": os.environ["PATH"], **environment},
+        )  # fmt: skip
+        return done.returncode == 0, done.stdout + done.stderr
+
+    def install(self, *arguments, server=f"https://{DOMAIN}", pin=None, key=True, user="0", **environment):
+        """Runs install.sh there."""
+        pin = self.platform.pin if pin is None else pin
+        # What is published knows the key; what is in the sources does not.
+        script = "/var/lib/install.sh" if key else "/var/lib/bare.sh"
+        words = ["sh", script, "--server", server, *(["--server-pin", f"sha256:{pin}"] if pin else [])]
+        return self.run(*words, *arguments, user=user, **environment)
+
+    def place_files(self):
+        """The script, as published and as it is in the sources, where the machine sees them."""
+        shutil.copy(self.platform.releases / "install.sh", self.root / "var/lib/install.sh")
+        shutil.copy(SCRIPT, self.root / "var/lib/bare.sh")
+
+    def programs(self):
+        """Processes of ours. One that has ended waits for its parent, which does not look here."""
+        lines = self.run("ps", "-e", "-o", "stat=,comm=")[1].splitlines()
+        return [line for line in lines if "ztna" in line and line[0] != "Z"]
+
+    def holds(self):
+        """What is installed."""
+        found = list((self.root / "usr/local/bin").iterdir()) + list((self.root / "etc/systemd/system").rglob("*.service"))
+        return sorted(path.name for path in found)
+
+
+class Install(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.platform = Releasing(clients=("alice", "bob"))
+        cls.addClassCleanup(cls.platform.close)
+        cls.token, cls.org = cls.platform.sign_up("alice")
+        cls.good = Machine(cls.platform, "alice")
+        cls.bad = Machine(cls.platform, "bob")
+        for machine in (cls.good, cls.bad):
+            machine.place_files()
+            # unshare hears no other signal; what runs there ends with it.
+            cls.addClassCleanup(machine.process.kill)
+
+    def offer(self, version, *arguments, **options):
+        """Publishes the only release, and waits until it is offered."""
+        (self.platform.releases / "manifest.json").unlink()
+        shutil.rmtree(self.platform.releases / version, ignore_errors=True)
+        file = self.platform.release(version, *arguments, **options)
+        url = f"https://{DOMAIN}/api/client-version?target={options.get('target', TARGET)}"
+        wait_for("the release", lambda: f'"{version}"'.encode() in self.platform.curl("srv", url)[2])
+        return file
+
+    def refuses(self, words, *arguments, **options):
+        """It says so, and leaves nothing behind."""
+        done, said = self.bad.install(*arguments, **options)
+        self.assertFalse(done, said)
+        self.assertRegex(said, words)
+        self.assertEqual(self.bad.holds(), [], said)
+
+    def test_a_machine_joins_is_renewed_and_leaves(self):
+        self.offer("0.1.0", program("ztna"))
+        key = self.platform.api("alice", "POST", f"/api/orgs/{self.org}/auth-keys", {}, self.token)["key"]
+        done, said = self.good.install(ZTNA_AUTH_KEY=key)
+        self.assertTrue(done, said)
+        self.assertIn("/usr/local/bin/ztna is release 0.1.0 now", said)
+        machines = self.platform.api("alice", "GET", f"/api/orgs/{self.org}/machines", token=self.token)
+        self.assertEqual(len(machines), 1)
+        self.assertIn("ztna-agent.service", self.good.holds())
+        linked = self.good.root / "etc/systemd/system/multi-user.target.wants/ztna-agent.service"
+        self.assertTrue(linked.is_symlink())
+        self.assertIn("connected", self.good.run("ztna", "status")[1])
+
+        done, said = self.good.install()
+        self.assertTrue(done, said)
+        self.assertIn("is release 0.1.0 already", said)
+
+        newer = self.platform.folder / "newer"
+        newer.write_bytes(open(program("ztna"), "rb").read() + b"\n")
+        self.offer("0.1.1", newer)
+        done, said = self.good.install()
+        self.assertTrue(done, said)
+        self.assertIn("is release 0.1.1 now", said)
+        wait_for("the tunnel", lambda: "connected" in self.good.run("ztna", "status")[1])
+        machines = self.platform.api("alice", "GET", f"/api/orgs/{self.org}/machines", token=self.token)
+        self.assertEqual(len(machines), 1, "the same machine")
+
+        done, said = self.good.run("sh", "/var/lib/install.sh", "--uninstall")
+        self.assertTrue(done, said)
+        self.assertEqual(self.good.holds(), [])
+        self.assertFalse(linked.is_symlink())
+        self.assertTrue((self.good.root / "var/lib/ztna").exists())
+        wait_for("its daemon's end", lambda: not self.good.programs())
+        done, said = self.good.run("sh", "/var/lib/install.sh", "--uninstall", "--purge")
+        self.assertTrue(done, said)
+        self.assertFalse((self.good.root / "var/lib/ztna").exists())
+
+    def test_a_changed_file_is_not_installed(self):
+        file = self.offer("0.3.0", program("ztna"))
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+        self.refuses("is not the signed release 0.3.0.*nothing was installed")
+
+    def test_a_release_that_another_signed_is_not_installed(self):
+        other = self.platform.folder / "other.pem"
+        self.platform.make_key(other)
+        self.offer("0.4.0", program("ztna"), key=other)
+        self.refuses("is not signed by the release key; nothing was installed")
+
+    def test_a_program_for_a_newer_system_is_not_installed(self):
+        script = self.platform.folder / "newer"
+        script.write_text("#!/bin/sh\necho \"libc.so.6: version 'GLIBC_2.99' not found\" >&2\nexit 1\n")
+        self.offer("0.5.0", script)
+        self.refuses(r"does not run on this machine .*GLIBC_2\.99.*Nothing was installed")
+
+    def test_there_is_no_release_for_the_machine(self):
+        self.offer("0.6.0", program("ztna"), target="linux-riscv64")
+        self.refuses(f"has no release for this machine \\({TARGET}\\)")
+
+    def test_the_server_cannot_be_reached_or_is_another(self):
+        self.refuses("cannot reach", server=f"https://{DOMAIN}:4")
+        self.refuses("cannot reach.*certificate", pin="")
+        self.refuses("not the pinned one", pin="0" * 64)
+        self.refuses("has to begin with https", server=f"http://{DOMAIN}")
+
+    def test_it_says_what_is_missing(self):
+        self.refuses("run it as root", user="65534")
+        self.refuses("names no release key", key=False)
+        self.refuses("no option `--sever`", "--sever")
+
+    def test_releases_are_kept_and_rolled_out(self):
+        folder = self.platform.folder / "published"
+        publish = (DEPLOY / "release.py", "--key", self.platform.key, "--out", folder, "--version")
+        run(*publish, "1.0.0", f"{TARGET}={SCRIPT}")
+        run(*publish, "1.1.0", "--rollout", "25", f"{TARGET}={SCRIPT}")
+
+        def shares():
+            return [(entry["version"], entry["rollout"]) for entry in json.loads((folder / "manifest.json").read_text())["releases"]]
+
+        self.assertEqual(shares(), [("1.1.0", 25), ("1.0.0", 100)])
+        run(*publish, "1.1.0")
+        self.assertEqual(shares(), [("1.1.0", 100), ("1.0.0", 100)])
+        with self.assertRaisesRegex(AssertionError, "give the release another version"):
+            run(*publish, "1.1.0", f"{TARGET}={DEPLOY / 'release.py'}")
+        with self.assertRaisesRegex(AssertionError, "name its files"):
+            run(*publish, "1.2.0")
+
+    def test_its_unit_is_ours(self):
+        unit = (DEPLOY / "systemd/ztna-agent.service").read_text()
+        self.assertIn(f"<<'END'\n{unit}END\n", SCRIPT.read_text())
+
+    def test_half_of_it_does_nothing(self):
+        text = SCRIPT.read_text()
+        self.assertEqual(text.splitlines()[-1], 'main "$@"')
+        half = self.bad.root / "var/lib/half.sh"
+        half.write_text(text.rpartition("\n")[0].rpartition("\n")[0])
+        done, said = self.bad.run("sh", "/var/lib/half.sh", "--server", f"https://{DOMAIN}")
+        self.assertEqual((done, said), (True, ""))
+
+
+if __name__ == "__main__":
+    unittest.main()
