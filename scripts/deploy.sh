@@ -5,6 +5,7 @@
 
 # Adds to `missing` what Debian has of it.
 need_deploy_tools() {
+    have systemd-analyze || missing="$missing systemd"
     have curl || missing="$missing curl"
     have openssl || missing="$missing openssl"
     have promtool || missing="$missing prometheus"

@@ -16,6 +16,9 @@ DEPLOY = Path(__file__).resolve().parent.parent
 DOMAIN = "vpn.ztna.test"
 # How long a program may take until it is ready, in seconds. Debug builds on a busy machine are slow.
 PATIENCE = 60
+# PostgreSQL does not run as root. Where it is no package, there is no account for it.
+DATABASE_USER = "postgres" if any(line.startswith("postgres:") for line in open("/etc/passwd")) else "nobody"
+AS_DATABASE = ("runuser", "-u", DATABASE_USER, "--")
 
 
 def program(name):
@@ -111,7 +114,7 @@ class Stack:
     def start(self, host, name, *command, env=None):
         """Starts a program on a host. Its log is NAME.log in the folder."""
         log = open(self.folder / f"{name}.log", "ab")
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("ZTNA_")}
+        environment = {key: value for key, value in os.environ.items() if key == "ZTNA_POSTGRES_BIN" or not key.startswith("ZTNA_")}
         environment.update(env or {})
         process = subprocess.Popen(
             self.on(host, *command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
@@ -177,16 +180,14 @@ class Stack:
         """Starts PostgreSQL and gives back its URL."""
         data = self.folder / "postgres"
         data.mkdir()
-        shutil.chown(data, "postgres")
-        binaries = postgres_bin()
-        run("runuser", "-u", "postgres", "--", binaries / "initdb", "-D", data, "-U", "postgres", "--auth", "trust")
+        shutil.chown(data, DATABASE_USER)
+        run(*AS_DATABASE, postgres_bin() / "initdb", "-D", data, "-U", "postgres", "--auth", "trust")
         self.start(
-            "srv", "postgres", "runuser", "-u", "postgres", "--", binaries / "postgres", "-D", data,
+            "srv", "postgres", *AS_DATABASE, postgres_bin() / "postgres", "-D", data,
             "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}", "-c", "fsync=off",
         )  # fmt: skip
-        wait_for("the database", lambda: self.call("srv", binaries / "pg_isready", "-h", "127.0.0.1"))
-        self.call("srv", binaries / "createdb", "-h", "127.0.0.1", "-U", "postgres", "ztna")
-        return "postgres://postgres@127.0.0.1/ztna"
+        wait_for("the database", lambda: self.alive("postgres") and "ready to accept connections" in self.log("postgres"))
+        return "postgres://postgres@127.0.0.1/postgres"
 
     def store(self, config):
         """Starts Valkey, or Redis, with a configuration file."""

@@ -8,7 +8,7 @@ import unittest
 
 import yaml
 
-from stack import DEPLOY, Stack, postgres_bin, program, run, tool, wait_for
+from stack import AS_DATABASE, DATABASE_USER, DEPLOY, Stack, postgres_bin, program, run, tool, wait_for
 
 COMPOSE = DEPLOY / "compose"
 # Words that passwords begin with in files of others.
@@ -127,6 +127,7 @@ class Files(unittest.TestCase):
                 self.assertRegex(source, r":\d+\.\d+\.\d+", "pinned")
 
 
+@unittest.skipUnless((postgres_bin() / "pg_basebackup").exists(), "this PostgreSQL has no pg_basebackup")
 class Replica(unittest.TestCase):
     def test_the_replica_follows_and_takes_over(self):
         stack = Stack()
@@ -138,7 +139,7 @@ class Replica(unittest.TestCase):
         os.chmod(stack.folder / "run", 0o777)
         for name in ("primary", "replica"):
             (stack.folder / name).mkdir()
-            shutil.chown(stack.folder / name, "postgres")
+            shutil.chown(stack.folder / name, DATABASE_USER)
         environment = {
             "PATH": path,
             "POSTGRES_USER": "postgres",
@@ -157,19 +158,19 @@ class Replica(unittest.TestCase):
             ).strip()  # fmt: skip
 
         primary = stack.folder / "primary"
-        run("runuser", "-u", "postgres", "--", binaries / "initdb", "-D", primary, "-A", "trust", "--auth-host", "scram-sha-256")
+        run(*AS_DATABASE, binaries / "initdb", "-D", primary, "-A", "trust", "--auth-host", "scram-sha-256")
         settings = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={stack.folder / 'run'}"]
         # As compose.yaml starts them.
         services = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["services"]
         command = services["postgres"]["command"]
-        stack.start("srv", "primary", "runuser", "-u", "postgres", "--", binaries / "postgres", "-D", primary, *settings, *command)
+        stack.start("srv", "primary", *AS_DATABASE, binaries / "postgres", "-D", primary, *settings, *command)
         wait_for("the primary", lambda: sql(5432, "SELECT 1") == "1")
         stack.call("srv", stack.folder / "postgres-primary.sh", env={**os.environ, **environment, "PGDATA": str(primary), "PGUSER": "postgres"})
         sql(5432, "CREATE TABLE t AS SELECT 1 AS a")
 
         def follow():
             stack.start(
-                "srv", "replica", "runuser", "-u", "postgres", "--", stack.folder / "postgres-replica.sh", *settings, "-c", "port=5433",
+                "srv", "replica", *AS_DATABASE, stack.folder / "postgres-replica.sh", *settings, "-c", "port=5433",
                 *services["postgres-replica"]["command"],
                 env={**environment, "PGDATA": str(stack.folder / "replica"), "PRIMARY": "127.0.0.1"},
             )  # fmt: skip
