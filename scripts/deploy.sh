@@ -33,11 +33,11 @@ install_deploy_tools() {
 
 # run_deploy_checks WHAT [MODULE…]
 run_deploy_checks() {
-    what=$1
+    title=$1
     shift
     install_deploy_tools
     build_programs
-    step "$what"
+    step "$title"
     counts=$(as_root env ZTNA_PROGRAMS="$programs" ZTNA_DEPLOY_TOOLS="$deploy_tools" \
         ${ZTNA_POSTGRES_BIN:+"ZTNA_POSTGRES_BIN=$ZTNA_POSTGRES_BIN"} \
         /usr/bin/python3 deploy/checks/run.py "$@") || true
