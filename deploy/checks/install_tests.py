@@ -23,7 +23,10 @@ class Releasing(Platform):
         self.releases.mkdir()
         self.key = self.folder / "release-key.pem"
         self.make_key(self.key)
-        self.release("0.1.0", program("ztna"))
+        # As a release is: without what debuggers want.
+        self.agent = self.folder / "ztna"
+        run("strip", "-o", self.agent, program("ztna"))
+        self.release("0.1.0", self.agent)
         super()._start()
 
     def make_key(self, path):
@@ -121,7 +124,7 @@ class Install(unittest.TestCase):
         self.assertEqual(self.bad.holds(), [], said)
 
     def test_a_machine_joins_is_renewed_and_leaves(self):
-        self.offer("0.1.0", program("ztna"))
+        self.offer("0.1.0", self.platform.agent)
         key = self.platform.api("alice", "POST", f"/api/orgs/{self.org}/auth-keys", {}, self.token)["key"]
         done, said = self.good.install(ZTNA_AUTH_KEY=key)
         self.assertTrue(done, said)
@@ -138,7 +141,7 @@ class Install(unittest.TestCase):
         self.assertIn("is release 0.1.0 already", said)
 
         newer = self.platform.folder / "newer"
-        newer.write_bytes(open(program("ztna"), "rb").read() + b"\n")
+        newer.write_bytes(self.platform.agent.read_bytes() + b"\n")
         self.offer("0.1.1", newer)
         done, said = self.good.install()
         self.assertTrue(done, said)
@@ -158,7 +161,7 @@ class Install(unittest.TestCase):
         self.assertFalse((self.good.root / "var/lib/ztna").exists())
 
     def test_a_changed_file_is_not_installed(self):
-        file = self.offer("0.3.0", program("ztna"))
+        file = self.offer("0.3.0", self.platform.agent)
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
@@ -167,7 +170,7 @@ class Install(unittest.TestCase):
     def test_a_release_that_another_signed_is_not_installed(self):
         other = self.platform.folder / "other.pem"
         self.platform.make_key(other)
-        self.offer("0.4.0", program("ztna"), key=other)
+        self.offer("0.4.0", self.platform.agent, key=other)
         self.refuses("is not signed by the release key; nothing was installed")
 
     def test_a_program_for_a_newer_system_is_not_installed(self):
@@ -177,7 +180,7 @@ class Install(unittest.TestCase):
         self.refuses(r"does not run on this machine .*GLIBC_2\.99.*Nothing was installed")
 
     def test_there_is_no_release_for_the_machine(self):
-        self.offer("0.6.0", program("ztna"), target="linux-riscv64")
+        self.offer("0.6.0", self.platform.agent, target="linux-riscv64")
         self.refuses(f"has no release for this machine \\({TARGET}\\)")
 
     def test_the_server_cannot_be_reached_or_is_another(self):
