@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::get;
+use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,6 +34,8 @@ use crate::{
 /// How often the hub looks after what time does: silence, expiry, writing down. What a machine has
 /// told in the last period, a crash forgets.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+/// Policies that are compiled at once to be looked at; a large one takes a processor for a while.
+const COMPILES: usize = 2;
 /// How often leftovers are removed from the database.
 const LEFTOVERS_PERIOD: Duration = Duration::from_secs(60 * 60);
 
@@ -66,6 +69,11 @@ pub(crate) struct State(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) db: Db,
     pub(crate) kv: Arc<dyn Kv>,
+    /// For what machines report and nobody's sign-in hangs on: within one process a store of its own, as whoever
+    /// fills one has others' entries go.
+    pub(crate) reports: Arc<dyn Kv>,
+    /// Turns of those who have a policy compiled to look at it.
+    pub(crate) compiles: Semaphore,
     pub(crate) mail: Option<Mailer>,
     pub(crate) hub: Hub,
     pub(crate) keys: ServerKeys,
@@ -177,6 +185,11 @@ impl App {
                 config.dns_suffix.clone(),
             ),
             db,
+            reports: match kv.is_shared() {
+                true => Arc::clone(&kv),
+                false => Arc::new(MemoryKv::default()),
+            },
+            compiles: Semaphore::new(COMPILES),
             kv,
             mail,
             keys: config.keys,

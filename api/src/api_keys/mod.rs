@@ -54,6 +54,9 @@ fn covers(scopes: &[String], area: &str, writes: bool) -> bool {
 /// The area of a path under an org, if keys may go there.
 fn area_of(path: &str) -> Option<&str> {
     let rest = path.strip_prefix("/api/orgs/{org}/")?;
+    if rest == "machines/{machine}/reach" {
+        return Some("policy");
+    }
     match rest.split('/').next()? {
         "api-keys" => None,
         "invitations" => Some("members"),
@@ -200,6 +203,9 @@ mod tests {
             Some("machines")
         );
         assert_eq!(area_of("/api/orgs/{org}/invitations"), Some("members"));
+        // It tells what the policy says.
+        let reach = "/api/orgs/{org}/machines/{machine}/reach";
+        assert_eq!(area_of(reach), Some("policy"));
         for path in ["/api/orgs", "/api/auth/me", "/api/orgs/{org}/api-keys/{id}"] {
             assert_eq!(area_of(path), None, "{path}");
         }

@@ -8,6 +8,7 @@ mod document;
 mod layers;
 mod limit;
 mod observe;
+mod seats;
 
 pub(crate) use answer::{Answer, ApiError, Empty, Json, Path, Query, created, ok, refuse};
 pub(crate) use call::{Actor, Call, act_as, actor_setting, around, name_actor};
@@ -19,3 +20,4 @@ pub(crate) use document::complete as complete_document;
 pub(crate) use layers::wrap;
 pub(crate) use limit::{Counted, prefix};
 pub(crate) use observe::{Metrics, routes};
+pub(crate) use seats::{Seat, Seats};

@@ -65,7 +65,7 @@ async fn report(
         .map_err(|error| ApiError::Internal(error.to_string()))?;
     let lifetime = Duration::from_secs(CONNECTIONS_STALE_SECONDS);
     let key = key(machine.org, machine.id);
-    state.kv.set(&key, kept, lifetime).await?;
+    state.reports.set(&key, kept, lifetime).await?;
     ok(Empty {})
 }
 
@@ -88,7 +88,7 @@ async fn show(
     if tx.query_opt(there, &[&org.0, &id.0, &own]).await?.is_none() {
         return Err(no_machine());
     }
-    let kept = state.kv.get(&key(org, id)).await?;
+    let kept = state.reports.get(&key(org, id)).await?;
     let kept: Option<Kept> = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let Some(Kept { at, report }) = kept else {
         return ok(MachineConnections::default());

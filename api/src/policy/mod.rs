@@ -31,23 +31,28 @@ pub(crate) fn routes() -> OpenApiRouter<State> {
         .merge(reach::routes())
 }
 
-/// The org's policy, for the hub.
+/// The org's policy, for the hub: with what its posture policies, and its lockdown, add to it.
 pub(crate) async fn load(tx: &Tx<'_>, org: OrgId) -> Result<Arc<Document>, ApiError> {
+    let document = load_open(tx, org).await?;
+    Ok(Arc::new(match orgs::is_locked_down(tx, org).await? {
+        true => document.locked_down(),
+        false => document,
+    }))
+}
+
+/// The org's policy as it is without a lockdown.
+async fn load_open(tx: &Tx<'_>, org: OrgId) -> Result<Document, ApiError> {
     let stored = read(tx, org, None).await?;
     let document = Document::parse(&stored.text).map_err(|fault| {
         ApiError::Internal(format!("the policy of org {org} cannot be read: {fault}"))
     })?;
-    Ok(Arc::new(completed(tx, org, document).await?))
+    restricted(tx, org, document).await
 }
 
-/// The document with what the org's posture policies, and its lockdown, add to it.
-async fn completed(tx: &Tx<'_>, org: OrgId, document: Document) -> Result<Document, ApiError> {
-    let document = match posture::restrict(tx, org).await? {
+/// The document with what the org's posture policies add to it.
+async fn restricted(tx: &Tx<'_>, org: OrgId, document: Document) -> Result<Document, ApiError> {
+    Ok(match posture::restrict(tx, org).await? {
         true => document.restricting(),
-        false => document,
-    };
-    Ok(match orgs::is_locked_down(tx, org).await? {
-        true => document.locked_down(),
         false => document,
     })
 }

@@ -1,6 +1,7 @@
 //! `/api/orgs/{org}/machines/{machine}/reach`: whom a machine reaches, who reaches it, and by which rules.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use axum::extract;
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use utoipa_axum::routes;
 use ztna_policy::compile;
 use ztna_proto::error::{Envelope, ErrorBody, ErrorCode};
 use ztna_proto::ids::{MachineId, OrgId, RuleId};
-use ztna_proto::policy::{MAX_REACH, Reach, ReachList, ReachMachine, ReachRule};
+use ztna_proto::policy::{MAX_REACH, MAX_REACH_RULES, Reach, ReachList, ReachMachine, ReachRule};
 
 use super::load;
 use crate::app::State;
@@ -32,6 +33,7 @@ async fn show(
     User(user): User,
     Path((org, machine)): Path<(OrgId, MachineId)>,
 ) -> Answer<Reach> {
+    let _turn = state.compiles.acquire().await;
     let mut connection = state.db.connect().await?;
     let tx = connection.org(org).await?;
     authorise(&tx, org, user, Right::Read).await?;
@@ -50,8 +52,8 @@ async fn show(
     // A large org takes a while: not on a thread that serves others.
     let found = tokio::task::spawn_blocking(move || {
         let compiled = compile(document, facts, Timestamp::now());
-        let reaches = list(&names, compiled.reaches(machine));
-        let reached_by = list(&names, compiled.reached_by(machine));
+        let reaches = list(&names, &compiled.reaches(machine));
+        let reached_by = list(&names, &compiled.reached_by(machine));
         let named = reaches.machines.iter().chain(&reached_by.machines);
         let named: BTreeSet<RuleId> = named
             .flat_map(|other| other.rules.iter().copied())
@@ -78,18 +80,20 @@ async fn show(
 
 fn list(
     names: &BTreeMap<MachineId, String>,
-    found: BTreeMap<MachineId, BTreeSet<RuleId>>,
+    found: &BTreeMap<MachineId, Arc<BTreeSet<RuleId>>>,
 ) -> ReachList {
-    let mut machines: Vec<ReachMachine> = found
-        .into_iter()
-        .map(|(id, rules)| ReachMachine {
-            id,
-            name: names.get(&id).cloned().unwrap_or_default(),
-            rules: rules.into_iter().collect(),
-        })
-        .collect();
-    machines.sort_by(|a, b| a.name.cmp(&b.name));
-    let count = machines.len().try_into().unwrap_or(u64::MAX);
-    machines.truncate(MAX_REACH);
-    ReachList { count, machines }
+    let name = |id: &MachineId| names.get(id).map_or("", String::as_str);
+    let mut first: Vec<_> = found.iter().collect();
+    first.sort_by_key(|(id, _)| name(id));
+    let named = first.into_iter().take(MAX_REACH);
+    ReachList {
+        count: found.len().try_into().unwrap_or(u64::MAX),
+        machines: named
+            .map(|(id, rules)| ReachMachine {
+                id: *id,
+                name: name(id).to_owned(),
+                rules: rules.iter().take(MAX_REACH_RULES).copied().collect(),
+            })
+            .collect(),
+    }
 }

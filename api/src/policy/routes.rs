@@ -13,7 +13,7 @@ use ztna_proto::policy::{
     RollbackRequest,
 };
 
-use super::{change, check, check_version, completed, load, read, warnings};
+use super::{change, check, check_version, load_open, read, restricted, warnings};
 use crate::app::State;
 use crate::http::{Answer, Json, Path, User, ok};
 use crate::netmap;
@@ -80,6 +80,7 @@ async fn dry_run(
     Path(org): Path<OrgId>,
     Json(request): Json<DryRunRequest>,
 ) -> Answer<DryRun> {
+    let _turn = state.compiles.acquire().await;
     let mut connection = state.db.connect().await?;
     let tx = connection.org(org).await?;
     authorise(&tx, org, user, Right::Read).await?;
@@ -93,8 +94,9 @@ async fn dry_run(
             impact: None,
         });
     };
-    let before = load(&tx, org).await?;
-    let after = completed(&tx, org, after).await?;
+    // Without a lockdown, which would hide whom the document connects as soon as it ends.
+    let before = load_open(&tx, org).await?;
+    let after = restricted(&tx, org, after).await?;
     let machines = netmap::facts(&tx, org).await?;
     drop(tx);
     drop(connection);
@@ -102,7 +104,7 @@ async fn dry_run(
     let compare = move || {
         let now = Timestamp::now();
         let known = || machines.iter().map(|(id, facts)| (*id, facts.clone()));
-        let before = compile(before, known(), now);
+        let before = compile(before.into(), known(), now);
         let after = compile(after.into(), known(), now);
         impact(&before, &after)
     };

@@ -4,9 +4,7 @@
 //! for news with long calls; the process that revoked wakes its own at once, others look into the
 //! database every second.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{self, Query};
@@ -28,7 +26,7 @@ use ztna_proto::ticket::TICKET_LIFETIME;
 
 use crate::app::State;
 use crate::db::{Db, Tx};
-use crate::http::{ApiError, ClientIp, Counted, prefix, refuse};
+use crate::http::{ApiError, ClientIp, Counted, Seats, refuse};
 
 /// Writers of the list take turns under this advisory lock. Any number of ours.
 const LOCK: i64 = 0x7a74_6e61_7265_766f;
@@ -127,14 +125,14 @@ async fn read(db: &Db, after: u64) -> Result<RevocationList, ApiError> {
 pub(crate) struct Revocations {
     /// The last number that this process knows of.
     news: watch::Sender<i64>,
-    waiting: Mutex<HashMap<IpAddr, usize>>,
+    waiting: Arc<Seats>,
 }
 
 impl Default for Revocations {
     fn default() -> Self {
         Self {
             news: watch::Sender::new(0),
-            waiting: Mutex::default(),
+            waiting: Seats::new(MAX_WAITERS, MAX_WAITERS_PER_ADDRESS),
         }
     }
 }
@@ -176,40 +174,6 @@ impl Revocations {
                 _ = news.changed() => {}
                 () = tokio::time::sleep_until(deadline) => {}
                 () = stopping.cancelled() => return Ok(list),
-            }
-        }
-    }
-
-    /// A place among those who wait. `None`: all are taken.
-    fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<Waiter> {
-        let ip = prefix(ip);
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = waiting.get(&ip).copied().unwrap_or_default();
-        if own >= MAX_WAITERS_PER_ADDRESS || waiting.values().sum::<usize>() >= MAX_WAITERS {
-            return None;
-        }
-        *waiting.entry(ip).or_default() += 1;
-        Some(Waiter {
-            of: Arc::clone(self),
-            ip,
-        })
-    }
-}
-
-/// One who waits.
-struct Waiter {
-    of: Arc<Revocations>,
-    ip: IpAddr,
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        let waiting = self.of.waiting.lock();
-        let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = waiting.get_mut(&self.ip) {
-            *own -= 1;
-            if *own == 0 {
-                waiting.remove(&self.ip);
             }
         }
     }
@@ -300,7 +264,7 @@ async fn revocations(
         .spend()
         .await?;
     // Who finds no place is answered at once: a relay that cannot wait can still ask often.
-    let waiter = state.revocations.admit(ip);
+    let waiter = state.revocations.waiting.take(ip);
     let wait = match waiter {
         Some(_) => Duration::from_secs(ask.wait.min(MAX_REVOCATIONS_WAIT_SECONDS)),
         None => Duration::ZERO,

@@ -1,6 +1,8 @@
 //! `/api/client-version` and `/api/releases/…`.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract;
@@ -8,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use http::header;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio_util::io::ReaderStream;
 use utoipa::IntoParams;
@@ -20,24 +21,28 @@ use ztna_proto::releases::ClientVersion;
 
 use super::folder::{Releases, choose};
 use crate::app::State;
-use crate::http::{Answer, ApiError, Path, Query, ok, refuse};
+use crate::http::{Answer, ApiError, ClientIp, Path, Query, Seat, Seats, ok, refuse};
 
-/// Downloads at once; each holds an open file and a buffer.
+/// Downloads at once; each holds an open file and a buffer …
 const MAX_DOWNLOADS: usize = 200;
+/// … and from one address: a company's laptops may share one.
+const MAX_DOWNLOADS_PER_ADDRESS: usize = 16;
+/// A download that takes longer is given up, and its place is another's.
+const DOWNLOAD_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// Read at once from a file, in bytes.
 const CHUNK: usize = 64 * 1024;
 
 /// What is served, and how many may still begin.
 pub(crate) struct Serving {
     releases: Option<Releases>,
-    downloads: Arc<Semaphore>,
+    downloads: Arc<Seats>,
 }
 
 impl Serving {
     pub(crate) fn new(releases: Option<Releases>) -> Self {
         Self {
             releases,
-            downloads: Arc::new(Semaphore::new(MAX_DOWNLOADS)),
+            downloads: Seats::new(MAX_DOWNLOADS, MAX_DOWNLOADS_PER_ADDRESS),
         }
     }
 
@@ -100,10 +105,11 @@ async fn version(
 ))]
 async fn download(
     extract::State(state): extract::State<State>,
+    ClientIp(ip): ClientIp,
     Path((version, name)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     let releases = state.releases.releases()?;
-    let Ok(turn) = Arc::clone(&state.releases.downloads).try_acquire_owned() else {
+    let Some(seat) = state.releases.downloads.take(ip) else {
         return Err(refuse(
             ErrorCode::Unavailable,
             "too many downloads are under way; try again in a minute",
@@ -120,10 +126,19 @@ async fn download(
         ));
     };
     let chunks = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK);
-    // The turn ends with the body.
-    let chunks = chunks.map(move |chunk| {
-        let _ = &turn;
-        chunk
+    // The place is free when the body ends. Who does not read is not asked for more: that it has lasted too
+    // long, only somebody else can find out.
+    let held = Arc::new(Mutex::new(Some(seat)));
+    let late = Arc::downgrade(&held);
+    tokio::spawn(async move {
+        tokio::time::sleep(DOWNLOAD_LIMIT).await;
+        if let Some(held) = late.upgrade() {
+            give_up(&held);
+        }
+    });
+    let chunks = chunks.map(move |chunk| match is_held(&held) {
+        true => chunk,
+        false => Err(io::ErrorKind::TimedOut.into()),
     });
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
@@ -135,4 +150,16 @@ async fn download(
         ),
     ];
     Ok((headers, Body::from_stream(chunks)).into_response())
+}
+
+type Held = Mutex<Option<Seat>>;
+
+fn is_held(held: &Held) -> bool {
+    held.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .is_some()
+}
+
+fn give_up(held: &Held) {
+    held.lock().unwrap_or_else(PoisonError::into_inner).take();
 }

@@ -469,7 +469,7 @@ impl Compiled {
 
     /// The machines that `machine` may open something towards, each with the rules that let it.
     #[must_use]
-    pub fn reaches(&self, machine: MachineId) -> BTreeMap<MachineId, BTreeSet<RuleId>> {
+    pub fn reaches(&self, machine: MachineId) -> BTreeMap<MachineId, Arc<BTreeSet<RuleId>>> {
         let Some((_, src)) = self.machines.get(&machine) else {
             return BTreeMap::new();
         };
@@ -480,7 +480,7 @@ impl Compiled {
 
     /// The machines that may open something towards `machine`, each with the rules that let it.
     #[must_use]
-    pub fn reached_by(&self, machine: MachineId) -> BTreeMap<MachineId, BTreeSet<RuleId>> {
+    pub fn reached_by(&self, machine: MachineId) -> BTreeMap<MachineId, Arc<BTreeSet<RuleId>>> {
         let Some((_, dst)) = self.machines.get(&machine) else {
             return BTreeMap::new();
         };
@@ -499,13 +499,13 @@ impl Compiled {
         machine: MachineId,
         classes: impl Iterator<Item = &'a (Arc<Class>, BTreeSet<MachineId>)>,
         rules: impl Fn(&Class) -> BTreeSet<RuleId>,
-    ) -> BTreeMap<MachineId, BTreeSet<RuleId>> {
+    ) -> BTreeMap<MachineId, Arc<BTreeSet<RuleId>>> {
         let mut found = BTreeMap::new();
         for (class, members) in classes {
-            let rules = rules(class);
+            let rules = Arc::new(rules(class));
             if !rules.is_empty() {
                 let others = members.iter().filter(|other| **other != machine);
-                found.extend(others.map(|other| (*other, rules.clone())));
+                found.extend(others.map(|other| (*other, Arc::clone(&rules))));
             }
         }
         found

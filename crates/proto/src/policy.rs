@@ -319,6 +319,8 @@ pub struct ReachList {
 
 /// Most machines that a [`ReachList`] names.
 pub const MAX_REACH: usize = 1_000;
+/// Most rules that are named for one of them.
+pub const MAX_REACH_RULES: usize = 32;
 
 /// A machine at the other end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -327,7 +329,7 @@ pub struct ReachMachine {
     pub id: MachineId,
     /// Its name.
     pub name: String,
-    /// The rules that allow it; each may be narrowed by rules that deny.
+    /// The rules that allow it, at most [`MAX_REACH_RULES`] of them; each may be narrowed by rules that deny.
     pub rules: Vec<RuleId>,
 }
 
