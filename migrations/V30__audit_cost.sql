@@ -1,7 +1,7 @@
 -- What a row of the audit log costs its transaction. A function that sets search_path cannot be inlined,
 -- and one in SQL is planned again at each call; a change of a machine called some thirty of them at its
--- commit. The same values, hashed the same way. Nothing here needs a search_path of its own: its callers
--- have set one, and what it names besides is in pg_catalog, which comes first.
+-- commit. The same values, hashed the same way. Nothing here needs a search_path of its own: all that it
+-- calls is in pg_catalog, which comes first, or belongs to a caller that has set one.
 
 CREATE OR REPLACE FUNCTION audit_shown(field text, value jsonb, secret text[]) RETURNS jsonb LANGUAGE sql STABLE
     AS $$ SELECT CASE

@@ -73,7 +73,8 @@ async fn surround(
                     None => next.run(request).await,
                 }
             };
-            bound(around(Some(call), answer).instrument(span)).await
+            let work = around(Some(call), answer).instrument(span.clone());
+            bound(work).instrument(span).await
         }
         Err(error) => error.into_response(),
     };

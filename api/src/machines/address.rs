@@ -63,12 +63,14 @@ pub(super) async fn allocate(
         .await?;
         return Ok(hosts.iter().map(|host| pair(networks, *host)).collect());
     }
-    // Every number was handed out once: take the lowest that a deletion has freed before one in use.
+    // Fewer numbers are left than are asked for: of those handed out before, take the lowest that deletions have
+    // freed, one behind each in use.
+    let last = LAST.min(networks.ipv4_next - 1);
     let rows = tx
         .query(
             "SELECT used.host + 1 FROM (
                  SELECT ipv4 - $2::inet AS host FROM machines WHERE org_id = $1
-                 UNION ALL SELECT $3::bigint - 1
+                 UNION ALL SELECT $3::bigint - 1 UNION ALL SELECT $5::inet - $2::inet
              ) used
              WHERE used.host + 1 <= $4 AND $2::inet + (used.host + 1) <> $5::inet
                AND NOT EXISTS (SELECT FROM machines
@@ -78,7 +80,7 @@ pub(super) async fn allocate(
                 &org.0,
                 &IpAddr::V4(networks.ipv4),
                 &FIRST,
-                &LAST,
+                &last,
                 &IpAddr::V4(RESERVED),
                 &i64::try_from(count).unwrap_or(i64::MAX),
             ],

@@ -141,6 +141,19 @@ async fn addresses_are_free_again_only_when_the_network_is_used_up() {
     assert_eq!(next.ipv4, Ipv4Addr::new(100, 64, 0, 9));
     assert_ne!(next.ipv4, second.ipv4);
 
+    // Two numbers are left, and three come at once; nothing is handed out twice.
+    let path = owner.path(&format!("/machines/{}", end.machine_id));
+    owner.client.delete(&path).await.unwrap();
+    admin
+        .execute("UPDATE orgs SET ipv4_next = $1", &[&(last - 1)])
+        .await
+        .unwrap();
+    let three = [machine("tail-1"), machine("tail-2"), machine("tail-3")];
+    let three = join_all(three.iter().map(|it| with_key.register(it))).await;
+    let three: BTreeSet<_> = three.into_iter().map(|it| it.unwrap().ipv4).collect();
+    assert_eq!(three.len(), 3);
+    owner.enrol("after").await;
+
     // The address of the machines' own DNS service is nobody's.
     let reserved = i64::from(Ipv4Addr::new(100, 100, 100, 100).to_bits())
         - i64::from(Ipv4Addr::new(100, 64, 0, 0).to_bits());

@@ -47,11 +47,13 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Whether both can be written by one transaction: on the word of one key, with keys of their own.
+    /// Whether both can be written by one transaction: new machines on the word of one key, with keys of their own.
     pub(super) fn goes_with(&self, other: &Self) -> bool {
+        let (one, another) = (&self.request, &other.request);
+        let are_new = one.node_key.is_none() && another.node_key.is_none();
         match (&self.word, &other.word) {
             (Word::Key(key), Word::Key(others)) => {
-                key == others && self.request.wg_key != other.request.wg_key
+                key == others && are_new && one.wg_key != another.wg_key
             }
             _ => false,
         }
@@ -154,7 +156,9 @@ async fn write(
     netmap::append_machines(&tx, org.id, &changed).await?;
     tx.commit().await?;
     drop(connection);
-    state.hub.notify(org.id).await;
+    // The next of the line need not wait for that.
+    let (hub, org) = (state.hub.clone(), org.id);
+    tokio::spawn(async move { hub.notify(org).await });
     Ok(joined)
 }
 

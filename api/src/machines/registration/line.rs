@@ -6,12 +6,13 @@
 //! to the disk.
 
 use std::collections::{HashMap, VecDeque};
-use std::mem;
 use std::slice;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use ztna_proto::error::ErrorCode;
+use tokio::time::timeout;
+use ztna_proto::error::{ErrorBody, ErrorCode};
 use ztna_proto::ids::OrgId;
 
 use super::joining::{Candidate, Joined, join};
@@ -22,6 +23,11 @@ use crate::http::{ApiError, refuse};
 const TOGETHER: usize = 32;
 /// Registrations of one org that wait; the next is told to come back.
 const WAITING: usize = 10_000;
+/// Who has waited longer is told to come back: agents give up after 20 s, and one that is registered without
+/// hearing of it cannot prove later that it is the same.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// One transaction, with what must follow it, takes no longer; a server that vanishes would hold the line up.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Who waits, by org. An org that is here is being served.
 #[derive(Default)]
@@ -29,7 +35,26 @@ pub(crate) struct Line(Mutex<HashMap<OrgId, VecDeque<Waiting>>>);
 
 struct Waiting {
     candidate: Candidate,
+    since: Instant,
     tell: oneshot::Sender<Result<Joined, ApiError>>,
+}
+
+impl Waiting {
+    /// Answers who has waited for too long.
+    fn patient(self) -> Option<Self> {
+        if self.since.elapsed() < PATIENCE {
+            return Some(self);
+        }
+        let _ = self.tell.send(Err(busy()));
+        None
+    }
+}
+
+fn busy() -> ApiError {
+    refuse(
+        ErrorCode::Unavailable,
+        "too many machines join this org at once; try again in a minute",
+    )
 }
 
 /// Waits for the org's turn, and joins.
@@ -39,7 +64,12 @@ pub(super) async fn wait(
     candidate: Candidate,
 ) -> Result<Joined, ApiError> {
     let (tell, told) = oneshot::channel();
-    let waiting = Waiting { candidate, tell };
+    let since = Instant::now();
+    let waiting = Waiting {
+        candidate,
+        since,
+        tell,
+    };
     if state.registrations.enter(org, waiting)? {
         tokio::spawn(serve(state.clone(), org));
     }
@@ -60,10 +90,7 @@ impl Line {
             return Ok(true);
         };
         if line.len() >= WAITING {
-            return Err(refuse(
-                ErrorCode::Unavailable,
-                "too many machines join this org at once; try again in a minute",
-            ));
+            return Err(busy());
         }
         line.push_back(waiting);
         Ok(false)
@@ -74,16 +101,24 @@ impl Line {
         let mut lines = self.lock();
         let line = lines.get_mut(&org)?;
         let mut next: Vec<Waiting> = Vec::new();
-        for waiting in mem::take(line) {
-            let is_gone = waiting.tell.is_closed();
-            let fits = next.len() < TOGETHER
-                && (next.iter()).all(|other| other.candidate.goes_with(&waiting.candidate));
-            match (is_gone, fits) {
-                (true, _) => {}
-                (false, true) => next.push(waiting),
-                (false, false) => line.push_back(waiting),
+        let mut others = Vec::new();
+        while next.len() < TOGETHER
+            && let Some(waiting) = line.pop_front()
+        {
+            let fits = next
+                .iter()
+                .all(|it| it.candidate.goes_with(&waiting.candidate));
+            match waiting.patient() {
+                Some(waiting) if fits => next.push(waiting),
+                Some(waiting) => others.push(waiting),
+                None => {}
             }
         }
+        for waiting in others.into_iter().rev() {
+            line.push_front(waiting);
+        }
+        // In one order everywhere: two orgs' transactions may write the same keys, of which one is refused.
+        next.sort_by_key(|it| *it.candidate.request.wg_key.as_bytes());
         if next.is_empty() {
             lines.remove(&org);
             return None;
@@ -127,24 +162,49 @@ async fn together(
     org: OrgId,
     candidates: &[Candidate],
 ) -> Vec<Result<Joined, ApiError>> {
-    let error = match join(state, org, candidates).await {
+    let error = match in_time(state, org, candidates).await {
         Ok(joined) => return joined.into_iter().map(Ok).collect(),
         Err(error) => error,
     };
     if candidates.len() == 1 {
         return vec![Err(error)];
     }
-    let body = error.into_body();
+    // The key's faults concern all of them, as it is the same; so does a database that is away.
+    let concerns_all = |body: &ErrorBody| {
+        use ErrorCode::{InvalidKey, KeyExpired, Unavailable};
+        matches!(body.code, InvalidKey | KeyExpired | Unavailable)
+    };
+    let mut body = error.into_body();
     let mut answers = Vec::with_capacity(candidates.len());
     for candidate in candidates {
-        answers.push(match body.code {
-            ErrorCode::Unavailable => Err(ApiError::Refused(body.clone())),
-            _ => join(state, org, slice::from_ref(candidate))
-                .await
-                .and_then(only),
-        });
+        if concerns_all(&body) {
+            answers.push(Err(ApiError::Refused(body.clone())));
+            continue;
+        }
+        let joined = in_time(state, org, slice::from_ref(candidate)).await;
+        let answer = joined.and_then(only).map_err(ApiError::into_body);
+        if let Err(refusal) = &answer
+            && concerns_all(refusal)
+        {
+            body = refusal.clone();
+        }
+        answers.push(answer.map_err(ApiError::Refused));
     }
     answers
+}
+
+async fn in_time(
+    state: &State,
+    org: OrgId,
+    candidates: &[Candidate],
+) -> Result<Vec<Joined>, ApiError> {
+    let late = |_| {
+        tracing::error!(%org, "registrations were given up: the database does not answer");
+        Err(busy())
+    };
+    timeout(LIMIT, join(state, org, candidates))
+        .await
+        .unwrap_or_else(late)
 }
 
 fn only(joined: Vec<Joined>) -> Result<Joined, ApiError> {
