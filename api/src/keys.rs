@@ -60,6 +60,14 @@ pub enum KeysError {
         /// The file.
         path: PathBuf,
     },
+    /// The master keys are being changed.
+    #[error(
+        "another `ztna-api keys` command is changing {path}; run this one again once that is done"
+    )]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
     /// There are no keys, and none may be made.
     #[error("{path} is missing; name the deployment's data folder")]
     Missing {
@@ -189,21 +197,26 @@ impl ServerKeys {
         self.sealer.fingerprints()
     }
 
-    /// What says that this deployment wrote something that is kept elsewhere, in hex.
+    /// What says that this deployment wrote something that is kept elsewhere: a line of hex for each master
+    /// key, so that each of them alone can tell.
     pub(crate) fn vouch(&self, purpose: &str, text: &str) -> Result<String, ApiError> {
-        let mac = self
+        let macs = self
             .sealer
-            .keyed_hash(Uuid::nil(), purpose, text.as_bytes())?;
-        Ok(hex(&mac))
+            .keyed_hashes(Uuid::nil(), purpose, text.as_bytes())?;
+        Ok(macs.iter().map(|mac| hex(mac) + "\n").collect())
     }
 
     /// Whether it was this deployment.
-    pub(crate) fn vouched(&self, purpose: &str, text: &str, mac: &str) -> Result<bool, ApiError> {
-        let Some(mac) = parse_hex(mac.trim()) else {
-            return Ok(false);
-        };
-        self.sealer
-            .knows(Uuid::nil(), purpose, text.as_bytes(), &mac)
+    pub(crate) fn vouched(&self, purpose: &str, text: &str, macs: &str) -> Result<bool, ApiError> {
+        for mac in macs.lines().take(seal::MAX_KEYS).filter_map(parse_hex) {
+            let known = self
+                .sealer
+                .knows(Uuid::nil(), purpose, text.as_bytes(), &mac)?;
+            if known {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The same, for what lives as long.

@@ -41,17 +41,26 @@ pub struct Resealed {
 /// Puts a new master key before those of a data folder. Says how many there are.
 ///
 /// # Errors
-/// There is none, or there are too many.
+/// There is none, there are too many, or another command is changing them.
 pub fn rotate_master_key(data_dir: &Path) -> Result<usize, MasterKeyError> {
     ServerKeys::load(data_dir)?;
+    let _lock = Sealer::lock(data_dir)?;
     Ok(Sealer::rotate(data_dir)?)
 }
 
 /// Seals under the current master key what is sealed under old ones.
 ///
 /// # Errors
-/// Something does not open; nothing is changed then.
+/// Something does not open, or another command is changing the keys; nothing is changed then.
 pub async fn reseal(
+    database: &DatabaseConfig,
+    data_dir: &Path,
+) -> Result<Resealed, MasterKeyError> {
+    let _lock = Sealer::lock(data_dir)?;
+    reseal_locked(database, data_dir).await
+}
+
+async fn reseal_locked(
     database: &DatabaseConfig,
     data_dir: &Path,
 ) -> Result<Resealed, MasterKeyError> {
@@ -119,14 +128,16 @@ pub async fn reseal(
 /// many those were.
 ///
 /// # Errors
-/// Something does not open; nothing is changed then.
+/// Something does not open, or another command is changing the keys; nothing is changed then.
 pub async fn forget_old_master_keys(
     database: &DatabaseConfig,
     data_dir: &Path,
 ) -> Result<usize, MasterKeyError> {
+    // Until the end: a key that came in between would be the one that stays, and nothing sealed under it.
+    let _lock = Sealer::lock(data_dir)?;
     if ServerKeys::load(data_dir)?.sealer().is_single() {
         return Ok(0);
     }
-    reseal(database, data_dir).await?;
+    reseal_locked(database, data_dir).await?;
     Ok(Sealer::forget_old(data_dir)?)
 }

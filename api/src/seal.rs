@@ -10,6 +10,7 @@
 //! `master.key` holds the master key in hex; after a rotation several, a line each, of which the first seals
 //! and all open ([`Sealer::rotate`]).
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
@@ -32,13 +33,16 @@ const DERIVED: u8 = 1;
 /// First byte of what is sealed under an org's own key.
 const OF_ORG: u8 = 2;
 /// Master keys that a file may hold: each is tried.
-const MAX_KEYS: usize = 8;
-const ORG_KEY: &str = "org key";
+pub(crate) const MAX_KEYS: usize = 8;
+/// What an org's key is sealed for, its owner being the org.
+pub(crate) const ORG_KEY: &str = "org key";
 const SEAL_LABEL: &[u8] = b"ztna seal v1";
 const MAC_LABEL: &[u8] = b"ztna keyed hash v1";
 const FINGERPRINT_LABEL: &[u8] = b"ztna master key fingerprint v1";
 
 type Key = Zeroizing<[u8; 32]>;
+/// A secret, and the master key that it was sealed under.
+type Opened<'a> = (&'a Key, Zeroizing<Vec<u8>>);
 
 /// Seals and opens under the master keys, of which there is one at least. Has no `Debug`.
 pub(crate) struct Sealer(Vec<Key>);
@@ -79,7 +83,27 @@ impl Sealer {
         }
     }
 
-    /// Puts a new master key before those of a data directory. Says how many there are.
+    /// Keeps other processes from changing a data directory's master keys while the result lives. The kernel
+    /// releases it with the process.
+    ///
+    /// # Errors
+    /// Another one does, or the directory cannot be opened.
+    pub(crate) fn lock(dir: &Path) -> Result<File, KeysError> {
+        let path = dir.join(FILE);
+        let io = |source| KeysError::Io {
+            path: dir.to_owned(),
+            source,
+        };
+        let handle = File::open(dir).map_err(io)?;
+        match handle.try_lock() {
+            Ok(()) => Ok(handle),
+            Err(TryLockError::WouldBlock) => Err(KeysError::Busy { path }),
+            Err(TryLockError::Error(source)) => Err(io(source)),
+        }
+    }
+
+    /// Puts a new master key before those of a data directory, which the caller has locked. Says how many there
+    /// are.
     ///
     /// # Errors
     /// There is none, or there are too many.
@@ -94,7 +118,8 @@ impl Sealer {
         write(dir, &keys)
     }
 
-    /// Removes all master keys of a data directory but the current one. Says how many those were.
+    /// Removes all master keys of a data directory, which the caller has locked, but the current one. Says how
+    /// many those were.
     ///
     /// # Errors
     /// The file's.
@@ -132,13 +157,36 @@ impl Sealer {
         purpose: &str,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+        let opened = self.open_with(owner, purpose, sealed)?;
+        opened
+            .map(|(_, secret)| secret)
+            .ok_or_else(|| stays_closed(purpose))
+    }
+
+    /// The fingerprint of the master key that a secret is sealed under, if it opens.
+    pub(crate) fn sealed_under(
+        &self,
+        owner: Uuid,
+        purpose: &str,
+        sealed: &[u8],
+    ) -> Result<Option<String>, ApiError> {
+        let opened = self.open_with(owner, purpose, sealed)?;
+        Ok(opened.map(|(master, _)| fingerprint(master)))
+    }
+
+    fn open_with(
+        &self,
+        owner: Uuid,
+        purpose: &str,
+        sealed: &[u8],
+    ) -> Result<Option<Opened<'_>>, ApiError> {
         for master in &self.0 {
             let key = derive(master, SEAL_LABEL, owner)?;
             if let Some(opened) = open_under(&key, DERIVED, owner, purpose, sealed)? {
-                return Ok(opened);
+                return Ok(Some((master, opened)));
             }
         }
-        Err(stays_closed(purpose))
+        Ok(None)
     }
 
     /// Makes an org's key. Also as it is kept: sealed.
@@ -169,14 +217,6 @@ impl Sealer {
     /// By which the master keys are recognised, the current one first: what is derived from each for this
     /// alone, in hex.
     pub(crate) fn fingerprints(&self) -> Vec<String> {
-        let fingerprint = |master: &Key| {
-            let mut fingerprint = [0; 16];
-            #[allow(clippy::expect_used)] // 16 bytes are fewer than HKDF's limit of 8,160.
-            Hkdf::<Sha256>::new(None, master.as_ref())
-                .expand(FINGERPRINT_LABEL, &mut fingerprint)
-                .expect("a short output");
-            hex(&fingerprint)
-        };
         self.0.iter().map(fingerprint).collect()
     }
 
@@ -248,6 +288,15 @@ impl OrgKey {
 /// keys of their own.
 pub(crate) fn is_derived(sealed: &[u8]) -> bool {
     sealed.first() == Some(&DERIVED)
+}
+
+fn fingerprint(master: &Key) -> String {
+    let mut fingerprint = [0; 16];
+    #[allow(clippy::expect_used)] // 16 bytes are fewer than HKDF's limit of 8,160.
+    Hkdf::<Sha256>::new(None, master.as_ref())
+        .expand(FINGERPRINT_LABEL, &mut fingerprint)
+        .expect("a short output");
+    hex(&fingerprint)
 }
 
 fn random_key() -> Key {

@@ -32,7 +32,9 @@ store that is not Amazon's. Keys are not in a backup: keep the files of --data-d
         /// Lose what the database holds now
         #[arg(long)]
         replace: bool,
-        /// Go on though the secrets in the backup are sealed with another master key
+        /// Go on though no master key in --data-dir has written the backup, or one is missing that it is sealed
+        /// with. Nothing then shows who wrote it: whoever may write to the place can have put in accounts of their
+        /// own. Needs --name, of a backup that you know from elsewhere to be the right one
         #[arg(long)]
         other_master_key: bool,
     },

@@ -11,6 +11,7 @@ use tokio::io::{AsyncWriteExt, BufWriter};
 use tokio_postgres::{GenericClient, IsolationLevel, Transaction};
 use ztna_proto::keys::hex;
 
+use super::seals::Needed;
 use super::{
     BackupConfig, BackupError, FORM, FORMAT, MANIFEST, Manifest, PREFIX, SEAL, SEAL_PURPOSE, SUMS,
     Sequence, Table, blind, columns, io, quoted, rows_of, sealed_text, unsealed,
@@ -43,13 +44,23 @@ pub async fn backup(config: &BackupConfig<'_>) -> Result<(String, Manifest), Bac
         .await?;
     let mut found = tables(&tx).await?;
     hold(&tx, &found).await?;
+    let needed = Needed::find(&tx, &keys).await?;
+    if needed.closed > 0 {
+        tracing::warn!(
+            secrets = needed.closed,
+            data_dir = %config.data_dir.display(),
+            "these open with no master key of this folder, so they come back closed; if it does not have the \
+             deployment's newest master.key, copy that there and take the backup again"
+        );
+    }
     let created_at: Timestamp = tx.query_one("SELECT now()", &[]).await?.get(0);
     let mut manifest = Manifest {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         created_at,
         schema_version: i64::from(db::schema_version(&tx).await?),
-        master_key: keys.master_fingerprints().swap_remove(0),
+        master_keys: needed.fingerprints,
+        closed: needed.closed,
         tables: Vec::new(),
         sequences: sequences(&tx).await?,
     };
@@ -127,6 +138,7 @@ pub(super) async fn tables(tx: &impl GenericClient) -> Result<Vec<Table>, Backup
         name: row.get(0),
         columns: row.get(1),
         rows: 0,
+        bytes: 0,
         sha256: String::new(),
     };
     Ok(rows.iter().map(table).collect())
@@ -147,7 +159,8 @@ async fn sequences(tx: &Transaction<'_>) -> Result<Vec<Sequence>, BackupError> {
     Ok(rows.iter().map(sequence).collect())
 }
 
-/// Writes a table's rows to a file, in the order of its key, and notes how many and what they hash to.
+/// Writes a table's rows to a file, in the order of its key, and notes how many, how long they are and what
+/// they hash to.
 async fn write_rows(
     tx: &Transaction<'_>,
     table: &mut Table,
@@ -175,6 +188,7 @@ async fn write_rows(
     let mut stream = pin!(tx.copy_out(copy.as_str()).await?);
     while let Some(piece) = stream.try_next().await? {
         digest.update(&piece);
+        table.bytes += piece.len() as u64;
         // Line ends within a value are escaped: a line is a row.
         let ends = piece.iter().filter(|byte| **byte == b'\n');
         table.rows += ends.count() as u64;

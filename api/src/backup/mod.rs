@@ -5,16 +5,18 @@
 //!
 //! * `tables/….copy`: each table as PostgreSQL's `COPY` writes it, in the order of its key;
 //! * `manifest.json`: which version and which migrations wrote it ([`Manifest`]);
-//! * `SHA256SUMS.hmac`: a MAC over the next, under a key of the deployment: who may write to the bucket
-//!   still cannot write a backup that this deployment takes for its own;
+//! * `SHA256SUMS.hmac`: MACs over the next, one under each master key of the deployment: who may write to the
+//!   bucket still cannot write a backup that this deployment takes for its own;
 //! * `SHA256SUMS`: the digest of rows and manifest, in the form that `sha256sum --check` reads. It is
 //!   written last: a backup without it is none.
 //!
 //! The data folder's `master.key` is not in it, so that whoever reads a backup opens no sealed secret.
-//! The manifest knows the key's fingerprint, and a restore asks for that key.
+//! The manifest has the fingerprints of the master keys that something in it is sealed with, in the middle of
+//! a rotation several, and a restore asks for all of them ([`seals`]).
 
 mod dump;
 mod restore;
+mod seals;
 
 use std::path::Path;
 
@@ -31,7 +33,7 @@ pub use dump::backup;
 pub use restore::{Restore, restore};
 
 /// Form of the manifest. A backup of another form is not read.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MANIFEST: &str = "manifest.json";
 const SUMS: &str = "SHA256SUMS";
 const SEAL: &str = "SHA256SUMS.hmac";
@@ -97,8 +99,10 @@ pub struct Manifest {
     pub created_at: Timestamp,
     /// The last migration that the database had.
     pub schema_version: i64,
-    /// Of the master key that sealed the secrets in it.
-    master_key: String,
+    /// Fingerprints of the master keys that secrets in it are sealed with.
+    master_keys: Vec<String>,
+    /// Secrets that opened with none of the master keys that were there.
+    closed: u64,
     /// Every table.
     pub tables: Vec<Table>,
     /// Every sequence that has been used.
@@ -114,6 +118,8 @@ pub struct Table {
     columns: Vec<String>,
     /// How many rows it has.
     pub rows: u64,
+    /// How long they are, written out.
+    bytes: u64,
     /// Digest of its rows, in hex.
     pub sha256: String,
 }

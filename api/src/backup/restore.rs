@@ -12,9 +12,10 @@ use tokio_postgres::{Client, Transaction};
 use ztna_proto::keys::hex;
 
 use super::dump::tables;
+use super::seals::Origin;
 use super::{
-    BackupConfig, BackupError, FORM, FORMAT, MANIFEST, MAX_TEXT, Manifest, SEAL, SEAL_PURPOSE,
-    SUMS, Table, backups, columns, io, quoted, rows_of, sealed_text, unsealed,
+    BackupConfig, BackupError, FORM, FORMAT, MANIFEST, MAX_TEXT, Manifest, SEAL, SUMS, Table,
+    backups, columns, io, quoted, rows_of,
 };
 use crate::db;
 use crate::keys::ServerKeys;
@@ -23,7 +24,7 @@ use crate::keys::ServerKeys;
 const PIECE: usize = 256 * 1024;
 
 /// Tables whose rows are of no use under another master key. People could not sign in with them.
-const SEALED: [&str; 3] = ["backup_codes", "org_keys", "totp_secrets"];
+const OF_MASTER_KEY: [&str; 3] = ["backup_codes", "org_keys", "totp_secrets"];
 
 /// What to bring back, and over what.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +33,8 @@ pub struct Restore {
     pub name: Option<String>,
     /// Whether what the database holds may be lost.
     pub replace: bool,
-    /// Whether secrets may be lost that another master key has sealed.
+    /// Whether to go on with a backup that this deployment did not write, or whose secrets another master key
+    /// has sealed; they are lost. Demands a name.
     pub other_master_key: bool,
 }
 
@@ -42,17 +44,16 @@ pub struct Restore {
 /// transaction. A restore that was cut short leaves a database that no node serves.
 ///
 /// # Errors
-/// The backup is damaged, of a newer version, or sealed with another master key; the database is not
-/// empty, or nodes are working on it.
+/// The backup is damaged, of a newer version, sealed with another master key or of unknown origin; the
+/// database is not empty, or nodes are working on it.
 pub async fn restore(
     config: &BackupConfig<'_>,
     wanted: &Restore,
 ) -> Result<(String, Manifest), BackupError> {
     let keys = ServerKeys::load(config.data_dir)?;
-    let name = choose(config, wanted.name.as_deref()).await?;
+    let name = choose(config, wanted).await?;
     let work = tempfile::tempdir().map_err(io("cannot make a folder to work in"))?;
-    let sealed_here = (!wanted.other_master_key).then_some(&keys);
-    let (manifest, files) = fetch(config, &name, work.path(), sealed_here).await?;
+    let (manifest, origin, files) = fetch(config, &keys, &name, work.path(), wanted).await?;
     if manifest.schema_version > i64::from(db::newest_migration()) {
         return Err(BackupError::Refused(format!(
             "the backup `{name}` is of version {}, which is newer than this one; restore it with that",
@@ -60,14 +61,11 @@ pub async fn restore(
         )));
     }
     tracing::info!(name, taken = %manifest.created_at, "fetched and checked");
-    if !keys.master_fingerprints().contains(&manifest.master_key) && !wanted.other_master_key {
-        return Err(BackupError::Refused(format!(
-            "the secrets in `{name}` are sealed with another master key than the one in {}: put the old \
-             deployment's master.key and api-keys.json there, or go on with --other-master-key, after \
-             which people sign in without a second factor until they set one up anew, and orgs enter their \
-             providers' client secrets again",
-            config.data_dir.display()
-        )));
+    if manifest.closed > 0 {
+        tracing::warn!(
+            secrets = manifest.closed,
+            "these opened with no master key when the backup was taken"
+        );
     }
     let mut client = db::connect(&config.database.setup).await?;
     may_write_everything(&client).await?;
@@ -75,9 +73,9 @@ pub async fn restore(
     make_room(&client, wanted.replace).await?;
     let schema_version = i32::try_from(manifest.schema_version).unwrap_or(i32::MAX);
     db::make_schema(&mut client, schema_version).await?;
-    let lost = match wanted.other_master_key {
-        true => &SEALED[..],
-        false => &[],
+    let lost = match origin {
+        Origin::Ours => &[],
+        Origin::KeyMissing | Origin::Unknown => &OF_MASTER_KEY[..],
     };
     load(&mut client, &name, &manifest, &files, lost).await?;
     drop(client);
@@ -86,14 +84,22 @@ pub async fn restore(
 }
 
 /// The backup that was named, or the newest.
-async fn choose(config: &BackupConfig<'_>, wanted: Option<&str>) -> Result<String, BackupError> {
+async fn choose(config: &BackupConfig<'_>, wanted: &Restore) -> Result<String, BackupError> {
     let mut whole = backups(config.objects).await?;
-    let Some(wanted) = wanted else {
+    let Some(wanted) = &wanted.name else {
+        // Whoever may write there decides which is the newest.
+        if wanted.other_master_key {
+            return Err(BackupError::Refused(format!(
+                "with --other-master-key nothing but your choice says which backup is the right one: give it \
+                 with --name; there are: {}",
+                whole.join(", ")
+            )));
+        }
         let refused = || BackupError::Refused("there is no backup that is whole".to_owned());
         return whole.pop().ok_or_else(refused);
     };
-    match whole.iter().any(|name| name == wanted) {
-        true => Ok(wanted.to_owned()),
+    match whole.contains(wanted) {
+        true => Ok(wanted.clone()),
         false => Err(BackupError::Refused(format!(
             "there is no whole backup `{wanted}`; there are: {}",
             whole.join(", ")
@@ -120,13 +126,14 @@ async fn may_write_everything(client: &Client) -> Result<(), BackupError> {
     )))
 }
 
-/// Fetches a backup's objects and checks them. Says where each table's rows are.
+/// Fetches a backup's objects and checks them. Says whose it is, and where each table's rows are.
 async fn fetch(
     config: &BackupConfig<'_>,
+    keys: &ServerKeys,
     name: &str,
     work: &Path,
-    sealed_by: Option<&ServerKeys>,
-) -> Result<(Manifest, BTreeMap<String, PathBuf>), BackupError> {
+    wanted: &Restore,
+) -> Result<(Manifest, Origin, BTreeMap<String, PathBuf>), BackupError> {
     let damaged = |why: String| BackupError::Damaged {
         name: name.to_owned(),
         why,
@@ -134,13 +141,13 @@ async fn fetch(
     let sums_file = work.join(SUMS);
     config
         .objects
-        .get(&format!("{name}/{SUMS}"), &sums_file)
+        .get(&format!("{name}/{SUMS}"), &sums_file, MAX_TEXT)
         .await?;
     let text = read_text(&sums_file).await?;
     let seal_file = work.join(SEAL);
     config
         .objects
-        .get(&format!("{name}/{SEAL}"), &seal_file)
+        .get(&format!("{name}/{SEAL}"), &seal_file, MAX_TEXT)
         .await?;
     let seal = read_text(&seal_file).await?;
     let sums: BTreeMap<&str, &str> = text
@@ -148,13 +155,13 @@ async fn fetch(
         .filter_map(|line| line.split_once("  "))
         .map(|(digest, object)| (object, digest))
         .collect();
-    let fetch = async |object: &str, file: &Path| -> Result<(), BackupError> {
+    let fetch = async |object: &str, file: &Path, limit: u64| -> Result<(), BackupError> {
         let Some(wanted) = sums.get(object) else {
             return Err(damaged(format!("{SUMS} does not name {object}")));
         };
         config
             .objects
-            .get(&format!("{name}/{object}"), file)
+            .get(&format!("{name}/{object}"), file, limit)
             .await?;
         match digest_of(file).await? == *wanted {
             true => Ok(()),
@@ -162,7 +169,7 @@ async fn fetch(
         }
     };
     let file = work.join(MANIFEST);
-    fetch(MANIFEST, &file).await?;
+    fetch(MANIFEST, &file, MAX_TEXT).await?;
     let manifest: Manifest = serde_json::from_str(&read_text(&file).await?)
         .map_err(|error| damaged(format!("{MANIFEST}: {error}")))?;
     if manifest.format != FORMAT {
@@ -172,35 +179,24 @@ async fn fetch(
         );
         return Err(damaged(why));
     }
-    // After the fingerprint is known, so that the key's absence is told from a forgery.
-    if let Some(keys) = sealed_by
-        && keys.master_fingerprints().contains(&manifest.master_key)
-        && !keys
-            .vouched(SEAL_PURPOSE, &sealed_text(name, &text), &seal)
-            .map_err(unsealed)?
+    let origin = Origin::find(keys, name, &manifest, &text, &seal)?;
+    if let Some(refusal) = origin.refusal(name, config.data_dir)
+        && !wanted.other_master_key
     {
-        return Err(damaged(format!(
-            "{SUMS} was not written by this deployment"
-        )));
+        return Err(refusal);
     }
     let mut files = BTreeMap::new();
     for (number, table) in manifest.tables.iter().enumerate() {
         let file = work.join(format!("{number}.copy"));
-        fetch(&rows_of(&table.name), &file).await?;
+        fetch(&rows_of(&table.name), &file, table.bytes).await?;
         files.insert(table.name.clone(), file);
     }
-    Ok((manifest, files))
+    Ok((manifest, origin, files))
 }
 
 async fn read_text(file: &Path) -> Result<String, BackupError> {
     let reading = "cannot read what was fetched";
-    let file = tokio::fs::File::open(file).await.map_err(io(reading))?;
-    let mut text = String::new();
-    file.take(MAX_TEXT)
-        .read_to_string(&mut text)
-        .await
-        .map_err(io(reading))?;
-    Ok(text)
+    tokio::fs::read_to_string(file).await.map_err(io(reading))
 }
 
 async fn digest_of(file: &Path) -> Result<String, BackupError> {

@@ -27,8 +27,10 @@ pub(crate) use mfa::{SECRET as TOTP_PURPOSE, remove as remove_second_factor};
 pub(crate) use passwords::Passwords;
 pub(crate) use recovery::may_write;
 pub(crate) use sessions::lives as session_lives;
+pub(crate) use sso::{
+    CLIENT_SECRET_PURPOSE, Providers, admit, check_vouched, reseal_client_secret,
+};
 pub use sso::{GitHubConfig, GoogleConfig, IssuerRules, SignInConfig, SignInFlags};
-pub(crate) use sso::{Providers, admit, check_vouched, reseal_client_secret};
 
 use utoipa_axum::router::OpenApiRouter;
 

@@ -6,7 +6,10 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-use ztna_api::{BackupConfig, BackupError, DatabaseConfig, Restore, backup, backups, restore};
+use ztna_api::{
+    BackupConfig, BackupError, DatabaseConfig, Restore, backup, backups, reseal, restore,
+    rotate_master_key,
+};
 use ztna_objects::{Objects, S3Settings};
 use ztna_proto::api::Machine;
 use ztna_proto::audit::AuditVerification;
@@ -313,6 +316,99 @@ async fn every_table_comes_back_row_by_row() {
     refers_to_what_is_there(&back).await;
 }
 
+/// Replaces the fingerprints of a backup's master keys, with digests that fit.
+fn claim_master_keys(backup: &Path, fingerprints: &[String]) {
+    let path = backup.join("manifest.json");
+    let before = std::fs::read(&path).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&before).unwrap();
+    manifest["master_keys"] = serde_json::to_value(fingerprints).unwrap();
+    let after = serde_json::to_vec(&manifest).unwrap();
+    std::fs::write(&path, &after).unwrap();
+    let digest = |bytes: &[u8]| ztna_proto::keys::hex(&Sha256::digest(bytes));
+    let sums = backup.join("SHA256SUMS");
+    let text = std::fs::read_to_string(&sums).unwrap();
+    std::fs::write(sums, text.replace(&digest(&before), &digest(&after))).unwrap();
+}
+
+#[tokio::test]
+async fn a_forgery_does_not_pass_as_made_under_another_master_key() {
+    let server = Server::start().await;
+    Owner::new(&server, "acme").await;
+    let keys = server.data_dir();
+    let (folder, objects) = folder();
+    let fresh = database().await;
+    let to = config(&fresh, keys.path(), &objects);
+    let (name, manifest) = backup(&config(&server.database, keys.path(), &objects))
+        .await
+        .unwrap();
+    let manifest = serde_json::to_value(&manifest).unwrap();
+    let ours = manifest["master_keys"][0].as_str().unwrap().to_owned();
+    let unknown = "00".repeat(16);
+    let backup = folder.path().join(&name);
+    let by_name = Restore {
+        name: Some(name.clone()),
+        other_master_key: true,
+        ..Restore::default()
+    };
+    // A key of ours among others is a claim that the MAC has to bear out, whatever was asked for.
+    for claim in [vec![ours.clone()], vec![unknown.clone(), ours]] {
+        claim_master_keys(&backup, &claim);
+        for wanted in [&Restore::default(), &by_name] {
+            let refused = refusal(restore(&to, wanted).await);
+            assert!(refused.contains("by this deployment"), "{refused}");
+        }
+    }
+    for claim in [vec![unknown], vec![]] {
+        claim_master_keys(&backup, &claim);
+        let refused = refusal(restore(&to, &Restore::default()).await);
+        assert!(refused.contains("nothing shows who wrote"), "{refused}");
+    }
+    let unnamed = Restore {
+        other_master_key: true,
+        ..Restore::default()
+    };
+    let refused = refusal(restore(&to, &unnamed).await);
+    assert!(refused.contains("--name"), "{refused}");
+    restore(&to, &by_name).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_backup_of_the_middle_of_a_rotation_needs_both_master_keys() {
+    let server = Server::start().await;
+    Owner::new(&server, "acme").await;
+    let keys = server.data_dir();
+    rotate_master_key(keys.path()).unwrap();
+    let server = server.restart().await;
+    Owner::new(&server, "beta").await;
+    let (_folder, objects) = folder();
+    backup(&config(&server.database, keys.path(), &objects))
+        .await
+        .unwrap();
+
+    let fresh = database().await;
+    let to = config(&fresh, keys.path(), &objects);
+    let file = keys.path().join("master.key");
+    let both = std::fs::read_to_string(&file).unwrap();
+    let (new, old) = both.trim().split_once('\n').unwrap();
+    for one in [new, old] {
+        std::fs::write(&file, one).unwrap();
+        let refused = refusal(restore(&to, &Restore::default()).await);
+        assert!(refused.contains("does not have"), "{refused}");
+    }
+    std::fs::write(&file, &both).unwrap();
+    restore(&to, &Restore::default()).await.unwrap();
+    let done = reseal(&fresh, keys.path()).await.unwrap();
+    assert_eq!(done.org_keys, 2, "both open");
+
+    // Once everything is under the new key, that is enough.
+    backup(&to).await.unwrap();
+    std::fs::write(&file, new).unwrap();
+    let last = database().await;
+    let to = config(&last, keys.path(), &objects);
+    restore(&to, &Restore::default()).await.unwrap();
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn what_is_damaged_or_not_ours_is_refused_and_touches_nothing() {
     let server = Server::start().await;
@@ -369,9 +465,15 @@ async fn what_is_damaged_or_not_ours_is_refused_and_touches_nothing() {
     assert!(refusal(restore(&strange, &anything).await).contains("is missing"));
     ztna_api::ServerKeys::load_or_create(other.path()).unwrap();
     assert!(refusal(restore(&strange, &anything).await).contains("master key"));
-    let sealed = Restore {
+    let unnamed = Restore {
         other_master_key: true,
         ..Restore::default()
+    };
+    let refused = refusal(restore(&strange, &unnamed).await);
+    assert!(refused.contains("--name"), "{refused}");
+    let sealed = Restore {
+        other_master_key: true,
+        ..by_name
     };
     let empty = connect(&fresh.setup).await;
     let schema = empty

@@ -148,6 +148,47 @@ async fn an_org_has_its_key_from_birth_to_end_and_orgs_of_before_get_theirs() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn keys_are_changed_by_one_command_at_a_time() {
+    let server = Server::start().await;
+    Owner::new(&server, "acme").await;
+    let (data_dir, database) = (server.data_dir(), server.database.clone());
+    let folder = data_dir.path();
+    rotate_master_key(folder).unwrap();
+    let before = masters(folder);
+    // Holds the forgetting up in its middle.
+    let mut admin = connect(&database.setup).await;
+    let held = admin.transaction().await.unwrap();
+    let take = "SELECT FROM org_keys FOR UPDATE";
+    held.query(take, &[]).await.unwrap();
+    let forget = forget_old_master_keys(&database, folder);
+    let meanwhile = async {
+        let watch = connect(&database.setup).await;
+        let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'
+                AND query LIKE '%org_keys FOR UPDATE%')";
+        while !watch
+            .query_one(waiting, &[])
+            .await
+            .unwrap()
+            .get::<_, bool>(0)
+        {
+            tokio::task::yield_now().await;
+        }
+        let refused = rotate_master_key(folder).unwrap_err().to_string();
+        assert!(refused.contains("run this one again"), "{refused}");
+        let refused = reseal(&database, folder).await.unwrap_err().to_string();
+        assert!(refused.contains("run this one again"), "{refused}");
+        held.rollback().await.unwrap();
+    };
+    let (forgotten, ()) = tokio::join!(forget, meanwhile);
+    assert_eq!(forgotten.unwrap(), 1);
+    assert_eq!(masters(folder), before[..1]);
+    reseal(&database, folder).await.unwrap();
+    assert_eq!(rotate_master_key(folder).unwrap(), 2);
+    server.stop().await;
+}
+
 async fn login(client: &Client, totp_code: &str) -> Result<Session, ErrorBody> {
     let body = json!({"email": mfa::EMAIL, "password": PASSWORD, "totp_code": totp_code});
     client.post("/api/auth/login", body).await

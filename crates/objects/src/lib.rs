@@ -1,7 +1,8 @@
 //! Objects by name: in a bucket of S3, or of anything that speaks its language, or in a folder.
 //!
 //! What is stored is there whole or not at all, and nobody but its owner reads a folder's files.
-//! Names are `/`-separated and relative.
+//! Names are `/`-separated and relative. Below its root a folder has files and folders: symbolic links are neither
+//! followed nor listed. Who fetches says how large the object may be.
 
 mod folder;
 mod s3;
@@ -29,6 +30,24 @@ pub enum ObjectsError {
         name: String,
         /// Where it was looked for.
         place: String,
+    },
+    /// An object is larger than whoever fetches it takes.
+    #[error("`{name}` in {place} is larger than the {limit} bytes that it may have")]
+    TooLarge {
+        /// Its name.
+        name: String,
+        /// Where it is.
+        place: String,
+        /// Bytes that it may have.
+        limit: u64,
+    },
+    /// What stands under a name is no file.
+    #[error(
+        "{path} is no file in folders below the place, but a link or something else; remove it"
+    )]
+    NoFile {
+        /// What stands there.
+        path: PathBuf,
     },
     /// The file system's.
     #[error("{what} {path}: {source}")]
@@ -136,15 +155,15 @@ impl Objects {
         }
     }
 
-    /// Writes an object's content to a new file.
+    /// Writes an object's content, at most `limit` bytes, to a new file.
     ///
     /// # Errors
-    /// There is no such object, or the file cannot be written.
-    pub async fn get(&self, name: &str, file: &Path) -> Result<(), ObjectsError> {
+    /// There is no such object, it is larger, or the file cannot be written.
+    pub async fn get(&self, name: &str, file: &Path, limit: u64) -> Result<(), ObjectsError> {
         check(name)?;
         match &self.0 {
-            Place::Folder(folder) => folder.get(name, file).await,
-            Place::S3(bucket) => bucket.get(name, file).await,
+            Place::Folder(folder) => folder.get(name, file, limit).await,
+            Place::S3(bucket) => bucket.get(name, file, limit).await,
         }
     }
 

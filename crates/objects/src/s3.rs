@@ -10,6 +10,7 @@ use aws_sdk_s3::config::{
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::{ByteStream, ByteStreamError, Length};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use tokio::io::AsyncReadExt;
 
 use crate::{ObjectsError, S3Settings, io};
 
@@ -185,7 +186,12 @@ impl Bucket {
         Ok(())
     }
 
-    pub(crate) async fn get(&self, name: &str, file: &Path) -> Result<(), ObjectsError> {
+    pub(crate) async fn get(
+        &self,
+        name: &str,
+        file: &Path,
+        limit: u64,
+    ) -> Result<(), ObjectsError> {
         let found = self
             .client
             .get_object()
@@ -203,10 +209,18 @@ impl Bucket {
         let mut to = tokio::fs::File::create(file)
             .await
             .map_err(io("cannot create", file))?;
-        let mut from = found.body.into_async_read();
-        tokio::io::copy(&mut from, &mut to)
+        // One byte more tells that there is more, whatever the store says of the length.
+        let mut from = found.body.into_async_read().take(limit.saturating_add(1));
+        let copied = tokio::io::copy(&mut from, &mut to)
             .await
             .map_err(io("cannot write", file))?;
+        if copied > limit {
+            return Err(ObjectsError::TooLarge {
+                name: name.to_owned(),
+                place: self.place(),
+                limit,
+            });
+        }
         to.sync_all().await.map_err(io("cannot write", file))
     }
 

@@ -55,10 +55,15 @@ async fn conforms(objects: &Objects) {
     objects.put("a/two", &file("in")).await.unwrap();
     objects.put("a/b/one", &file("in")).await.unwrap();
     assert_eq!(objects.list().await.unwrap(), ["a/b/one", "a/two"]);
-    objects.get("a/b/one", &file("out")).await.unwrap();
+    objects.get("a/b/one", &file("out"), 3).await.unwrap();
     assert_eq!(std::fs::read(file("out")).unwrap(), b"two");
 
-    let missing = objects.get("a/three", &file("none")).await.unwrap_err();
+    let large = objects.get("a/b/one", &file("cut"), 2).await.unwrap_err();
+    assert!(
+        matches!(large, ObjectsError::TooLarge { limit: 2, .. }),
+        "{large}"
+    );
+    let missing = objects.get("a/three", &file("none"), 3).await.unwrap_err();
     assert!(matches!(missing, ObjectsError::Missing { .. }), "{missing}");
     assert!(!file("none").exists());
     for name in ["", "/etc/passwd", "a/../../b", "a//b", "."] {
@@ -79,6 +84,33 @@ async fn a_folder_conforms_and_is_its_owners_alone() {
         std::fs::metadata(path).unwrap().permissions().mode() & 0o777
     };
     assert_eq!((mode("a/two"), mode("a")), (0o600, 0o700));
+
+    // A link, to a file or on the way to one, leads nowhere; nor does anything else that is no file.
+    let outside = root.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("secret"), "words").unwrap();
+    let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, folder.join(name)).unwrap();
+    link(&outside.join("secret"), "a/link");
+    link(&outside, "linked");
+    std::os::unix::net::UnixListener::bind(folder.join("socket")).unwrap();
+    let out = root.path().join("out");
+    for name in ["a/link", "linked/secret", "linked/more", "a", "a/two/three"] {
+        let refused = objects.get(name, &out, 100).await.unwrap_err();
+        assert!(matches!(refused, ObjectsError::NoFile { .. }), "{refused}");
+    }
+    assert!(objects.get("socket", &out, 100).await.is_err());
+    assert!(!out.exists());
+    std::fs::write(&out, "ours").unwrap();
+    let refused = objects.put("linked/secret", &out).await.unwrap_err();
+    assert!(matches!(refused, ObjectsError::NoFile { .. }), "{refused}");
+    // Over a link, what is stored takes its place.
+    objects.put("a/link", &out).await.unwrap();
+    assert_eq!(
+        std::fs::read_to_string(outside.join("secret")).unwrap(),
+        "words"
+    );
+    let names = objects.list().await.unwrap();
+    assert_eq!(names, ["a/b/one", "a/link", "a/two"]);
 }
 
 #[tokio::test]
@@ -100,7 +132,7 @@ async fn a_bucket_conforms() {
     std::fs::write(work.path().join("in"), &large).unwrap();
     objects.put("large", &work.path().join("in")).await.unwrap();
     objects
-        .get("large", &work.path().join("out"))
+        .get("large", &work.path().join("out"), large.len() as u64)
         .await
         .unwrap();
     assert!(std::fs::read(work.path().join("out")).unwrap() == large);

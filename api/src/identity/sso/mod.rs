@@ -45,7 +45,7 @@ pub use config::{GitHubConfig, GoogleConfig, SignInConfig, SignInFlags};
 pub use fetch::IssuerRules;
 pub(crate) use only::{admit, check_vouched};
 pub(crate) use provider::Providers;
-pub(crate) use settings::reseal as reseal_client_secret;
+pub(crate) use settings::{SECRET as CLIENT_SECRET_PURPOSE, reseal as reseal_client_secret};
 pub(super) use view::{Others, others};
 
 use utoipa_axum::router::OpenApiRouter;

@@ -29,7 +29,7 @@ const MAX_SECRET: usize = 1024;
 /// Longest name of a claim, in bytes.
 const MAX_CLAIM: usize = 128;
 /// What the secret is sealed for.
-const SECRET: &str = "oidc client secret";
+pub(crate) const SECRET: &str = "oidc client secret";
 
 pub(super) fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new().routes(routes!(show, replace, remove))
