@@ -29,6 +29,10 @@ use crate::orgs::{Right, authorise};
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// So many periods of pings without a word (every ping is answered) mean a dead connection.
 const SILENT_PERIODS: u32 = 3;
+/// Rows of the past that are read, and held while the client takes them, at once.
+const PAGE: i64 = 50;
+/// Telling again what was missed takes at most so long; a client that is slower reads everything anew.
+const REPLAY_LIMIT: Duration = Duration::from_secs(30);
 /// Messages of a client are counted over this time.
 const MESSAGES_WINDOW: Duration = Duration::from_secs(60);
 
@@ -77,6 +81,22 @@ impl End {
     fn closed(close: RealtimeClose, code: ErrorCode, message: impl Into<String>) -> Self {
         Self::Closed(close, ErrorBody::new(code, message))
     }
+
+    fn stops() -> Self {
+        Self::closed(
+            RealtimeClose::GoingAway,
+            ErrorCode::Unavailable,
+            "this server stops; connect again",
+        )
+    }
+
+    fn token() -> Self {
+        Self::closed(
+            RealtimeClose::TokenEnded,
+            ErrorCode::Unauthorized,
+            "the access token has ended; refresh the session and connect again, or send `token` in time",
+        )
+    }
 }
 
 impl From<ApiError> for End {
@@ -116,6 +136,7 @@ pub(super) async fn run(state: State, caller: Caller, role: Role, seat: Seat, so
         socket,
         channels: BTreeSet::new(),
         told: 0,
+        checked: Instant::now(),
     };
     if let End::Closed(close, error) = connection.serve().await {
         tracing::debug!(org = %caller.org, code = close as u16, reason = %error, "a listener's connection ends");
@@ -152,6 +173,8 @@ struct Connection {
     channels: BTreeSet<Channel>,
     /// The last row that was told, or was none of this listener's business.
     told: i64,
+    /// When rights were last looked at.
+    checked: Instant,
 }
 
 impl Connection {
@@ -173,13 +196,8 @@ impl Connection {
         let state = self.state.clone();
         loop {
             tokio::select! {
-                () = state.stopping.cancelled() => return Err(End::closed(
-                    RealtimeClose::GoingAway, ErrorCode::Unavailable, "this server stops; connect again",
-                )),
-                () = sleep_until(token_end(self.caller.until)) => return Err(End::closed(
-                    RealtimeClose::TokenEnded, ErrorCode::Unauthorized,
-                    "the access token has ended; refresh the session and connect again, or send `token` in time",
-                )),
+                () = state.stopping.cancelled() => return Err(End::stops()),
+                () = sleep_until(token_end(self.caller.until)) => return Err(End::token()),
                 _ = pings.tick() => {
                     if heard.elapsed() >= ping * SILENT_PERIODS {
                         return Err(End::closed(
@@ -226,6 +244,7 @@ impl Connection {
     /// Ends the connection if the caller may not listen any more, and forgets channels that another role
     /// may not hear.
     async fn check(&mut self) -> Result<(), End> {
+        self.checked = Instant::now();
         self.role = self.caller.check(&self.state).await?;
         let held = std::mem::take(&mut self.channels);
         let (kept, lost): (BTreeSet<_>, BTreeSet<_>) = held
@@ -287,26 +306,43 @@ impl Connection {
         if of_log.is_empty() {
             return Ok(());
         }
-        let Some(rows) = self.missed(since, self.told + 1).await? else {
-            return self.resync(&of_log).await;
-        };
-        for row in &rows {
-            self.tell(row, |channel| channels.contains(&channel))
-                .await?;
+        match self
+            .tell_between(since, self.told + 1, Some(channels))
+            .await?
+        {
+            true => Ok(()),
+            false => self.resync(&of_log).await,
         }
-        Ok(())
     }
 
-    /// The rows between two, unless they are too many or gone.
-    async fn missed(&mut self, above: i64, below: i64) -> Result<Option<Vec<Row>>, End> {
-        let count = below.saturating_sub(above).saturating_sub(1);
-        if above < 0 || count > MAX_REALTIME_MISSED {
-            return Ok(None);
+    /// Tells the rows between two, a page after the other, and looks at rights before each. Whether it did:
+    /// not if they are too many or gone, or the client takes too long.
+    async fn tell_between(
+        &mut self,
+        above: i64,
+        below: i64,
+        only: Option<&BTreeSet<Channel>>,
+    ) -> Result<bool, End> {
+        if above < 0 || below.saturating_sub(above).saturating_sub(1) > MAX_REALTIME_MISSED {
+            return Ok(false);
         }
-        let org = self.caller.org;
-        let rows = row::read(&self.state.db, org, above, below, MAX_REALTIME_MISSED).await?;
-        let whole = i64::try_from(rows.len()).is_ok_and(|read| read == count);
-        Ok(whole.then_some(rows))
+        let deadline = Instant::now() + REPLAY_LIMIT;
+        let mut told = above;
+        while told + 1 < below {
+            self.check().await?;
+            let page = row::read(&self.state.db, self.caller.org, told, below, PAGE).await?;
+            if page.is_empty() {
+                return Ok(false);
+            }
+            for row in &page {
+                if row.seq != told + 1 || Instant::now() >= deadline {
+                    return Ok(false);
+                }
+                self.tell(row, only).await?;
+                told = row.seq;
+            }
+        }
+        Ok(true)
     }
 
     async fn renew(&mut self, token: &str) -> Result<(), End> {
@@ -332,19 +368,17 @@ impl Connection {
             return Ok(());
         };
         if first.seq > self.told + 1 {
-            match self.missed(self.told, first.seq).await? {
-                Some(missed) => self.tell_all(&missed).await?,
-                None => {
-                    self.check().await?;
-                    self.told = first.seq - 1;
-                    let of_log: Vec<Channel> = self
-                        .channels
-                        .iter()
-                        .copied()
-                        .filter(|channel| *channel != Channel::Presence)
-                        .collect();
-                    self.resync(&of_log).await?;
-                }
+            let whole = self.tell_between(self.told, first.seq, None).await?;
+            self.told = first.seq - 1;
+            if !whole {
+                self.check().await?;
+                let of_log: Vec<Channel> = self
+                    .channels
+                    .iter()
+                    .copied()
+                    .filter(|channel| *channel != Channel::Presence)
+                    .collect();
+                self.resync(&of_log).await?;
             }
         }
         self.tell_all(rows).await
@@ -358,16 +392,28 @@ impl Connection {
             self.check().await?;
         }
         for row in fresh() {
-            let channels = self.channels.clone();
-            self.tell(row, |channel| channels.contains(&channel))
-                .await?;
+            self.tell(row, None).await?;
             self.told = row.seq;
         }
         Ok(())
     }
 
-    async fn tell(&mut self, row: &Row, channels: impl Fn(Channel) -> bool) -> Result<(), End> {
-        for text in row.texts(channels, self.role, self.caller.access.user) {
+    /// Tells a row, of the channels that are heard or, of them, only some. Many rows may take a slow client
+    /// longer than what it was let in on holds.
+    async fn tell(&mut self, row: &Row, only: Option<&BTreeSet<Channel>>) -> Result<(), End> {
+        if self.state.stopping.is_cancelled() {
+            return Err(End::stops());
+        }
+        if Timestamp::now() >= self.caller.until {
+            return Err(End::token());
+        }
+        if self.checked.elapsed() >= self.state.realtime_ping {
+            self.check().await?;
+        }
+        let heard = |channel| {
+            self.channels.contains(&channel) && only.is_none_or(|only| only.contains(&channel))
+        };
+        for text in row.texts(heard, self.role, self.caller.access.user)? {
             self.write(Message::Text(text)).await?;
         }
         Ok(())

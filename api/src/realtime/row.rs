@@ -1,6 +1,7 @@
 //! Rows of the audit log as listeners hear of them.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use axum::extract::ws::Utf8Bytes;
 use serde::Deserialize;
@@ -68,7 +69,7 @@ fn shakes_rights(action: &str) -> bool {
     action == "session.end" || action.starts_with("member.") || action.starts_with("sso_provider.")
 }
 
-/// A row, written for everybody who may hear of it.
+/// A row, for everybody who may hear of it. Each text is written once somebody is told it.
 pub(super) struct Row {
     pub(super) seq: i64,
     /// Before this or anything later is told, rights are looked at again.
@@ -76,11 +77,12 @@ pub(super) struct Row {
     place: Option<Place>,
     /// Whose machine it is about.
     owners: Vec<UserId>,
+    entry: AuditEntry,
     /// For who may read the audit log.
-    full: Utf8Bytes,
+    full: OnceLock<Utf8Bytes>,
     /// For others: neither values nor who did it.
-    brief: Utf8Bytes,
-    audit: Utf8Bytes,
+    brief: OnceLock<Utf8Bytes>,
+    audit: OnceLock<Utf8Bytes>,
 }
 
 impl Row {
@@ -90,53 +92,75 @@ impl Row {
         channels: impl Fn(Channel) -> bool,
         role: Role,
         user: UserId,
-    ) -> impl Iterator<Item = Utf8Bytes> {
+    ) -> serde_json::Result<Vec<Utf8Bytes>> {
         let reads = Right::Read.given_to(role);
-        let event = self.place.filter(|place| channels(place.channel));
-        let event = event.and_then(|place| match reads {
-            true => Some(&self.full),
-            false if !place.right.given_to(role) => None,
-            false if place.of_machine && !self.owners.contains(&user) => None,
-            false => Some(&self.brief),
-        });
-        let audit = (reads && channels(Channel::Audit)).then_some(&self.audit);
-        event.into_iter().chain(audit).cloned()
+        let mut texts = Vec::new();
+        if let Some(place) = self.place.filter(|place| channels(place.channel)) {
+            if reads {
+                texts.push(once(&self.full, || self.event(place, true))?);
+            } else if place.right.given_to(role)
+                && (!place.of_machine || self.owners.contains(&user))
+            {
+                texts.push(once(&self.brief, || self.event(place, false))?);
+            }
+        }
+        if reads && channels(Channel::Audit) {
+            let row = || RealtimeMessage::Audit(self.entry.clone());
+            texts.push(once(&self.audit, row)?);
+        }
+        Ok(texts)
     }
 
-    fn write(entry: AuditEntry, owner: Option<UserId>) -> serde_json::Result<Self> {
-        let place = place(&entry.action);
-        let (was, is_now) = (About::read(&entry.before), About::read(&entry.after));
-        let owners = [owner, was.user_id, is_now.user_id];
-        let (mut full, mut brief) = (Utf8Bytes::default(), Utf8Bytes::default());
-        if let Some(place) = place {
-            let mut event = RealtimeEvent {
-                channel: place.channel,
-                event: change(&entry.action),
-                seq: entry.seq,
-                at: entry.at,
-                action: entry.action.clone(),
-                id: entry.target.id.clone(),
-                name: entry.target.name.clone(),
-                columns: columns(entry.after.as_deref().or(entry.before.as_deref())),
-                actor: None,
-                before: None,
-                after: None,
-            };
-            brief = text(&RealtimeMessage::Event(event.clone()))?;
+    fn event(&self, place: Place, with_values: bool) -> RealtimeMessage {
+        let entry = &self.entry;
+        let mut event = RealtimeEvent {
+            channel: place.channel,
+            event: change(&entry.action),
+            seq: entry.seq,
+            at: entry.at,
+            action: entry.action.clone(),
+            id: entry.target.id.clone(),
+            name: entry.target.name.clone(),
+            columns: columns(entry.after.as_deref().or(entry.before.as_deref())),
+            actor: None,
+            before: None,
+            after: None,
+        };
+        if with_values {
             event.actor = Some(entry.actor.clone());
             event.before.clone_from(&entry.before);
             event.after.clone_from(&entry.after);
-            full = text(&RealtimeMessage::Event(event))?;
         }
-        Ok(Self {
+        RealtimeMessage::Event(event)
+    }
+
+    fn new(entry: AuditEntry, owner: Option<UserId>) -> Self {
+        let (was, is_now) = (About::read(&entry.before), About::read(&entry.after));
+        let owners = [owner, was.user_id, is_now.user_id];
+        Self {
             seq: entry.seq,
             shakes_rights: shakes_rights(&entry.action),
-            place,
+            place: place(&entry.action),
             owners: owners.into_iter().flatten().collect(),
-            full,
-            brief,
-            audit: text(&RealtimeMessage::Audit(entry))?,
-        })
+            entry,
+            full: OnceLock::new(),
+            brief: OnceLock::new(),
+            audit: OnceLock::new(),
+        }
+    }
+}
+
+/// A text that is written by the first who needs it.
+fn once(
+    written: &OnceLock<Utf8Bytes>,
+    message: impl FnOnce() -> RealtimeMessage,
+) -> serde_json::Result<Utf8Bytes> {
+    match written.get() {
+        Some(text) => Ok(text.clone()),
+        None => {
+            let text = text(&message())?;
+            Ok(written.get_or_init(|| text).clone())
+        }
     }
 }
 
@@ -212,13 +236,12 @@ pub(super) async fn read(
         }
     };
     drop(tx);
-    let write = |entry: AuditEntry| {
+    let row = |entry: AuditEntry| {
         let owner = entry.target.id.as_ref().and_then(|id| owners.get(id));
         let owner = owner.copied();
-        Row::write(entry, owner)
+        Row::new(entry, owner)
     };
-    let rows: serde_json::Result<Vec<Row>> = entries.into_iter().map(write).collect();
-    rows.map_err(|error| ApiError::Internal(format!("a row of the audit log: {error}")))
+    Ok(entries.into_iter().map(row).collect())
 }
 
 #[cfg(test)]
@@ -251,12 +274,13 @@ mod tests {
             request_id: None,
             hash: String::new(),
         };
-        Row::write(entry, owner).unwrap()
+        Row::new(entry, owner)
     }
 
     fn heard(row: &Row, role: Role, user: UserId) -> Vec<String> {
         let texts = row.texts(|channel| admits(channel, role), role, user);
-        texts.map(|text| text.to_string()).collect()
+        let texts = texts.unwrap();
+        texts.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -289,6 +313,20 @@ mod tests {
         );
         assert_eq!(heard(&row, Role::Member, before).len(), 1);
         assert_eq!(heard(&row, Role::Member, now).len(), 1);
+    }
+
+    #[test]
+    fn only_what_is_told_is_written() {
+        let owner = UserId::generate();
+        let row = row("machine.update", "{}", Some(owner));
+        let written = || [&row.full, &row.brief, &row.audit].map(|text| text.get().is_some());
+        assert_eq!(heard(&row, Role::Member, UserId::generate()).len(), 0);
+        assert_eq!(written(), [false; 3]);
+        heard(&row, Role::Member, owner);
+        assert_eq!(written(), [false, true, false]);
+        let events = row.texts(|channel| channel == Channel::Machines, Role::Admin, owner);
+        assert_eq!(events.unwrap().len(), 1);
+        assert_eq!(written(), [true, true, false]);
     }
 
     #[test]

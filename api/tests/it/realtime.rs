@@ -330,6 +330,52 @@ async fn who_comes_back_hears_what_it_missed_once() {
 }
 
 #[tokio::test]
+async fn rights_that_end_end_a_replay_in_its_middle() {
+    const ROWS: usize = 900;
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    let eve = owner.add(&server, "eve", Role::Auditor).await;
+    // More than what lies between a server and a client that does not read.
+    let app = connect(server.database.app.as_ref().unwrap()).await;
+    let fill = format!(
+        "BEGIN; SELECT set_config('ztna.org', '{}', true);
+         SELECT audit_event('test', json_build_object('words', repeat('x', 50000)))
+             FROM generate_series(1, {ROWS}); COMMIT",
+        owner.org.id
+    );
+    let (_, before) = Listener::open(&server, owner.org.id, &eve)
+        .await
+        .subscribe(&[], None)
+        .await;
+    app.batch_execute(&fill).await.unwrap();
+
+    let mut all = Listener::open(&server, owner.org.id, &eve).await;
+    all.subscribe(&[Channel::Audit], Some(before)).await;
+    for _ in 0..ROWS {
+        let told = all.next().await;
+        assert!(matches!(told, RealtimeMessage::Audit(_)), "{told:?}");
+    }
+    let mut cut = Listener::open(&server, owner.org.id, &eve).await;
+    cut.subscribe(&[Channel::Audit], Some(before)).await;
+    let path = owner.path(&format!("/members/{}", id_of(&eve).await));
+    owner.client.delete(&path).await.unwrap();
+    let mut rows = 0;
+    loop {
+        match cut.next().await {
+            RealtimeMessage::Audit(_) => rows += 1,
+            RealtimeMessage::Error(error) => {
+                assert_eq!(error.code, ErrorCode::NotFound);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(rows < ROWS, "{rows} of them");
+    assert_eq!(cut.closed().await.0, 4003);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn rights_that_end_end_the_connection() {
     let server = Server::start().await;
     let owner = Owner::new(&server, "acme").await;

@@ -27,13 +27,14 @@ pub const REALTIME_PING_SECONDS: u64 = 30;
 pub const REALTIME_SILENCE_SECONDS: u64 = 90;
 /// Connections of an org to one node.
 pub const MAX_REALTIME_CONNECTIONS: usize = 200;
-/// Those of them that one person may have.
+/// Those of them that one person may have. Nodes do not know of each other's.
 pub const MAX_REALTIME_OF_PERSON: usize = 25;
 /// Largest message of a client, in bytes.
 pub const MAX_REALTIME_MESSAGE: usize = 4096;
 /// Messages that a client may send in a minute.
 pub const MAX_REALTIME_MESSAGES: u32 = 60;
-/// Rows that are told again to who missed them. Who missed more is told to read everything anew.
+/// Rows that are told again to who missed them. Who missed more, or takes more than 30 seconds to hear them,
+/// is told to read everything anew.
 pub const MAX_REALTIME_MISSED: i64 = 1000;
 
 /// What one may hear of.
