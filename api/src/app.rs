@@ -36,6 +36,8 @@ use crate::{
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 /// Policies that are compiled at once to be looked at; a large one takes a processor for a while.
 const COMPILES: usize = 2;
+/// In the time of silence after which ephemeral machines go, it is looked for them so many times.
+const SILENCE_LOOKS: u32 = 30;
 /// How often leftovers are removed from the database.
 const LEFTOVERS_PERIOD: Duration = Duration::from_secs(60 * 60);
 
@@ -288,6 +290,8 @@ fn router(state: &State, dashboard: Option<Dashboard>) -> Result<Router, StartEr
 async fn look_after(state: State) {
     let mut sweeps = interval(SWEEP_PERIOD);
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut silences = interval((state.ephemeral_silence / SILENCE_LOOKS).max(SWEEP_PERIOD));
+    silences.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut leftovers = interval(LEFTOVERS_PERIOD);
     leftovers.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -300,14 +304,16 @@ async fn look_after(state: State) {
                 if let Err(error) = posture::recheck_due(&state).await {
                     tracing::error!(%error, "machines could not be judged; trying again");
                 }
-                if let Err(error) = machines::remove_silent(&state).await {
-                    tracing::error!(%error, "silent machines could not be removed; trying again");
-                }
                 state.hub.sweep().await;
                 if let Err(error) = state.revocations.look(&state.db).await {
                     tracing::error!(%error, "revocations could not be read; trying again");
                 }
                 state.metrics.upkeep();
+            }
+            _ = silences.tick() => {
+                if let Err(error) = machines::remove_silent(&state).await {
+                    tracing::error!(%error, "silent machines could not be removed; trying again");
+                }
             }
             _ = leftovers.tick() => {
                 if let Err(error) = remove_leftovers(&state).await {

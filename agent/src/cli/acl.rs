@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use ztna_proto::filter::Action;
 use ztna_proto::policy::{EvaluateRequest, Evaluation, RuleVerdict};
 
-use super::session::{Store, choose_org, renew};
+use super::session::{Signed, enter};
 use super::{Json, ui};
 
 /// Asks the org's policy
@@ -63,13 +62,7 @@ pub async fn run(args: AclArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn test(args: TestArgs) -> anyhow::Result<ExitCode> {
-    let store = Store::of_caller()?;
-    let kept = store
-        .load()?
-        .context("you are not signed in; run `ztna login`")?;
-    let (api, session) = renew(&store, kept).await?;
-    let me = api.me(&session.access_token).await?;
-    let org = choose_org(&me, args.org.as_deref())?;
+    let Signed { api, session, org } = enter(args.org.as_deref()).await?;
     let request = EvaluateRequest {
         src: args.src,
         dst: args.dst,

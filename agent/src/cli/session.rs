@@ -254,6 +254,31 @@ pub async fn renew(store: &Store, kept: Kept) -> anyhow::Result<(Api, Session)> 
     }
 }
 
+/// A person who is signed in, and the org that is meant.
+pub struct Signed {
+    /// Where they are signed in.
+    pub api: Api,
+    /// The fresh session.
+    pub session: Session,
+    /// The org.
+    pub org: OrgId,
+}
+
+/// Renews the session that is kept and chooses the org, for commands that ask the control plane.
+///
+/// # Errors
+/// Nobody is signed in, the session is refused, or the org is not clear.
+pub async fn enter(org: Option<&str>) -> anyhow::Result<Signed> {
+    let store = Store::of_caller()?;
+    let kept = store
+        .load()?
+        .context("you are not signed in; run `ztna login`")?;
+    let (api, session) = renew(&store, kept).await?;
+    let me = api.me(&session.access_token).await?;
+    let org = choose_org(&me, org)?;
+    Ok(Signed { api, session, org })
+}
+
 /// The org that is meant.
 pub fn choose_org(me: &Me, wanted: Option<&str>) -> anyhow::Result<OrgId> {
     let list = || {

@@ -8,7 +8,7 @@ use clap::builder::FalseyValueParser;
 use ztna_proto::static_peers::{CreateStaticPeer, RotateStaticPeer, StaticPeerConfig};
 use ztna_proto::{MachineId, OrgId, WgPublicKey};
 
-use super::session::{Store, choose_org, renew};
+use super::session::{Signed, enter};
 use super::{Json, ui};
 use crate::control::Api;
 
@@ -55,13 +55,7 @@ const EXAMPLES: &str = "Examples:
   ztna static-peer phone --new-keys                            it was lost, or copied";
 
 pub async fn run(args: StaticPeerArgs) -> anyhow::Result<ExitCode> {
-    let store = Store::of_caller()?;
-    let kept = store
-        .load()?
-        .context("you are not signed in; run `ztna login`")?;
-    let (api, session) = renew(&store, kept).await?;
-    let me = api.me(&session.access_token).await?;
-    let org = choose_org(&me, args.org.as_deref())?;
+    let Signed { api, session, org } = enter(args.org.as_deref()).await?;
     let caller = Caller {
         api: &api,
         token: &session.access_token,
