@@ -143,6 +143,8 @@ pub struct Limits {
     /// Calls for revocations per address. A relay makes one every 25 seconds, and one more with
     /// each revocation.
     pub revocations: Rate,
+    /// Takings-up of static peers per gateway, which takes up all of them as it starts.
+    pub attach: Rate,
 }
 
 impl Default for Limits {
@@ -162,6 +164,7 @@ impl Default for Limits {
             api_key: rate(60, minutes(1)),
             registration: rate(10, minutes(10)),
             revocations: rate(1200, minutes(5)),
+            attach: rate(600, minutes(5)),
         }
     }
 }

@@ -10,6 +10,7 @@ mod setup;
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{NoTls, Row};
 use ztna_proto::ids::{OrgId, UserId};
@@ -223,8 +224,14 @@ type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 impl Tx<'_> {
     async fn enter(&self, setting: &str, value: &str) -> Result<(), ApiError> {
         self.execute(
-            "SELECT set_config($1, $2, true), set_config('ztna.actor', $3, true)",
-            &[&setting, &value, &actor_setting()],
+            "SELECT set_config($1, $2, true), set_config('ztna.actor', $3, true),
+                    set_config('ztna.now', $4, true)",
+            &[
+                &setting,
+                &value,
+                &actor_setting(),
+                &Timestamp::now().to_string(),
+            ],
         )
         .await?;
         Ok(())

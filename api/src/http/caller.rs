@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{Extensions, HeaderMap, header};
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{MachineId, OrgId, SessionId, UserId};
-use ztna_proto::tokens::{MachineToken, TokenHash};
+use ztna_proto::tokens::{ApiKey, MachineToken, TokenHash};
 use ztna_tls::ClientAddr;
 
 use super::answer::{ApiError, refuse};
@@ -119,6 +119,27 @@ impl FromRequestParts<State> for User {
         let signed_in =
             <SignedIn as FromRequestParts<State>>::from_request_parts(parts, state).await?;
         Ok(Self(signed_in.user))
+    }
+}
+
+/// A person as in [`User`], and who speaks for them.
+#[derive(Clone, Copy)]
+pub(crate) struct Person {
+    pub(crate) user: UserId,
+    /// The person; else an API key.
+    pub(crate) signed_in: bool,
+}
+
+impl FromRequestParts<State> for Person {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, ApiError> {
+        let key = bearer(&parts.headers).and_then(|text| text.parse::<ApiKey>().ok());
+        let User(user) = User::from_request_parts(parts, state).await?;
+        Ok(Self {
+            user,
+            signed_in: key.is_none(),
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ztna_proto::error::ErrorCode;
-use ztna_proto::ids::UserId;
+use ztna_proto::ids::{MachineId, UserId};
 
 use super::answer::{ApiError, refuse};
 use crate::kv::{Kv, Rate};
@@ -38,6 +38,22 @@ impl<'a> Counted<'a> {
             rate,
             what,
             whose: "of your account",
+        }
+    }
+
+    /// `what` completes "too many … of this machine".
+    pub(crate) fn by_machine(
+        kv: &'a dyn Kv,
+        what: &'static str,
+        rate: Rate,
+        machine: MachineId,
+    ) -> Self {
+        Self {
+            kv,
+            key: format!("rate:{what}:{machine}"),
+            rate,
+            what,
+            whose: "of this machine",
         }
     }
 

@@ -13,7 +13,7 @@ mod seats;
 pub(crate) use answer::{Answer, ApiError, Empty, Json, Path, Query, created, ok, refuse};
 pub(crate) use call::{Actor, Call, act_as, actor_setting, around, name_actor};
 pub(crate) use caller::{
-    Bearer, ClientIp, Device, KnownMachine, Machine, SignedIn, User, bearer, cookie_value,
+    Bearer, ClientIp, Device, KnownMachine, Machine, Person, SignedIn, User, bearer, cookie_value,
     is_browser, same_origin,
 };
 pub(crate) use document::complete as complete_document;

@@ -2,7 +2,7 @@
 
 use ztna_proto::ids::{MachineId, OrgId};
 use ztna_proto::keys::WgPublicKey;
-use ztna_proto::tokens::MachineToken;
+use ztna_proto::tokens::{MachineToken, TokenHash};
 
 use super::standing::{deleted, disabled, expired, unknown_token};
 use crate::app::State;
@@ -13,12 +13,20 @@ use crate::http::{ApiError, Machine};
 /// # Errors
 /// `UNAUTHORIZED`, `MACHINE_DELETED`, `MACHINE_DISABLED` or `KEY_EXPIRED`.
 pub(crate) async fn authenticate(state: &State, token: &MachineToken) -> Result<Machine, ApiError> {
+    authenticate_hash(state, token.hash()).await
+}
+
+/// The same, by what is known of the token.
+///
+/// # Errors
+/// As for [`authenticate`].
+pub(crate) async fn authenticate_hash(state: &State, hash: TokenHash) -> Result<Machine, ApiError> {
     let mut connection = state.db.connect().await?;
     let tx = connection.bare().await?;
     let row = tx
         .query_opt(
             "SELECT org_id, id, expired, deleted, disabled FROM lookup_machine_token($1)",
-            &[&token.hash().as_slice()],
+            &[&hash.as_slice()],
         )
         .await?;
     let Some(row) = row else {
@@ -37,7 +45,7 @@ pub(crate) async fn authenticate(state: &State, token: &MachineToken) -> Result<
         org: OrgId(row.get(0)),
         id: MachineId(row.get(1)),
     };
-    state.hub.remember(token.hash(), machine);
+    state.hub.remember(hash, machine);
     Ok(machine)
 }
 

@@ -27,8 +27,26 @@ pub(crate) use upkeep::{
 
 use ztna_proto::api::MAX_MACHINE_NAME;
 use ztna_proto::error::ErrorCode;
+use ztna_proto::ids::{MachineId, OrgId};
 
+use crate::db::Tx;
 use crate::http::{ApiError, refuse};
+
+/// Refuses an id that no machine of the org has.
+pub(crate) async fn demand_machine(tx: &Tx<'_>, org: OrgId, id: MachineId) -> Result<(), ApiError> {
+    let row = tx
+        .query_opt(
+            "SELECT FROM machines WHERE org_id = $1 AND id = $2",
+            &[&org.0, &id.0],
+        )
+        .await?;
+    row.map(drop).ok_or_else(|| {
+        refuse(
+            ErrorCode::NotFound,
+            "the org has no machine with that id; `GET /api/orgs/{org}/machines` lists them",
+        )
+    })
+}
 
 /// A machine name in the form that is stored: one DNS label in lower case.
 fn normalise_name(text: &str) -> Result<String, ApiError> {

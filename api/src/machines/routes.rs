@@ -14,6 +14,7 @@ use ztna_proto::error::{Envelope, ErrorBody, ErrorCode};
 use ztna_proto::ids::{MachineId, OrgId};
 use ztna_proto::keys::{KemKeyHash, KemPublicKey};
 
+use super::authenticate::authenticate_hash;
 use super::search::Wanted;
 use super::tags::check_tags;
 use super::view::read_machines;
@@ -87,12 +88,14 @@ fn is_guess(error: &ApiError) -> bool {
 ))]
 async fn heartbeat(
     extract::State(state): extract::State<State>,
-    KnownMachine { machine, .. }: KnownMachine,
+    KnownMachine { machine, token }: KnownMachine,
     Json(request): Json<HeartbeatRequest>,
 ) -> Answer<HeartbeatAnswer> {
     netmap::check_report(&request.report)?;
     if let Some(report) = &request.posture {
         posture::check(report)?;
+        // What a report may bring about must not rest on what this node remembers of the token.
+        authenticate_hash(&state, token).await?;
     }
     upkeep::set_agent_version(&state, &machine, &request.agent_version).await?;
     state.hub.report(&machine, request.report).await?;

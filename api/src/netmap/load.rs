@@ -125,7 +125,9 @@ fn select() -> String {
                                               ORDER BY s.machine_id) FILTER (WHERE s.machine_id IS NOT NULL),
                                     '[]')) AS duty
                     FROM gateways g
-                    LEFT JOIN static_peers s ON s.org_id = g.org_id AND s.gateway_id = g.machine_id
+                    LEFT JOIN (static_peers s JOIN machines x
+                               ON x.org_id = s.org_id AND x.id = s.machine_id AND x.approved)
+                        ON s.org_id = g.org_id AND s.gateway_id = g.machine_id
                     WHERE g.org_id = $1 GROUP BY g.machine_id, g.listen_port) g ON g.machine_id = m.id
          WHERE m.org_id = $1",
         machines::Standing::COLUMNS

@@ -18,7 +18,7 @@ use crate::db::Tx;
 use crate::http::{Answer, ApiError, Json, Machine, Path, User, ok, refuse};
 use crate::netmap::{self, Changed};
 use crate::orgs::{Right, authorise};
-use crate::policy;
+use crate::{machines, policy};
 
 /// Bits of an org's IPv4 and IPv6 networks (`crates/proto` names no other).
 const NETWORK_BITS: (u8, u8) = (10, 48);
@@ -105,18 +105,7 @@ async fn approve(
     authorise(&tx, org, user, Right::Manage).await?;
     let wanted = check(&request.approved, &[])?;
     netmap::append_change(&tx, org, Changed::Machine(id)).await?;
-    let exists = tx
-        .query_opt(
-            "SELECT FROM machines WHERE org_id = $1 AND id = $2",
-            &[&org.0, &id.0],
-        )
-        .await?;
-    if exists.is_none() {
-        return Err(refuse(
-            ErrorCode::NotFound,
-            "the org has no machine with that id; `GET /api/orgs/{org}/machines` lists them",
-        ));
-    }
+    machines::demand_machine(&tx, org, id).await?;
     let held = offered(&tx, org, Some(id)).await?.remove(&id);
     let held = held.map(|(_, routes)| routes).unwrap_or_default();
     if let Some(stranger) = wanted.iter().find(|route| !held.contains_key(route)) {

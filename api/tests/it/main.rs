@@ -43,5 +43,6 @@ mod sso_links;
 mod sso_others;
 mod sso_refusals;
 mod static_peers;
+mod static_peers_bounds;
 mod stream;
 mod tenancy;

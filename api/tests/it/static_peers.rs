@@ -17,27 +17,27 @@ use crate::common::{Client, Server, connect};
 const ENDPOINT: &str = "vpn.example.com:51820";
 
 impl Owner {
-    async fn make_gateway(&self, id: MachineId) -> Gateway {
+    pub async fn make_gateway(&self, id: MachineId) -> Gateway {
         let path = self.path(&format!("/machines/{id}/gateway"));
         let body = json!({ "endpoint": ENDPOINT });
         self.client.call(Method::PUT, &path, body).await.unwrap()
     }
 
-    async fn phone(&self, who: &Client, body: Value) -> Result<StaticPeerConfig, ErrorBody> {
+    pub async fn phone(&self, who: &Client, body: Value) -> Result<StaticPeerConfig, ErrorBody> {
         who.post(&self.path("/static-peers"), body).await
     }
 
-    async fn rotate(&self, id: MachineId, body: Value) -> Result<StaticPeerConfig, ErrorBody> {
+    pub async fn rotate(&self, id: MachineId, body: Value) -> Result<StaticPeerConfig, ErrorBody> {
         let path = self.path(&format!("/static-peers/{id}/keys"));
         self.client.post(&path, body).await
     }
 
-    async fn phones(&self, who: &Client) -> Vec<StaticPeer> {
+    pub async fn phones(&self, who: &Client) -> Vec<StaticPeer> {
         who.get(&self.path("/static-peers")).await.unwrap()
     }
 
     /// As a gateway's agent does it, with keys like those of any machine.
-    async fn attach(
+    pub async fn attach(
         &self,
         gateway: &Registered,
         id: MachineId,
@@ -56,7 +56,7 @@ fn line<'a>(config: &'a StaticPeerConfig, name: &str) -> Option<&'a str> {
     values.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
-fn carried(stream: &Stream) -> Vec<CarriedPeer> {
+pub fn carried(stream: &Stream) -> Vec<CarriedPeer> {
     let duty = this(stream).network.gateway;
     duty.map(|duty| duty.peers).unwrap_or_default()
 }

@@ -18,6 +18,9 @@ use crate::keys::{KEY_LEN, KemPublicKey, WgPublicKey};
 /// Most static peers of one gateway: each has a mesh, sockets and a relay connection of its own there.
 pub const MAX_STATIC_PEERS: usize = 100;
 
+/// Most static peers that one person may have in an org: a gateway has room for several people.
+pub const MAX_STATIC_PEERS_OF_PERSON: usize = 10;
+
 /// The operating system that static peers are said to have.
 pub const STATIC_OS: &str = "wireguard";
 
@@ -77,7 +80,7 @@ impl<'de> Deserialize<'de> for PresharedKey {
 pub struct GatewayDuty {
     /// UDP port of its plain WireGuard, whose key is the machine's own.
     pub listen_port: u16,
-    /// The static peers that it carries, by id.
+    /// The static peers that it carries, by id: those that are approved.
     pub peers: Vec<CarriedPeer>,
 }
 
@@ -137,7 +140,7 @@ pub struct Gateway {
     pub listen_port: u16,
     /// Whether it is connected.
     pub online: bool,
-    /// How many static peers it carries, at most [`MAX_STATIC_PEERS`].
+    /// How many static peers it has, approved or not, at most [`MAX_STATIC_PEERS`].
     pub static_peers: u32,
 }
 
@@ -158,13 +161,16 @@ pub struct CreateStaticPeer {
     /// Its tags, as in `tag:phones`. One with tags is nobody's.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// Whose it is, if not the caller's; for owners and admins.
+    /// Whose it is, if not the caller's; for owners and admins. One person has at most
+    /// [`MAX_STATIC_PEERS_OF_PERSON`], with tags or without; one with tags that owners and admins make and name
+    /// nobody for is the org's.
     #[serde(default)]
     pub user: Option<UserId>,
 }
 
 /// `POST /api/orgs/{org}/static-peers/{machine}/keys`: new keys, maybe another gateway. What was configured
-/// before ends at once. Answer: [`StaticPeerConfig`].
+/// before ends at once. It may be another device, so where new machines wait for approval, one that a member
+/// gives new keys waits again. Its sign-in is renewed, unless an API key asks. Answer: [`StaticPeerConfig`].
 #[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RotateStaticPeer {

@@ -206,7 +206,8 @@ struct Joining<'a> {
 
 /// Whether a machine of this user, or of this key, is held. Until that is seen to, what joins on the same
 /// word may be the same machine under another name. One that only waits for its first report does not
-/// count: a fleet that joins at once would hold itself up.
+/// count: a fleet that joins at once would hold itself up. Nor does what posture policies say of a static peer,
+/// which cannot report; one that was made for this user counts though its tags make it nobody's.
 pub(in crate::machines) async fn has_held(
     tx: &Tx<'_>,
     org: OrgId,
@@ -217,10 +218,15 @@ pub(in crate::machines) async fn has_held(
         "SELECT EXISTS (SELECT FROM machines m
              LEFT JOIN machine_posture h ON h.org_id = m.org_id AND h.machine_id = m.id
              WHERE m.org_id = $1 AND (m.user_id = $2 OR m.auth_key_id = $3) AND {}
-               AND (m.posture_quarantine IS NULL OR h.report IS NOT NULL
-                    OR m.created_at < now() - {POSTURE_SECONDS} * interval '1 second'
-                    OR {}))",
+               AND ({} OR (NOT EXISTS (SELECT FROM static_peers s
+                                       WHERE s.org_id = m.org_id AND s.machine_id = m.id)
+                           AND (h.report IS NOT NULL
+                                OR m.created_at < now() - {POSTURE_SECONDS} * interval '1 second'))))
+         OR EXISTS (SELECT FROM static_peers s
+             JOIN machines m ON m.org_id = s.org_id AND m.id = s.machine_id
+             WHERE s.org_id = $1 AND s.made_for = $2 AND m.user_id IS NULL AND {})",
         Standing::IS_HELD,
+        Standing::IS_HELD_BY_A_PERSON,
         Standing::IS_HELD_BY_A_PERSON
     );
     let parameters: [&(dyn ToSql + Sync); 3] =

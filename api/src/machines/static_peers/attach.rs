@@ -15,7 +15,7 @@ use ztna_proto::tokens::MachineToken;
 use super::preshared_key_purpose;
 use crate::app::State;
 use crate::db::Tx;
-use crate::http::{Answer, ApiError, Json, Machine, Path, ok, refuse};
+use crate::http::{Answer, ApiError, Counted, Json, Machine, Path, ok, refuse};
 use crate::machines::authenticate::wg_key;
 use crate::machines::check_text;
 use crate::machines::standing::{Standing, disabled, expired};
@@ -32,7 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<State> {
     params(("machine" = MachineId, Path)), request_body = AttachRequest, responses(
     (status = 200, body = Envelope<Attached>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
     (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
-    (status = 410, body = ErrorBody),
+    (status = 410, body = ErrorBody), (status = 429, body = ErrorBody),
 ))]
 async fn attach(
     extract::State(state): extract::State<State>,
@@ -41,6 +41,14 @@ async fn attach(
     Json(request): Json<AttachRequest>,
 ) -> Answer<Attached> {
     check_text("agent_version", &request.agent_version)?;
+    Counted::by_machine(
+        &*state.kv,
+        "takings-up of static peers",
+        state.limits.attach,
+        gateway.id,
+    )
+    .spend()
+    .await?;
     let org = gateway.org;
     let mut connection = state.db.connect().await?;
     let tx = connection.org(org).await?;
@@ -65,6 +73,12 @@ async fn attach(
     }
     if standing.expired {
         return Err(expired());
+    }
+    if !standing.approved {
+        return Err(refuse(
+            ErrorCode::Conflict,
+            "the static peer waits for approval by an admin of its org, and is carried after that",
+        ));
     }
     let (IpAddr::V4(ipv4), IpAddr::V6(ipv6)) = (row.get(5), row.get(6)) else {
         return Err(ApiError::Internal("a machine has no addresses".to_owned()));
@@ -98,10 +112,15 @@ async fn attach(
     let preshared_key = match row.get::<_, Option<&[u8]>>(1) {
         Some(sealed) => {
             let purpose = preshared_key_purpose(id);
-            let opened = orgs::open_secret(&tx, &state.keys, org, &purpose, sealed).await?;
-            let key = PresharedKey::from_slice(&opened);
-            let damaged = || ApiError::Internal("a stored preshared key is damaged".to_owned());
-            Some(key.ok_or_else(damaged)?)
+            let key = match orgs::open_secret(&tx, &state.keys, org, &purpose, sealed).await {
+                Ok(opened) => PresharedKey::from_slice(&opened),
+                Err(ApiError::Internal(reason)) => {
+                    tracing::error!(%org, machine = %id, reason, "a preshared key does not open");
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            Some(key.ok_or_else(stays_closed)?)
         }
         None => None,
     };
@@ -135,6 +154,15 @@ async fn attach(
     state.hub.notify(org).await;
     tracing::info!(%org, machine = %id, gateway = %gateway.id, "a static peer was taken up");
     ok(answer)
+}
+
+/// As after a restore without the master key that it was sealed under.
+fn stays_closed() -> ApiError {
+    refuse(
+        ErrorCode::Conflict,
+        "the static peer's preshared key does not open with this control plane's master key; give the static peer \
+         new keys",
+    )
 }
 
 /// A gateway that is held carries nobody.

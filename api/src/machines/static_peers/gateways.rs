@@ -13,7 +13,7 @@ use super::is_static;
 use crate::app::State;
 use crate::db::Tx;
 use crate::http::{Answer, ApiError, Empty, Json, Path, User, ok, refuse};
-use crate::machines::routes::no_machine;
+use crate::machines::{demand_machine, routes::no_machine};
 use crate::netmap::{self, Changed};
 use crate::orgs::{Right, authorise};
 
@@ -65,15 +65,7 @@ async fn set(
         ));
     }
     netmap::append_change(&tx, org, Changed::Machine(id)).await?;
-    let exists = tx
-        .query_opt(
-            "SELECT FROM machines WHERE org_id = $1 AND id = $2",
-            &[&org.0, &id.0],
-        )
-        .await?;
-    if exists.is_none() {
-        return Err(no_machine());
-    }
+    demand_machine(&tx, org, id).await?;
     if is_static(&tx, org, id).await? {
         return Err(refuse(
             ErrorCode::ValidationError,
@@ -178,6 +170,8 @@ fn check_endpoint(endpoint: &str) -> Result<u16, ApiError> {
     endpoint
         .rsplit_once(':')
         .filter(|(host, _)| is_host(host))
+        // Not `+1`, which is a number to the standard library and none to WireGuard.
+        .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|(_, port)| port.parse().ok())
         .filter(|port| *port != 0)
         .ok_or_else(|| {
@@ -207,6 +201,8 @@ mod tests {
             "vpn.example.com",
             "vpn.example.com:0",
             "vpn.example.com:65536",
+            "vpn.example.com:+51820",
+            "vpn.example.com:-1",
             ":51820",
             "2001:db8::1:51820",
             "[192.0.2.1]:51820",

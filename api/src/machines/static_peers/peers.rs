@@ -10,9 +10,10 @@ use ztna_proto::api::Role;
 use ztna_proto::error::{Envelope, ErrorBody, ErrorCode};
 use ztna_proto::ids::{MachineId, OrgId, UserId};
 use ztna_proto::keys::{KEM_PUBLIC_KEY_LEN, KemKeyHash, KemPublicKey, WgPrivateKey, WgPublicKey};
+use ztna_proto::machines::MachineState;
 use ztna_proto::static_peers::{
-    CreateStaticPeer, MAX_STATIC_PEERS, PresharedKey, RotateStaticPeer, STATIC_OS, StaticPeer,
-    StaticPeerConfig,
+    CreateStaticPeer, MAX_STATIC_PEERS, MAX_STATIC_PEERS_OF_PERSON, PresharedKey, RotateStaticPeer,
+    STATIC_OS, StaticPeer, StaticPeerConfig,
 };
 use ztna_proto::tokens::MachineToken;
 
@@ -20,7 +21,7 @@ use super::config::Settings;
 use super::preshared_key_purpose;
 use crate::app::State;
 use crate::db::Tx;
-use crate::http::{Answer, ApiError, Json, Path, User, created, ok, refuse};
+use crate::http::{Answer, ApiError, Json, Path, Person, User, created, ok, refuse};
 use crate::machines::authenticate::wg_key;
 use crate::machines::registration::has_held;
 use crate::machines::routes::no_machine;
@@ -81,7 +82,12 @@ async fn create(
     let tags = check_tags(&tx, org, (caller, role), &request.tags).await?;
     let gateway = Gateway::find(&tx, org, request.gateway).await?;
     gateway.demand_room(&tx, org).await?;
-    let held = has_held(&tx, org, Some(user), None).await?;
+    // One with tags that an admin makes for nobody is the org's.
+    let is_orgs = is_admin && !tags.is_empty() && request.user.is_none();
+    if !is_orgs {
+        demand_few(&tx, org, user).await?;
+    }
+    let approved = approves(&tx, org, user, is_admin).await?;
     insert(
         &tx,
         org,
@@ -90,22 +96,22 @@ async fn create(
             name: &name,
             tags: &tags,
             user: tags.is_empty().then_some(user),
-            approved_by_role: is_admin && !held,
-            held,
+            approved,
         },
     )
     .await?;
     let keys = Keys::choose(request.public_key, request.preshared_key);
     let sealed = keys.sealed(&tx, &state, org, id).await?;
     tx.execute(
-        "INSERT INTO static_peers (org_id, machine_id, gateway_id, public_key, preshared_key)
-         VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO static_peers (org_id, machine_id, gateway_id, public_key, preshared_key, made_for)
+         VALUES ($1, $2, $3, $4, $5, $6)",
         &[
             &org.0,
             &id.0,
             &gateway.id.0,
             &keys.public.as_bytes().as_slice(),
             &sealed,
+            &(!is_orgs).then_some(user.0),
         ],
     )
     .await
@@ -120,7 +126,8 @@ async fn create(
 }
 
 /// New keys for a static peer, and another gateway if one is named. What its device was configured with
-/// before is of no use from then on; its sign-in is renewed.
+/// before is of no use from then on. It may be another device: where new machines wait for approval, one that
+/// a member gives new keys waits again. Its sign-in is renewed, unless an API key asks, which signs nobody in.
 #[utoipa::path(post, path = "/api/orgs/{org}/static-peers/{machine}/keys", tag = "machines",
     params(("org" = OrgId, Path), ("machine" = MachineId, Path)), request_body = RotateStaticPeer, responses(
     (status = 200, body = Envelope<StaticPeerConfig>), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
@@ -128,7 +135,7 @@ async fn create(
 ))]
 async fn rotate(
     extract::State(state): extract::State<State>,
-    User(user): User,
+    Person { user, signed_in }: Person,
     Path((org, id)): Path<(OrgId, MachineId)>,
     Json(request): Json<RotateStaticPeer>,
 ) -> Answer<StaticPeerConfig> {
@@ -148,10 +155,18 @@ async fn rotate(
         .query_opt(&query, &parameters)
         .await?
         .ok_or_else(no_machine)?;
-    if !is_admin && Standing::read(&row, 1).is_held() {
+    let standing = Standing::read(&row, 1);
+    if !is_admin && standing.is_held() {
         return Err(refuse(
             ErrorCode::Forbidden,
             "the static peer is quarantined, locked or disabled; an admin of its org can end that",
+        ));
+    }
+    if standing.expired && !signed_in {
+        return Err(refuse(
+            ErrorCode::Forbidden,
+            "the static peer's sign-in has expired, and an API key cannot renew it; sign in as a person and give \
+             it new keys",
         ));
     }
     let before: Option<MachineId> = row.get::<_, Option<_>>(0).map(MachineId);
@@ -180,14 +195,17 @@ async fn rotate(
     )
     .await
     .map_err(key_taken)?;
-    tx.execute(
-        "UPDATE machines m SET expired = false, key_expires_at = now() + o.key_expiry_seconds * interval '1 second'
-         FROM orgs o WHERE o.id = m.org_id AND m.org_id = $1 AND m.id = $2 AND m.key_expiry AND m.tags = '{}'",
-        &[&org.0, &id.0],
-    )
-    .await?;
-    // New keys may be another device's: that of a machine that is held, maybe.
-    if !is_admin && has_held(&tx, org, Some(user), None).await? {
+    if signed_in {
+        tx.execute(
+            "UPDATE machines m
+             SET expired = false, key_expires_at = now() + o.key_expiry_seconds * interval '1 second'
+             FROM orgs o WHERE o.id = m.org_id AND m.org_id = $1 AND m.id = $2 AND m.key_expiry AND m.tags = '{}'",
+            &[&org.0, &id.0],
+        )
+        .await?;
+    }
+    // New keys may be another device's, and a machine with other keys is another machine.
+    if !is_admin && !approves(&tx, org, user, false).await? {
         tx.execute(
             "UPDATE machines SET approved = false WHERE org_id = $1 AND id = $2",
             &[&org.0, &id.0],
@@ -301,6 +319,40 @@ impl Gateway {
     }
 }
 
+/// Whether a device of this person joins at once. It does not while a machine of theirs is held, nor where new
+/// machines wait for approval, unless who may approve it adds it.
+async fn approves(tx: &Tx<'_>, org: OrgId, user: UserId, is_admin: bool) -> Result<bool, ApiError> {
+    if has_held(tx, org, Some(user), None).await? {
+        return Ok(false);
+    }
+    let query = "SELECT machine_approval FROM orgs WHERE id = $1";
+    let waits: bool = tx.query_one(query, &[&org.0]).await?.get(0);
+    Ok(is_admin || !waits)
+}
+
+/// Refuses one more than a person may have.
+async fn demand_few(tx: &Tx<'_>, org: OrgId, user: UserId) -> Result<(), ApiError> {
+    let row = tx
+        .query_one(
+            "SELECT count(*) FROM static_peers s
+             JOIN machines m ON m.org_id = s.org_id AND m.id = s.machine_id
+             WHERE s.org_id = $1 AND (m.user_id = $2 OR m.user_id IS NULL AND s.made_for = $2)",
+            &[&org.0, &user.0],
+        )
+        .await?;
+    let count: i64 = row.get(0);
+    match usize::try_from(count).is_ok_and(|count| count < MAX_STATIC_PEERS_OF_PERSON) {
+        true => Ok(()),
+        false => Err(refuse(
+            ErrorCode::Conflict,
+            format!(
+                "that would be more than the {MAX_STATIC_PEERS_OF_PERSON} static peers that one person may have \
+                 in an org; delete one, or have an admin make one with a tag"
+            ),
+        )),
+    }
+}
+
 async fn demand_member(tx: &Tx<'_>, org: OrgId, user: UserId) -> Result<(), ApiError> {
     let row = tx
         .query_opt(
@@ -321,9 +373,7 @@ struct New<'a> {
     name: &'a str,
     tags: &'a [String],
     user: Option<UserId>,
-    approved_by_role: bool,
-    /// Whether a machine of whose it is is held.
-    held: bool,
+    approved: bool,
 }
 
 /// The machine, detached: its keys and token are nobody's until its gateway brings some. The transaction
@@ -345,7 +395,7 @@ async fn insert(tx: &Tx<'_>, org: OrgId, new: &New<'_>) -> Result<(), ApiError> 
                 ipv4, ipv6, user_id, key_expires_at, tags, approved, detached)
          SELECT $1, $2, $3, $4, '', $5, $6, $7, $8, $9, $10, $11,
                 CASE WHEN cardinality($12::text[]) = 0 THEN now() + o.key_expiry_seconds * interval '1 second' END,
-                $12, $13 OR (NOT $14 AND NOT o.machine_approval), true
+                $12, $13, true
          FROM orgs o WHERE o.id = $1",
         &[
             &org.0,
@@ -360,8 +410,7 @@ async fn insert(tx: &Tx<'_>, org: OrgId, new: &New<'_>) -> Result<(), ApiError> 
             &IpAddr::V6(ipv6),
             &new.user.map(|user| user.0),
             &new.tags,
-            &new.approved_by_role,
-            &new.held,
+            &new.approved,
         ],
     )
     .await
@@ -451,6 +500,7 @@ async fn read(
         let gateway_name: Option<String> = row.get(4);
         let is_there = gateway.is_some_and(|id| present.get(&id).is_some_and(|(there, _)| *there));
         let message = match (&gateway_name, row.get::<_, Option<bool>>(5)) {
+            _ if machine.life.state == MachineState::Pending => None,
             (None, _) => {
                 Some("its gateway is gone; name another one as you give it new keys".to_owned())
             }
