@@ -32,9 +32,9 @@ build_dashboard() {
     install_packages web
     stamp=web/dist/.vite/manifest.json
     newer=$(find web/src web/public web/scripts web/index.html web/package-lock.json web/vite.config.ts \
-        -newer "$stamp" 2>/dev/null | head -n 1 || echo changed)
+        -newer "$stamp" 2>/dev/null | head -n 1)
     [ ! -e "$stamp" ] || [ -n "$newer" ] || return 0
-    quietly "building the dashboard" web build
+    quietly "building the dashboard" web build || die "the dashboard could not be built"
 }
 
 # Runs tests that tell how many passed and failed, and adds their counts to ours.

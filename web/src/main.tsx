@@ -1,5 +1,11 @@
 import './styles.css'
-import { MutationCache, QueryCache, QueryClient, QueryClientProvider } from '@tanstack/react-query'
+import {
+  MutationCache,
+  onlineManager,
+  QueryCache,
+  QueryClient,
+  QueryClientProvider,
+} from '@tanstack/react-query'
 import { RouterProvider } from '@tanstack/react-router'
 import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
@@ -38,6 +44,18 @@ onSignedOut(() => {
 })
 
 watchTheme()
+
+// A browser without a network asks nothing, so nothing fails that would tell.
+onlineManager.subscribe(setReached)
+
+// A page of an older build looks for parts that are gone: the new build has others. Once, lest it goes in circles.
+const RELOADED = 'ztna-reloaded'
+addEventListener('vite:preloadError', (event) => {
+  if (Date.now() - Number(sessionStorage.getItem(RELOADED)) < 60_000) return
+  sessionStorage.setItem(RELOADED, String(Date.now()))
+  event.preventDefault()
+  location.reload()
+})
 
 function App() {
   return (

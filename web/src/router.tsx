@@ -167,6 +167,12 @@ const routes = createRoute({
   component: lazyRouteComponent(() => import('@/pages/network/routes')),
 })
 
+const staticPeers = createRoute({
+  getParentRoute: () => org,
+  path: '/static-peers',
+  component: lazyRouteComponent(() => import('@/pages/static-peers/static-peers')),
+})
+
 const dns = createRoute({
   getParentRoute: () => org,
   path: '/dns',
@@ -230,6 +236,7 @@ const tree = root.addChildren([
       authKeys,
       apiKeys,
       routes,
+      staticPeers,
       dns,
       relays,
       posture,

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { createHmac } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { expect, type Page, test } from '@playwright/test'
 import { expectAccessible, platform, seed, signIn } from './support/world'
@@ -120,10 +121,10 @@ test('machines: search, approval, quarantine, bulk, deletion', async ({ page }) 
 
   await page.keyboard.press('/')
   await page.keyboard.type('tag:web')
-  await expect(page.getByText('2 of 9 machines')).toBeVisible()
+  await expect(page.getByText('2 of 10 machines')).toBeVisible()
   await expect(page).toHaveURL(/q=tag%3Aweb/)
   await page.reload()
-  await expect(page.getByText('2 of 9 machines')).toBeVisible()
+  await expect(page.getByText('2 of 10 machines')).toBeVisible()
 
   await page.getByLabel('Select all that are listed').click()
   await page.getByRole('button', { name: 'Quarantine' }).click()
@@ -197,6 +198,74 @@ test('a route is approved', async ({ page }) => {
   await expect(net).toBeChecked()
   await page.reload()
   await expect(net).toBeChecked()
+})
+
+test('a phone joins: its configuration is shown once, and ends with new keys', async ({ page }) => {
+  const { ada, org } = await seed('Phone Flow')
+  await signIn(page, ada)
+  await page.goto(`/o/${org.slug}/static-peers`)
+  await page.getByRole('button', { name: 'Add a device' }).click()
+  await page.getByLabel('Name').fill('printer')
+  await page.getByRole('button', { name: 'Add it' }).click()
+  const file = page.getByRole('region', { name: 'The configuration file' })
+  await expect(file).toContainText('PrivateKey = ')
+  await expect(file).toContainText('PresharedKey = ')
+  await expect(file).toContainText('Endpoint = office.example.org:51820')
+  // The policy of the page lets the picture through: it has a size only once it is drawn.
+  const code = page.getByRole('img', { name: /QR code/ })
+  await expect
+    .poll(() => code.evaluate((image: HTMLImageElement) => image.naturalWidth))
+    .not.toBe(0)
+  await expectAccessible(page, 'configuration of a static peer')
+  await page.screenshot({ path: 'screenshots/static-peer-light.png' })
+  const saving = page.waitForEvent('download')
+  await page.getByRole('button', { name: 'Download the file' }).click()
+  const saved = await saving
+  expect(saved.suggestedFilename()).toBe('printer.conf')
+  expect(readFileSync(await saved.path(), 'utf8')).toBe(await file.textContent())
+  const before = /PrivateKey = (\S+)/.exec((await file.textContent()) ?? '')?.[1]
+  await page.getByRole('button', { name: 'The device has it' }).click()
+  await expect(page.getByText('PrivateKey')).toBeHidden()
+
+  const printer = row(page, 'printer')
+  await printer.getByRole('button', { name: 'Actions for printer' }).click()
+  await page.getByRole('menuitem', { name: /New keys/ }).click()
+  await page.getByRole('button', { name: 'Make new keys' }).click()
+  await expect(file).toContainText('PrivateKey = ')
+  expect(/PrivateKey = (\S+)/.exec((await file.textContent()) ?? '')?.[1]).not.toBe(before)
+  await page.getByRole('button', { name: 'The device has it' }).click()
+
+  await printer.getByRole('button', { name: 'Actions for printer' }).click()
+  await page.getByRole('menuitem', { name: 'Delete' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click()
+  await expect(printer).toBeHidden()
+
+  await page.getByRole('button', { name: 'Make a machine a gateway' }).click()
+  await page.getByLabel('Machine', { exact: true }).selectOption({ label: 'db-primary' })
+  await page.getByLabel('Devices reach it at').fill('db.example.org:51821')
+  await page.getByRole('button', { name: 'Save' }).click()
+  await expect(row(page, 'db-primary').getByText('db.example.org:51821')).toBeVisible()
+})
+
+test('an auth key has a bound', async ({ page }) => {
+  const { ada, org } = await seed('Key Flow')
+  await signIn(page, ada)
+  await page.goto(`/o/${org.slug}/auth-keys`)
+  await page.getByRole('button', { name: 'Make an auth key' }).click()
+  await page.getByLabel('Description').fill('Two runners')
+  await page.getByRole('switch', { name: 'Reusable' }).click()
+  await page.getByLabel('Machines at most').fill('2')
+  await page.getByRole('button', { name: 'Make the key' }).click()
+  const key = (await page.getByRole('dialog').locator('code').textContent()) ?? ''
+  await page.getByRole('button', { name: 'Done' }).click()
+  const made = page.getByRole('row').filter({ hasText: 'Two runners' })
+  await expect(made.getByText('0 of 2')).toBeVisible()
+  const world = platform()
+  await world.enrol(key, 'runner-1')
+  await world.enrol(key, 'runner-2')
+  await expect(made.getByText('2 of 2')).toBeVisible({ timeout: 25_000 })
+  await expect(made.getByText('used up')).toBeVisible()
+  await expect(world.enrol(key, 'runner-3')).rejects.toThrow()
 })
 
 test('a member sees no admin action, and forged calls are refused', async ({ page }) => {

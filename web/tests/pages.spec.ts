@@ -8,32 +8,46 @@ import { expectAccessible, seed, signIn } from './support/world'
 
 const pictures = resolve(import.meta.dirname, '../screenshots')
 
-let made: Awaited<ReturnType<typeof seed>>
-
-test.beforeAll(async () => {
-  mkdirSync(pictures, { recursive: true })
-  made = await seed('Northwind Laboratories')
-})
+test.beforeAll(() => mkdirSync(pictures, { recursive: true }))
 
 async function look(page: Page, name: string, path: string, ready: Locator) {
-  for (const [theme, width, height] of [
-    ['light', 1360, 850],
-    ['dark', 1360, 850],
-    ['light', 360, 740],
-  ] as const) {
-    await page.setViewportSize({ width, height })
-    await page.emulateMedia({ colorScheme: theme, reducedMotion: 'reduce' })
-    await page.goto(path)
-    await expect(ready).toBeVisible()
-    await page.waitForTimeout(250)
-    const where = `${name}-${width < 600 ? 'phone' : theme}`
-    await page.screenshot({ path: `${pictures}/${where}.png` })
-    const overflow = await page.evaluate(
-      () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
-    )
-    expect.soft(overflow, `${where} is wider than the screen`).toBe(0)
-    await expectAccessible(page, where)
-  }
+  await page.setViewportSize(WIDE)
+  await page.emulateMedia({ colorScheme: 'light', reducedMotion: 'reduce' })
+  await page.goto(path)
+  await seen(page, `${name}-light`, ready)
+  // The same page goes dark, and narrow, as a person's does.
+  await page.emulateMedia({ colorScheme: 'dark', reducedMotion: 'reduce' })
+  await seen(page, `${name}-dark`, ready, ['color-contrast'])
+  await page.emulateMedia({ colorScheme: 'light', reducedMotion: 'reduce' })
+  await page.setViewportSize(PHONE)
+  await seen(page, `${name}-phone`, ready)
+}
+
+const WIDE = { width: 1360, height: 850 }
+const PHONE = { width: 360, height: 740 }
+
+async function seen(page: Page, where: string, ready: Locator, rules?: string[]) {
+  await expect(ready).toBeVisible()
+  await settled(page)
+  await page.screenshot({ path: `${pictures}/${where}.png` })
+  const overflow = await page.evaluate(
+    () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  )
+  expect.soft(overflow, `${where} is wider than the screen`).toBe(0)
+  await expectAccessible(page, where, rules)
+}
+
+/** Waits until nothing loads and nothing moves. */
+async function settled(page: Page) {
+  await expect(page.getByRole('status').filter({ hasText: 'Loading' })).toHaveCount(0)
+  await page.evaluate(async () => {
+    await document.fonts.ready
+    const ending = document
+      .getAnimations()
+      .filter((one) => one.effect?.getComputedTiming().iterations !== Number.POSITIVE_INFINITY)
+    await Promise.all(ending.map((one) => one.finished.catch(() => undefined)))
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))
+  })
 }
 
 function watch(page: Page): string[] {
@@ -41,7 +55,7 @@ function watch(page: Page): string[] {
   page.on('pageerror', (error) => errors.push(String(error)))
   page.on('console', (message) => {
     // A call that is refused on purpose is an error of the browser's log too, and so is a feed that is not there.
-    const expected = /status of 40[134]|^WebSocket connection to/.test(message.text())
+    const expected = /status of 40[0134]|^WebSocket connection to/.test(message.text())
     if (message.type() === 'error' && !expected) {
       errors.push(message.text())
     }
@@ -84,6 +98,7 @@ const pages: Array<[string, string, string]> = [
   ['auth-keys', 'auth-keys', 'Web servers'],
   ['api-keys', 'api-keys', 'Terraform'],
   ['routes', 'routes', 'Exit node'],
+  ['static-peers', 'static-peers', 'phone-of-ada'],
   ['dns', 'dns', 'Split DNS'],
   ['relays', 'relays', 'This server'],
   ['posture', 'posture', 'Healthy servers'],
@@ -93,19 +108,40 @@ const pages: Array<[string, string, string]> = [
   ['profile', 'profile', 'this one'],
 ]
 
-test('pages of an org', async ({ page }) => {
-  test.setTimeout(300_000)
-  const errors = watch(page)
-  await signIn(page, made.ada)
-  for (const [name, path, text] of pages) {
-    const ready =
-      name === 'map'
-        ? page.getByRole('group', { name: /Map of/ })
-        : page.locator('main').getByText(text).first()
+test.describe('page of an org:', () => {
+  let made: Awaited<ReturnType<typeof seed>>
+  let page: Page
+  let errors: string[]
+
+  test.beforeAll(async ({ browser }) => {
+    made = await seed('Northwind Laboratories')
+    page = await browser.newPage()
+    errors = watch(page)
+    await signIn(page, made.ada)
+  })
+  test.afterAll(() => page.close())
+  test.beforeEach(() => errors.splice(0))
+
+  const lookAt = async (name: string, path: string, ready: Locator) => {
     await look(page, name, `/o/${made.org.slug}/${path}`, ready)
+    expect(errors).toEqual([])
   }
-  const gateway = made.machines.get('office-gateway')
-  const path = `/o/${made.org.slug}/machines/${gateway?.machine_id}`
-  await look(page, 'machine', path, page.getByText('192.168.7.0/24'))
-  expect(errors).toEqual([])
+  const machine = (name: string) => `machines/${made.machines.get(name)?.machine_id}`
+
+  test('machine', async () => {
+    await lookAt('machine', machine('web-1'), page.getByText('post-quantum, epoch 41'))
+  })
+  test('map of a machine', async () => {
+    const path = machine('web-1').replace('machines/', 'map?at=')
+    await lookAt('map-chosen', path, page.getByText('tunnel by relay'))
+  })
+  for (const [name, path, text] of pages) {
+    test(name, async () => {
+      const map = page.getByRole('group', { name: /Map of/ })
+      await lookAt(name, path, name === 'map' ? map : page.locator('main').getByText(text).first())
+    })
+  }
+  test('gateway', async () => {
+    await lookAt('gateway', machine('office-gateway'), page.getByText('192.168.7.0/24'))
+  })
 })

@@ -18,11 +18,13 @@ function feed(): Feed {
   return reached ? 'polling' : 'offline'
 }
 
-function change(set: () => void) {
+/** Whether it has changed anything. */
+function change(set: () => void): boolean {
   const before = feed()
   set()
-  if (feed() === before) return
+  if (feed() === before) return false
   for (const listener of listeners) listener()
+  return true
 }
 
 /** Whether the last call reached the server. */
@@ -32,9 +34,9 @@ export function setReached(on: boolean) {
   })
 }
 
-/** Whether the server pushes changes. */
-export function setPushed(on: boolean) {
-  change(() => {
+/** Whether the server pushes changes. Answers whether that is new. */
+export function setPushed(on: boolean): boolean {
+  return change(() => {
     pushed = on
   })
 }

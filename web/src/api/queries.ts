@@ -22,6 +22,20 @@ export const meQuery = queryOptions({
   staleTime: 60_000,
 })
 
+/** How people sign in here. */
+export const waysQuery = queryOptions({
+  queryKey: ['ways'],
+  queryFn: () => open(api.GET('/api/auth/ways')),
+  staleTime: Number.POSITIVE_INFINITY,
+})
+
+/** What a machine has to know of this deployment. */
+export const joinQuery = queryOptions({
+  queryKey: ['join'],
+  queryFn: () => open(api.GET('/api/join')),
+  staleTime: Number.POSITIVE_INFINITY,
+})
+
 export const sessionsQuery = queryOptions({
   queryKey: ['sessions'],
   queryFn: () => open(api.GET('/api/auth/sessions')),
@@ -36,6 +50,8 @@ export type Kind =
   | 'api-keys'
   | 'policy'
   | 'routes'
+  | 'gateways'
+  | 'static-peers'
   | 'dns'
   | 'relays'
   | 'relay-health'
@@ -69,6 +85,19 @@ export const machineQuery = (id: string, machine: string) =>
     refetchInterval: every(POLL),
   })
 
+/** Its tunnels. Nothing tells of a new report, which comes once a minute at most. */
+export const connectionsQuery = (id: string, machine: string) =>
+  queryOptions({
+    queryKey: keyOf(id, 'machines', machine, 'connections'),
+    queryFn: () =>
+      open(
+        api.GET('/api/orgs/{org}/machines/{machine}/connections', {
+          params: { path: { org: id, machine } },
+        }),
+      ),
+    refetchInterval: 3 * POLL,
+  })
+
 export const postureQuery = (id: string) =>
   queryOptions({
     queryKey: keyOf(id, 'posture'),
@@ -99,6 +128,20 @@ export const routesQuery = (id: string) =>
   queryOptions({
     queryKey: keyOf(id, 'routes'),
     queryFn: () => open(api.GET('/api/orgs/{org}/routes', org(id))),
+    refetchInterval: every(POLL),
+  })
+
+export const gatewaysQuery = (id: string) =>
+  queryOptions({
+    queryKey: keyOf(id, 'gateways'),
+    queryFn: () => open(api.GET('/api/orgs/{org}/gateways', org(id))),
+    refetchInterval: every(POLL),
+  })
+
+export const staticPeersQuery = (id: string) =>
+  queryOptions({
+    queryKey: keyOf(id, 'static-peers'),
+    queryFn: () => open(api.GET('/api/orgs/{org}/static-peers', org(id))),
     refetchInterval: every(POLL),
   })
 
@@ -215,6 +258,19 @@ export const reachQuery = (id: string) =>
       )
       return impact?.cuts ?? { count: 0, pairs: [] }
     },
+    refetchInterval: every(3 * POLL),
+  })
+
+/** Whom a machine may open something towards, who towards it, and by which rules. */
+export const machineReachQuery = (id: string, machine: string) =>
+  queryOptions({
+    queryKey: keyOf(id, 'policy', 'reach', machine),
+    queryFn: () =>
+      open(
+        api.GET('/api/orgs/{org}/machines/{machine}/reach', {
+          params: { path: { org: id, machine } },
+        }),
+      ),
     refetchInterval: every(3 * POLL),
   })
 

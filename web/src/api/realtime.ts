@@ -32,8 +32,9 @@ type Message =
   | { type: 'error'; body: Schemas['ErrorBody'] }
 
 const KINDS: Record<Channel, readonly Kind[]> = {
-  machines: ['machines', 'posture'],
-  presence: ['machines'],
+  // One that comes in has used a key.
+  machines: ['machines', 'posture', 'gateways', 'static-peers', 'auth-keys'],
+  presence: ['machines', 'gateways', 'static-peers'],
   members: ['members', 'invitations'],
   audit: ['audit'],
   keys: ['auth-keys', 'api-keys'],
@@ -76,6 +77,8 @@ export function waitAfter(code: number, failures: number, chance: number): numbe
   return wait * (0.5 + chance / 2)
 }
 
+/** Pages that lose the feed together ask within this time, not all at once. */
+const SPREAD = 3_000
 /** Events come in bursts; queries ask once for all of them. */
 const GATHER = 400
 /** How often the access token is looked at. */
@@ -89,6 +92,7 @@ export function listen(queries: QueryClient, org: string): () => void {
   let since: number | undefined
   let again: ReturnType<typeof setTimeout> | undefined
   let gathering: ReturnType<typeof setTimeout> | undefined
+  let fallback: ReturnType<typeof setTimeout> | undefined
   const old = new Set<Kind>()
 
   const gather = (kinds: readonly Kind[]) => {
@@ -133,6 +137,7 @@ export function listen(queries: QueryClient, org: string): () => void {
       since = message.body.seq
     } else if (message.type === 'presence') {
       present(message.body.machine, message.body.online)
+      gather(KINDS.presence.filter((kind) => kind !== 'machines'))
     } else {
       if ('body' in message && 'seq' in message.body) since = message.body.seq
       gather(outdatedBy(message))
@@ -170,7 +175,13 @@ export function listen(queries: QueryClient, org: string): () => void {
     made.onclose = (event) => {
       clearInterval(check)
       if (ended) return
-      setPushed(false)
+      if (setPushed(false)) {
+        // Queries that wait for minutes learn by asking once that they have to ask often.
+        fallback = setTimeout(
+          () => void queries.invalidateQueries({ queryKey: ['org', org] }),
+          Math.random() * SPREAD,
+        )
+      }
       const wait = waitAfter(event.code, failures, Math.random())
       failures += 1
       if (wait !== null) again = setTimeout(connect, wait)
@@ -182,6 +193,7 @@ export function listen(queries: QueryClient, org: string): () => void {
     ended = true
     clearTimeout(again)
     clearTimeout(gathering)
+    clearTimeout(fallback)
     socket?.close()
     setPushed(false)
   }

@@ -1365,6 +1365,72 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/auth/sso": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whether there is an org with a sign-in of its own behind it. Of an address the domain alone counts: the answer is the
+         *     same whether it has an account or not.
+         */
+        get: {
+            parameters: {
+                query: {
+                    /** @description An e-mail address, its domain, or an org's label. */
+                    hint: string;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_SsoDiscovery"];
+                    };
+                };
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/auth/verify-email": {
         parameters: {
             query?: never;
@@ -1429,6 +1495,115 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/auth/ways": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How people sign in here. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_SignInWays"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/client-version": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The release that a machine is to have, and where to download it. */
+        get: {
+            parameters: {
+                query: {
+                    /** @description The machine that asks: a new release comes to some machines first. Without one, the release that all machines get. */
+                    machine?: components["schemas"]["MachineId"];
+                    /** @description System and architecture, as in `linux-x86_64`. */
+                    target: string;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_ClientVersion"];
+                    };
+                };
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/derp-health": {
         parameters: {
             query?: never;
@@ -1477,6 +1652,114 @@ export interface paths {
                     };
                     content: {
                         "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/invitations/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What an invitation is about. Needs its token and nothing else, and changes nothing. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["AcceptInvitationRequest"];
+                };
+            };
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_InvitationPreview"];
+                    };
+                };
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/join": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a machine has to know of this deployment to join it. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_JoinInfo"];
                     };
                 };
                 /** @description Refused; `error.code` says why, `error.message` what to do. */
@@ -1553,6 +1836,86 @@ export interface paths {
             };
         };
         put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/machine-connections": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** A machine tells of its tunnels. Bearer: machine token. */
+        put: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["ReportConnections"];
+                };
+            };
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_Empty"];
+                    };
+                };
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                410: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
         post?: never;
         delete?: never;
         options?: never;
@@ -3234,10 +3597,23 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The org's machines. Members see their own. */
+        /** The org's machines, all of them or those that are asked for. Members see their own. */
         get: {
             parameters: {
-                query?: never;
+                query?: {
+                    /** @description The other way round. */
+                    descending?: boolean;
+                    /** @description Most machines of the page, 1 to 1,000; else all that there are. */
+                    limit?: number;
+                    /** @description Machines to leave out before the page begins. */
+                    offset?: number;
+                    /** @description Words, each of which stands somewhere in a machine's name, addresses, user, tags, system or version, in any case. */
+                    search?: string;
+                    /** @description By what they are sorted; else by name. */
+                    sort?: "name" | "address" | "user" | "os" | "version" | "state" | "last_seen" | "created_at" | "key_expires_at";
+                    /** @description Only machines in this state. */
+                    state?: "pending" | "online" | "offline" | "quarantined" | "disabled" | "locked" | "expired";
+                };
                 header?: never;
                 path: {
                     org: components["schemas"]["OrgId"];
@@ -3248,10 +3624,20 @@ export interface paths {
             responses: {
                 200: {
                     headers: {
+                        /** @description How many there are on all pages. */
+                        "x-total-count"?: number;
                         [name: string]: unknown;
                     };
                     content: {
                         "application/json": components["schemas"]["Envelope_Vec_Machine"];
+                    };
+                };
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
                     };
                 };
                 404: {
@@ -3539,6 +3925,61 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/orgs/{org}/machines/{machine}/connections": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A machine's tunnels, as it has told of them within the last 15 minutes. Members see those of their own machines. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    machine: components["schemas"]["MachineId"];
+                    org: components["schemas"]["OrgId"];
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_MachineConnections"];
+                    };
+                };
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/orgs/{org}/machines/{machine}/gateway": {
         parameters: {
             query?: never;
@@ -3656,6 +4097,72 @@ export interface paths {
                 };
             };
         };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/orgs/{org}/machines/{machine}/reach": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whom a machine may open something towards, and who towards it, each with the rules that allow it. A machine that is
+         *     not in the network reaches nobody.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    machine: components["schemas"]["MachineId"];
+                    org: components["schemas"]["OrgId"];
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_Reach"];
+                    };
+                };
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -5367,7 +5874,7 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        /** Changes the org's settings. */
+        /** Changes the org's settings. Machines are told at once of a new name and of a lockdown. */
         patch: {
             parameters: {
                 query?: never;
@@ -6333,6 +6840,70 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/releases/{version}/{file}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A file of a release. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    file: string;
+                    version: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The file. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/octet-stream": number[];
+                    };
+                };
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/cli-login": {
         parameters: {
             query?: never;
@@ -6570,10 +7141,12 @@ export interface paths {
         /** To Google or GitHub. */
         get: {
             parameters: {
-                query: {
-                    challenge: string;
-                    port: number;
-                    state: string;
+                query?: {
+                    challenge?: string;
+                    port?: number;
+                    /** @description The path of a page here, of a dashboard's, in place of what the command line sends. */
+                    return_to?: string;
+                    state?: string;
                 };
                 header?: never;
                 path: {
@@ -6852,12 +7425,14 @@ export interface paths {
         /** To the provider of an org; asks which org if none is named. */
         get: {
             parameters: {
-                query: {
-                    challenge: string;
+                query?: {
+                    challenge?: string;
                     /** @description An org's label, or an address of one of its domains. */
                     org?: string;
-                    port: number;
-                    state: string;
+                    port?: number;
+                    /** @description The path of a page here, of a dashboard's, in place of what the command line sends. */
+                    return_to?: string;
+                    state?: string;
                 };
                 header?: never;
                 path?: never;
@@ -7298,6 +7873,24 @@ export interface components {
             /** @description The code. */
             code: string;
         };
+        /** @description `GET /api/client-version?target=linux-x86_64`: the release for a machine. */
+        ClientVersion: {
+            /** @description The path to download it from, on this server. */
+            path: string;
+            /** @description Its SHA-256, in hexadecimal digits. */
+            sha256: string;
+            /** @description The signature of its [`release_statement`], in base64: ECDSA, P-256, SHA-256, DER. */
+            signature: string;
+            /**
+             * Format: int64
+             * @description Its size, in bytes.
+             */
+            size: number;
+            /** @description What it is built for, as in `linux-x86_64`. */
+            target: string;
+            /** @description Its version. */
+            version: string;
+        };
         /** @description One thing that a rule asks for. */
         Condition: {
             /** @description What is asked for, and what was found. */
@@ -7317,6 +7910,41 @@ export interface components {
             /** @description The token of the mail. */
             token: components["schemas"]["MailToken"];
         };
+        /** @description A tunnel to a peer. */
+        Connection: {
+            /**
+             * Format: int64
+             * @description Its epoch, from 1. 0: none yet.
+             */
+            epoch: number;
+            /**
+             * Format: int64
+             * @description Seconds since it was installed, at the time of the report.
+             */
+            epoch_age_seconds?: number | null;
+            /**
+             * Format: int64
+             * @description Seconds since the last WireGuard handshake, at the time of the report.
+             */
+            handshake_age_seconds?: number | null;
+            /**
+             * Format: int32
+             * @description Round trip, in milliseconds, as last measured.
+             */
+            latency_ms?: number | null;
+            /** @description How packets go. */
+            path: components["schemas"]["ConnectionPath"];
+            /** @description The peer. */
+            peer: components["schemas"]["MachineId"];
+            /** @description Whether the preshared key is one of the hybrid handshake. */
+            post_quantum: boolean;
+            region?: components["schemas"]["RegionId"] | null;
+        };
+        /**
+         * @description How packets reach a peer.
+         * @enum {string}
+         */
+        ConnectionPath: "direct" | "relay" | "none";
         /** @description `POST /api/orgs/{org}/api-keys`. Answer: [`CreatedApiKey`]. */
         CreateApiKeyRequest: {
             /** @description For people, at most [`MAX_DESCRIPTION`] characters. */
@@ -7561,6 +8189,30 @@ export interface components {
             success: boolean;
         };
         /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
+        Envelope_ClientVersion: {
+            /** @description `GET /api/client-version?target=linux-x86_64`: the release for a machine. */
+            data?: {
+                /** @description The path to download it from, on this server. */
+                path: string;
+                /** @description Its SHA-256, in hexadecimal digits. */
+                sha256: string;
+                /** @description The signature of its [`release_statement`], in base64: ECDSA, P-256, SHA-256, DER. */
+                signature: string;
+                /**
+                 * Format: int64
+                 * @description Its size, in bytes.
+                 */
+                size: number;
+                /** @description What it is built for, as in `linux-x86_64`. */
+                target: string;
+                /** @description Its version. */
+                version: string;
+            };
+            error?: components["schemas"]["ErrorBody"] | null;
+            /** @description Whether `data` holds the answer; if not, `error` says why. */
+            success: boolean;
+        };
+        /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
         Envelope_CreatedApiKey: {
             /** @description A new API key, shown this once. */
             data?: {
@@ -7695,6 +8347,28 @@ export interface components {
             success: boolean;
         };
         /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
+        Envelope_InvitationPreview: {
+            /** @description `POST /api/invitations/preview`: what an invitation is about, for who holds its token. */
+            data?: {
+                /** @description Whom it is for. */
+                email: string;
+                /**
+                 * Format: date-time
+                 * @description When it ends.
+                 */
+                expires_at: string;
+                /** @description E-mail of who has invited. `None`: no member any more. */
+                inviter?: string | null;
+                /** @description The org that invites. */
+                org_name: string;
+                /** @description The role that it gives. */
+                role: components["schemas"]["Role"];
+            };
+            error?: components["schemas"]["ErrorBody"] | null;
+            /** @description Whether `data` holds the answer; if not, `error` says why. */
+            success: boolean;
+        };
+        /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
         Envelope_Invited: {
             /** @description An invitation that was made. */
             data?: {
@@ -7702,6 +8376,23 @@ export interface components {
                 invitation: components["schemas"]["InvitationInfo"];
                 /** @description Its token, where no mail is sent: to be handed on to whom it is for. */
                 token?: string | null;
+            };
+            error?: components["schemas"]["ErrorBody"] | null;
+            /** @description Whether `data` holds the answer; if not, `error` says why. */
+            success: boolean;
+        };
+        /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
+        Envelope_JoinInfo: {
+            /** @description `GET /api/join`: what a machine has to know of this deployment to join it. None of it is secret. */
+            data?: {
+                /** @description What to type, for each system. ` --auth-key KEY` behind it spares the browser. */
+                lines: components["schemas"]["JoinLine"][];
+                /** @description The pin of its certificate, `sha256:…`. `None`: the certificate is one of a public authority, or a proxy's. */
+                pin?: string | null;
+                /** @description The control plane's address. */
+                server: string;
+                /** @description The control plane's version. */
+                version: string;
             };
             error?: components["schemas"]["ErrorBody"] | null;
             /** @description Whether `data` holds the answer; if not, `error` says why. */
@@ -7731,6 +8422,7 @@ export interface components {
                 created_at: string;
                 /** @description Its full DNS name. */
                 dns_name: string;
+                home_region?: components["schemas"]["RegionId"] | null;
                 /** @description The machine's id. */
                 id: components["schemas"]["MachineId"];
                 /**
@@ -7763,6 +8455,27 @@ export interface components {
                 user?: string | null;
                 /** @description WireGuard public key. */
                 wg_key: components["schemas"]["WgPublicKey"];
+            };
+            error?: components["schemas"]["ErrorBody"] | null;
+            /** @description Whether `data` holds the answer; if not, `error` says why. */
+            success: boolean;
+        };
+        /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
+        Envelope_MachineConnections: {
+            /** @description `GET /api/orgs/{org}/machines/{machine}/connections` */
+            data?: {
+                /** @description Those that it told of. */
+                connections: components["schemas"]["NamedConnection"][];
+                /**
+                 * Format: int32
+                 * @description How many tunnels it has.
+                 */
+                count: number;
+                /**
+                 * Format: date-time
+                 * @description When the machine told. `None`: not lately.
+                 */
+                reported_at?: string | null;
             };
             error?: components["schemas"]["ErrorBody"] | null;
             /** @description Whether `data` holds the answer; if not, `error` says why. */
@@ -7878,13 +8591,28 @@ export interface components {
         Envelope_OrgSettings: {
             /** @description `GET /api/orgs/{org}/settings`, and the answer to `PATCH`. */
             data?: {
+                /** @description Where the IPv4 addresses of machines are from. */
+                ipv4_network: string;
+                /** @description Where the IPv6 addresses of machines are from. */
+                ipv6_network: string;
                 /**
                  * Format: int32
                  * @description Days after which a machine has to sign in again, counted from its sign-in.
                  */
                 key_expiry_days: number;
+                /** @description Whether nothing passes between the org's machines, whatever the policy says. */
+                lockdown: boolean;
                 /** @description Whether new machines wait for an admin's approval. Those that are in stay in. */
                 machine_approval: boolean;
+                /** @description The org's name. */
+                name: string;
+                /**
+                 * @description What tunnels between the org's machines demand. `preferred` is what a plain WireGuard device would need; those join
+                 *     through a gateway, whose tunnels are as all others, so it is `required` in every org.
+                 */
+                pq: components["schemas"]["PqMode"];
+                /** @description Its label in the names of machines. Stays as it was made. */
+                slug: string;
             };
             error?: components["schemas"]["ErrorBody"] | null;
             /** @description Whether `data` holds the answer; if not, `error` says why. */
@@ -7932,6 +8660,24 @@ export interface components {
                  * @description When it was changed last.
                  */
                 updated_at: string;
+            };
+            error?: components["schemas"]["ErrorBody"] | null;
+            /** @description Whether `data` holds the answer; if not, `error` says why. */
+            success: boolean;
+        };
+        /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
+        Envelope_Reach: {
+            /**
+             * @description `GET /api/orgs/{org}/machines/{machine}/reach`: whom a machine may open something towards, and who towards it, as the
+             *     rules stand now.
+             */
+            data?: {
+                /** @description Who reaches it. */
+                reached_by: components["schemas"]["ReachList"];
+                /** @description Whom it reaches. */
+                reaches: components["schemas"]["ReachList"];
+                /** @description The rules that are named there. */
+                rules: components["schemas"]["ReachRule"][];
             };
             error?: components["schemas"]["ErrorBody"] | null;
             /** @description Whether `data` holds the answer; if not, `error` says why. */
@@ -8005,6 +8751,35 @@ export interface components {
                 expires_in: number;
                 /** @description Single use, 30 days, rotated at each refresh. */
                 refresh_token: string;
+            };
+            error?: components["schemas"]["ErrorBody"] | null;
+            /** @description Whether `data` holds the answer; if not, `error` says why. */
+            success: boolean;
+        };
+        /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
+        Envelope_SignInWays: {
+            /** @description `GET /api/auth/ways`: how people sign in at this deployment. */
+            data?: {
+                /** @description Whether letters are sent: new addresses have to be confirmed, and forgotten passwords can be replaced. */
+                mail: boolean;
+                /** @description The deployment's own providers. */
+                providers: components["schemas"]["SignInProvider"][];
+                /** @description Whether anybody may make an account with a password. */
+                sign_up: boolean;
+            };
+            error?: components["schemas"]["ErrorBody"] | null;
+            /** @description Whether `data` holds the answer; if not, `error` says why. */
+            success: boolean;
+        };
+        /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
+        Envelope_SsoDiscovery: {
+            /**
+             * @description `GET /api/auth/sso?hint=…`: whether an address, or an org's label, leads to an org's own provider. Of an address the
+             *     domain alone counts, so that nothing is told of accounts.
+             */
+            data?: {
+                /** @description What the browser opens, with `&return_to=` added. `None`: no org with a sign-in of its own is known by that. */
+                start?: string | null;
             };
             error?: components["schemas"]["ErrorBody"] | null;
             /** @description Whether `data` holds the answer; if not, `error` says why. */
@@ -8241,6 +9016,7 @@ export interface components {
                 created_at: string;
                 /** @description Its full DNS name. */
                 dns_name: string;
+                home_region?: components["schemas"]["RegionId"] | null;
                 /** @description The machine's id. */
                 id: components["schemas"]["MachineId"];
                 /**
@@ -8624,6 +9400,22 @@ export interface components {
             /** @description The role that they get. */
             role: components["schemas"]["Role"];
         };
+        /** @description `POST /api/invitations/preview`: what an invitation is about, for who holds its token. */
+        InvitationPreview: {
+            /** @description Whom it is for. */
+            email: string;
+            /**
+             * Format: date-time
+             * @description When it ends.
+             */
+            expires_at: string;
+            /** @description E-mail of who has invited. `None`: no member any more. */
+            inviter?: string | null;
+            /** @description The org that invites. */
+            org_name: string;
+            /** @description The role that it gives. */
+            role: components["schemas"]["Role"];
+        };
         /** @description The token of an invitation into an org. `ztna-invite-` + 43 characters. */
         InvitationToken: string;
         /** @description An invitation that was made. */
@@ -8646,6 +9438,24 @@ export interface components {
             password: string;
             step: components["schemas"]["JoinStep"];
             token: string;
+        };
+        /** @description `GET /api/join`: what a machine has to know of this deployment to join it. None of it is secret. */
+        JoinInfo: {
+            /** @description What to type, for each system. ` --auth-key KEY` behind it spares the browser. */
+            lines: components["schemas"]["JoinLine"][];
+            /** @description The pin of its certificate, `sha256:…`. `None`: the certificate is one of a public authority, or a proxy's. */
+            pin?: string | null;
+            /** @description The control plane's address. */
+            server: string;
+            /** @description The control plane's version. */
+            version: string;
+        };
+        /** @description The command that joins a machine. */
+        JoinLine: {
+            /** @description The command. On Windows for a terminal of an administrator. */
+            line: string;
+            /** @description `linux`, `macos` or `windows`. */
+            os: string;
         };
         /** @enum {string} */
         JoinStep: "sign-in" | "sign-up";
@@ -8703,6 +9513,7 @@ export interface components {
             created_at: string;
             /** @description Its full DNS name. */
             dns_name: string;
+            home_region?: components["schemas"]["RegionId"] | null;
             /** @description The machine's id. */
             id: components["schemas"]["MachineId"];
             /**
@@ -8776,6 +9587,21 @@ export interface components {
             action: "wipe";
             /** @description The machine's name, so that no other is wiped by mistake. */
             confirm: string;
+        };
+        /** @description `GET /api/orgs/{org}/machines/{machine}/connections` */
+        MachineConnections: {
+            /** @description Those that it told of. */
+            connections: components["schemas"]["NamedConnection"][];
+            /**
+             * Format: int32
+             * @description How many tunnels it has.
+             */
+            count: number;
+            /**
+             * Format: date-time
+             * @description When the machine told. `None`: not lately.
+             */
+            reported_at?: string | null;
         };
         /**
          * Format: uuid
@@ -8882,6 +9708,11 @@ export interface components {
             /** @description A code of the authenticator. */
             code: string;
         };
+        /** @description A tunnel, and to whom. */
+        NamedConnection: components["schemas"]["Connection"] & {
+            /** @description The peer's name. */
+            name: string;
+        };
         /** @description A relay's health. */
         NodeHealth: {
             /**
@@ -8953,13 +9784,28 @@ export interface components {
         };
         /** @description `GET /api/orgs/{org}/settings`, and the answer to `PATCH`. */
         OrgSettings: {
+            /** @description Where the IPv4 addresses of machines are from. */
+            ipv4_network: string;
+            /** @description Where the IPv6 addresses of machines are from. */
+            ipv6_network: string;
             /**
              * Format: int32
              * @description Days after which a machine has to sign in again, counted from its sign-in.
              */
             key_expiry_days: number;
+            /** @description Whether nothing passes between the org's machines, whatever the policy says. */
+            lockdown: boolean;
             /** @description Whether new machines wait for an admin's approval. Those that are in stay in. */
             machine_approval: boolean;
+            /** @description The org's name. */
+            name: string;
+            /**
+             * @description What tunnels between the org's machines demand. `preferred` is what a plain WireGuard device would need; those join
+             *     through a gateway, whose tunnels are as all others, so it is `required` in every org.
+             */
+            pq: components["schemas"]["PqMode"];
+            /** @description Its label in the names of machines. Stays as it was made. */
+            slug: string;
         };
         /** @description `GET /api/auth/identities`: whom a provider knows the caller by. */
         OwnIdentity: {
@@ -9165,6 +10011,11 @@ export interface components {
             /** @description The policy. */
             policy: components["schemas"]["PosturePolicyId"];
         };
+        /**
+         * @description Whether a pair of machines demands the post-quantum handshake.
+         * @enum {string}
+         */
+        PqMode: "preferred" | "required";
         /** @description A WireGuard preshared key: base64 in JSON. Zeroized on drop, no `Debug`. */
         PresharedKey: string;
         /** @description What a person shows besides. */
@@ -9217,6 +10068,48 @@ export interface components {
              *     users cannot choose their own address.
              */
             trust_email?: boolean;
+        };
+        /**
+         * @description `GET /api/orgs/{org}/machines/{machine}/reach`: whom a machine may open something towards, and who towards it, as the
+         *     rules stand now.
+         */
+        Reach: {
+            /** @description Who reaches it. */
+            reached_by: components["schemas"]["ReachList"];
+            /** @description Whom it reaches. */
+            reaches: components["schemas"]["ReachList"];
+            /** @description The rules that are named there. */
+            rules: components["schemas"]["ReachRule"][];
+        };
+        /** @description Machines by name: all are counted, the first [`MAX_REACH`] are named. */
+        ReachList: {
+            /**
+             * Format: int64
+             * @description How many there are.
+             */
+            count: number;
+            /** @description Some of them. */
+            machines: components["schemas"]["ReachMachine"][];
+        };
+        /** @description A machine at the other end. */
+        ReachMachine: {
+            /** @description The machine. */
+            id: components["schemas"]["MachineId"];
+            /** @description Its name. */
+            name: string;
+            /** @description The rules that allow it; each may be narrowed by rules that deny. */
+            rules: components["schemas"]["RuleId"][];
+        };
+        /** @description A rule that allows something. */
+        ReachRule: {
+            /** @description Where it stands in the document. */
+            at: components["schemas"]["Position"];
+            /** @description For people. */
+            description: string;
+            /** @description Its `id` in the document, if it has one. */
+            name?: string | null;
+            /** @description The rule. */
+            rule: components["schemas"]["RuleId"];
         };
         /** @description A change. */
         RealtimeEvent: {
@@ -9469,6 +10362,19 @@ export interface components {
             /** @description The region's relays, in the order in which a client tries them. */
             nodes: components["schemas"]["RelayNode"][];
         };
+        /**
+         * @description `PUT /api/machine-connections`, bearer: machine token. When something of it has changed, at most every
+         *     [`CONNECTIONS_SECONDS`].
+         */
+        ReportConnections: {
+            /** @description At most [`MAX_CONNECTIONS`]. */
+            connections: components["schemas"]["Connection"][];
+            /**
+             * Format: int32
+             * @description How many there are.
+             */
+            count: number;
+        };
         /** @description What the CLI puts into the address that it opens. */
         Request: {
             challenge?: string;
@@ -9595,12 +10501,38 @@ export interface components {
             /** @description Whether it is so. */
             state?: components["schemas"]["Known"];
         };
+        /** @description A provider that everybody may sign in by. */
+        SignInProvider: {
+            /** @description `google` or `github`. */
+            id: string;
+            /** @description As people call it. */
+            name: string;
+            /** @description What the browser opens, with `return_to` added. */
+            start: string;
+        };
+        /** @description `GET /api/auth/ways`: how people sign in at this deployment. */
+        SignInWays: {
+            /** @description Whether letters are sent: new addresses have to be confirmed, and forgotten passwords can be replaced. */
+            mail: boolean;
+            /** @description The deployment's own providers. */
+            providers: components["schemas"]["SignInProvider"][];
+            /** @description Whether anybody may make an account with a password. */
+            sign_up: boolean;
+        };
         /** @description `POST /api/auth/signup` */
         SignupRequest: {
             /** @description E-mail address: the account's name. */
             email: string;
             /** @description [`MIN_PASSWORD`] to [`MAX_PASSWORD`]. */
             password: string;
+        };
+        /**
+         * @description `GET /api/auth/sso?hint=…`: whether an address, or an org's label, leads to an org's own provider. Of an address the
+         *     domain alone counts, so that nothing is told of accounts.
+         */
+        SsoDiscovery: {
+            /** @description What the browser opens, with `&return_to=` added. `None`: no org with a sign-in of its own is known by that. */
+            start?: string | null;
         };
         /**
          * @description An entry of `GET /api/orgs/{org}/sso/domains`: a domain for whose addresses the org's provider may make
@@ -9739,8 +10671,12 @@ export interface components {
              *     from then on.
              */
             key_expiry_days?: number | null;
+            /** @description As in [`OrgSettings`]. Connections that are open end, too. */
+            lockdown?: boolean | null;
             /** @description As in [`OrgSettings`]. */
             machine_approval?: boolean | null;
+            /** @description A new name: 1 to [`crate::api::MAX_ORG_NAME`] characters. Names of machines stay as they are. */
+            name?: string | null;
         };
         /**
          * Format: uuid

@@ -11,6 +11,7 @@ import {
   ScrollText,
   Settings,
   ShieldCheck,
+  Smartphone,
   SquareTerminal,
   UsersRound,
 } from 'lucide-react'
@@ -25,6 +26,7 @@ export interface NavEntry {
     | '/o/$org/auth-keys'
     | '/o/$org/api-keys'
     | '/o/$org/routes'
+    | '/o/$org/static-peers'
     | '/o/$org/dns'
     | '/o/$org/relays'
     | '/o/$org/posture'
@@ -100,6 +102,13 @@ export const NAV: ReadonlyArray<{ label: string | null; entries: readonly NavEnt
         icon: Network,
         right: 'read',
         words: 'subnet exit nodes approve',
+      },
+      {
+        to: '/o/$org/static-peers',
+        label: 'Static peers',
+        icon: Smartphone,
+        right: 'belong',
+        words: 'devices phones gateways wireguard qr configuration',
       },
       {
         to: '/o/$org/dns',

@@ -1,5 +1,5 @@
-import { useQueryClient } from '@tanstack/react-query'
-import { Outlet, useLocation, useNavigate } from '@tanstack/react-router'
+import { useQuery, useQueryClient } from '@tanstack/react-query'
+import { Link, Outlet, useLocation, useNavigate } from '@tanstack/react-router'
 import {
   ChevronsUpDown,
   LogOut,
@@ -13,6 +13,7 @@ import {
 } from 'lucide-react'
 import { lazy, Suspense, useCallback, useEffect, useRef, useState } from 'react'
 import { type Feed, useFeed } from '@/api/live'
+import { settingsQuery } from '@/api/queries'
 import { listen } from '@/api/realtime'
 import { signOut } from '@/api/session'
 import { Menu, type MenuEntry } from '@/components/menu'
@@ -105,6 +106,7 @@ export function Shell() {
           </Button>
           <Account />
         </header>
+        <LockdownNote />
         <main ref={main} id="main" tabIndex={-1} className="flex-1 p-3 outline-none sm:p-5">
           <Outlet />
         </main>
@@ -149,6 +151,22 @@ function OrgSwitcher() {
       <span className="truncate">{org.name}</span>
       <ChevronsUpDown className="size-3.5 text-muted-foreground" />
     </Menu>
+  )
+}
+
+/** Says on every page that nothing passes, and why. */
+function LockdownNote() {
+  const org = useOrg()
+  const { data } = useQuery(settingsQuery(org.id))
+  if (!data?.lockdown) return null
+  return (
+    <p role="alert" className="bg-bad-soft px-3 py-2 text-sm text-bad sm:px-5">
+      The organisation is locked down: nothing passes between its machines, whatever the policy
+      says.{' '}
+      <Link to="/o/$org/settings" params={{ org: org.slug }} className="underline">
+        Settings
+      </Link>
+    </p>
   )
 }
 

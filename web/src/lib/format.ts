@@ -41,7 +41,12 @@ export function count(n: number, one: string, many = `${one}s`): string {
 /** `linux-x86_64` as people say it. */
 export function system(os: string): string {
   const [name = os, architecture] = os.split('-')
-  const names: Record<string, string> = { linux: 'Linux', macos: 'macOS', windows: 'Windows' }
+  const names: Record<string, string> = {
+    linux: 'Linux',
+    macos: 'macOS',
+    windows: 'Windows',
+    wireguard: 'WireGuard',
+  }
   return architecture ? `${names[name] ?? name} ${architecture}` : (names[name] ?? name)
 }
 

@@ -4,6 +4,9 @@ import type { Schemas } from '@/api/client'
 export type Machine = Schemas['Machine']
 export type Posture = Schemas['MachinePosture']
 
+/** What static peers are said to run. */
+export const STATIC_OS = 'wireguard'
+
 /** How a machine stands with the org's posture policies. */
 export type PostureStanding = 'passing' | 'failing' | 'stale' | 'none'
 

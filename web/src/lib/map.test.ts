@@ -22,9 +22,18 @@ const machine = (id: string, user?: string, tags: string[] = []): Machine => ({
 
 const all = [machine('b', 'ann'), machine('a', 'ann'), machine('c', undefined, ['tag:web'])]
 
+const regions = new Map([[3, 'Bengaluru']])
+
 it('groups', () => {
-  const names = (by: 'owner' | 'tag' | 'system') =>
-    groupsOf(all, by).map(({ name, machines }) => [name, machines.map(({ id }) => id).join('')])
+  const names = (by: 'owner' | 'tag' | 'system' | 'region') =>
+    groupsOf(all, by, regions).map(({ name, machines }) => [
+      name,
+      machines.map(({ id }) => id).join(''),
+    ])
+  expect(names('region')).toEqual([['no relay', 'abc']])
+  expect(groupsOf([{ ...machine('d'), home_region: 3 }], 'region', regions)[0]?.name).toBe(
+    'Bengaluru',
+  )
   expect(names('owner')).toEqual([
     ['ann', 'ab'],
     ['tag:web', 'c'],
@@ -38,7 +47,7 @@ it('groups', () => {
 
 it('places every machine within its group, and no two groups on each other', () => {
   const many = Array.from({ length: 120 }, (_, n) => machine(`m${n}`, `u${n % 7}`))
-  const groups = groupsOf(many, 'owner')
+  const groups = groupsOf(many, 'owner', regions)
   const { clusters, places, width, height } = layout(groups, 1.6)
   for (const [index, group] of groups.entries()) {
     const cluster = clusters[index]
@@ -65,5 +74,7 @@ it('counts pairs between groups', () => {
     { src: 'b', dst: 'c' },
     { src: 'c', dst: 'gone' },
   ]
-  expect(between(groupsOf(all, 'owner'), pairs)).toEqual([{ from: 'ann', to: 'tag:web', count: 2 }])
+  expect(between(groupsOf(all, 'owner', regions), pairs)).toEqual([
+    { from: 'ann', to: 'tag:web', count: 2 },
+  ])
 })

@@ -1,8 +1,9 @@
 /** Where machines stand on the map: pure, and the same for the same machines. */
+import type { Regions } from './connections'
 import type { Machine } from './machines'
 import type { Pair } from './reach'
 
-export type By = 'owner' | 'tag' | 'system'
+export type By = 'owner' | 'tag' | 'system' | 'region'
 
 export interface Group {
   name: string
@@ -30,15 +31,25 @@ export interface Layout {
   places: ReadonlyMap<string, Placed>
 }
 
-export function groupsOf(machines: readonly Machine[], by: By): Group[] {
+function groupOf(machine: Machine, by: By, regions: Regions): string {
+  switch (by) {
+    case 'owner':
+      return machine.user ?? (machine.tags.length > 0 ? machine.tags.join(' ') : 'no owner')
+    case 'tag':
+      return machine.tags.join(' ') || 'no tag'
+    case 'system':
+      return machine.os.split('-')[0] ?? machine.os
+    case 'region': {
+      const { home_region: id } = machine
+      return id == null ? 'no relay' : (regions.get(id) ?? `region ${id}`)
+    }
+  }
+}
+
+export function groupsOf(machines: readonly Machine[], by: By, regions: Regions): Group[] {
   const groups = new Map<string, Machine[]>()
   for (const machine of machines) {
-    const name =
-      by === 'owner'
-        ? (machine.user ?? (machine.tags.length > 0 ? machine.tags.join(' ') : 'no owner'))
-        : by === 'tag'
-          ? machine.tags.join(' ') || 'no tag'
-          : (machine.os.split('-')[0] ?? machine.os)
+    const name = groupOf(machine, by, regions)
     const list = groups.get(name)
     if (list) list.push(machine)
     else groups.set(name, [machine])

@@ -1,14 +1,36 @@
 import type * as React from 'react'
+import { useLayoutEffect, useRef } from 'react'
 import { cn } from '@/lib/utils'
 
-function Table({ className, label, ...props }: React.ComponentProps<'table'> & { label: string }) {
+/**
+ * A table. On a phone its rows become cards, each cell under the name of its column; `grid`: a table whose columns
+ * are compared, so it scrolls there.
+ */
+function Table({
+  label,
+  grid = false,
+  ...props
+}: Omit<React.ComponentProps<'table'>, 'className'> & { label: string; grid?: boolean }) {
+  const table = useRef<HTMLTableElement>(null)
+  // After every drawing: rows come and go.
+  useLayoutEffect(() => {
+    const heads = [...(table.current?.tHead?.rows[0]?.cells ?? [])].map((head) =>
+      head.querySelector('.sr-only') ? '' : (head.textContent ?? ''),
+    )
+    for (const row of table.current?.tBodies[0]?.rows ?? []) {
+      for (const [at, cell] of [...row.cells].entries()) cell.dataset.label = heads[at] ?? ''
+    }
+  })
   return (
     <section
-      className="relative w-full overflow-x-auto rounded-lg [&:has(>table.w-auto)]:w-fit [&:has(>table.w-auto)]:max-w-full border bg-card"
+      className={cn(
+        'relative overflow-x-auto rounded-lg border bg-card',
+        grid ? 'w-fit max-w-full' : 'w-full',
+      )}
       tabIndex={0}
       aria-label={label}
     >
-      <table className={cn('w-full text-sm', className)} {...props} />
+      <table ref={table} className={cn('text-sm', grid ? 'w-auto' : 'stacks w-full')} {...props} />
     </section>
   )
 }

@@ -41,6 +41,10 @@ const LIFETIMES: ReadonlyArray<readonly [number, string]> = [
   [90 * 24 * 60 * 60, '90 days'],
 ]
 
+/** `DEFAULT_AUTH_KEY_USES` and `MAX_AUTH_KEY_USES` of the server. */
+const DEFAULT_USES = 1_000
+const MOST_USES = 100_000
+
 export default function AuthKeys() {
   const org = useOrg()
   const queries = useQueryClient()
@@ -104,7 +108,10 @@ export default function AuthKeys() {
                       <KeyState
                         expires={key.expires_at}
                         revoked={key.revoked_at}
-                        used={!key.reusable && key.uses > 0}
+                        used={
+                          key.uses >=
+                          (key.max_uses ?? (key.reusable ? Number.POSITIVE_INFINITY : 1))
+                        }
                       />
                     </TableCell>
                     <TableCell>
@@ -121,7 +128,12 @@ export default function AuthKeys() {
                         ))}
                       </span>
                     </TableCell>
-                    <TableCell className="figures">{key.uses}</TableCell>
+                    <TableCell className="figures">
+                      {key.uses.toLocaleString('en')}
+                      {key.reusable && key.max_uses
+                        ? ` of ${key.max_uses.toLocaleString('en')}`
+                        : ''}
+                    </TableCell>
                     <TableCell title={exact(key.created_at)}>
                       {ago(key.created_at)}
                       <span className="block text-xs text-muted-foreground">
@@ -136,7 +148,8 @@ export default function AuthKeys() {
                           </Button>
                           {key.uses > 0 ? (
                             <Button variant="outline" size="sm" onClick={() => revoke(key, true)}>
-                              and quarantine<span className="sr-only"> {key.description}</span>
+                              Revoke and quarantine
+                              <span className="sr-only"> {key.description}</span>
                             </Button>
                           ) : null}
                         </span>
@@ -162,6 +175,7 @@ function Make({ onClose }: { onClose: () => void }) {
   const [seconds, setSeconds] = useState(3600)
   const [tags, setTags] = useState('')
   const [reusable, setReusable] = useState(false)
+  const [most, setMost] = useState('')
   const [ephemeral, setEphemeral] = useState(false)
   const [preapproved, setPreapproved] = useState(false)
   const [made, setMade] = useState<Schemas['CreatedAuthKey'] | null>(null)
@@ -175,6 +189,7 @@ function Make({ onClose }: { onClose: () => void }) {
             expires_in: seconds,
             tags: parseTags(tags),
             reusable,
+            ...(reusable && most ? { max_uses: Number(most) } : {}),
             ephemeral,
             preapproved,
           },
@@ -228,10 +243,22 @@ function Make({ onClose }: { onClose: () => void }) {
             </div>
             <SwitchField
               label="Reusable"
-              hint="Enrols any number of machines until it ends; else exactly one."
+              hint="Enrols several machines until it ends; else exactly one."
               checked={reusable}
               onCheckedChange={setReusable}
             />
+            {reusable ? (
+              <TextField
+                label="Machines at most"
+                type="number"
+                min={1}
+                max={MOST_USES}
+                placeholder={DEFAULT_USES.toLocaleString('en')}
+                hint="Every registration counts, of machines that are gone too. A low bound is what limits a key that leaks."
+                value={most}
+                onChange={(event) => setMost(event.target.value)}
+              />
+            ) : null}
             <SwitchField
               label="Ephemeral"
               hint="Its machines are deleted after 30 minutes of silence: for containers and jobs."

@@ -1,6 +1,6 @@
 import { useQuery, useQueryClient } from '@tanstack/react-query'
-import { getRouteApi, Navigate, useNavigate } from '@tanstack/react-router'
-import { useEffect, useState } from 'react'
+import { getRouteApi, Navigate } from '@tanstack/react-router'
+import { useState } from 'react'
 import { api, open } from '@/api/client'
 import { meQuery } from '@/api/queries'
 import { accessToken, signOut } from '@/api/session'
@@ -11,13 +11,11 @@ import { Button } from '@/components/ui/button'
 import { cliRequest } from '@/lib/cli-request'
 import { useSubmit } from '@/lib/use-submit'
 import { Frame } from './frame'
-import { finish } from './sso'
 
 const route = getRouteApi('/cli-login')
 
 export default function CliLogin() {
   const search = route.useSearch()
-  const next = finish(search.state)
   const request = cliRequest(search)
   const session = useQuery({
     queryKey: ['signed-in'],
@@ -37,7 +35,6 @@ export default function CliLogin() {
   return (
     <Ready query={session} rows={3}>
       {(signedIn) => {
-        if (next) return <GoOn href={signedIn ? next : '/login'} />
         if (signedIn) return <Connect {...request} />
         return (
           <Navigate to="/login" search={{ next: location.pathname + location.search }} replace />
@@ -45,12 +42,6 @@ export default function CliLogin() {
       }}
     </Ready>
   )
-}
-
-function GoOn({ href }: { href: string }) {
-  const navigate = useNavigate()
-  useEffect(() => void navigate({ href, replace: true }), [href, navigate])
-  return null
 }
 
 function Connect({ port, state, challenge }: { port: number; state: string; challenge: string }) {

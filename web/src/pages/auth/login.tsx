@@ -1,7 +1,10 @@
+import { useQuery } from '@tanstack/react-query'
 import { getRouteApi, Link, useNavigate } from '@tanstack/react-router'
-import { Building2 } from 'lucide-react'
+import { Building2, LogIn } from 'lucide-react'
 import { useState } from 'react'
+import { api, open } from '@/api/client'
 import { ApiError } from '@/api/errors'
+import { waysQuery } from '@/api/queries'
 import { signIn } from '@/api/session'
 import { TextField } from '@/components/field'
 import { Failure } from '@/components/page'
@@ -10,7 +13,6 @@ import { Button } from '@/components/ui/button'
 import { ownPath } from '@/lib/search'
 import { useSubmit } from '@/lib/use-submit'
 import { Frame } from './frame'
-import { begin } from './sso'
 
 const route = getRouteApi('/login')
 
@@ -22,6 +24,7 @@ export default function Login() {
   const [code, setCode] = useState('')
   const [wantsCode, setWantsCode] = useState(false)
   const [sso, setSso] = useState(false)
+  const { data: ways } = useQuery(waysQuery)
   const form = useSubmit(async () => {
     try {
       await signIn(email, password, code)
@@ -44,16 +47,18 @@ export default function Login() {
           : null
       }
       foot={
-        <>
-          No account yet?{' '}
-          <Link
-            to="/signup"
-            search={{ next: search.next, email: email || undefined }}
-            className="link"
-          >
-            Sign up
-          </Link>
-        </>
+        ways?.sign_up === false ? null : (
+          <>
+            No account yet?{' '}
+            <Link
+              to="/signup"
+              search={{ next: search.next, email: email || undefined }}
+              className="link"
+            >
+              Sign up
+            </Link>
+          </>
+        )
       }
     >
       <form onSubmit={form.submit} className="flex flex-col gap-4">
@@ -77,9 +82,11 @@ export default function Login() {
             value={password}
             onChange={(event) => setPassword(event.target.value)}
           />
-          <Link to="/reset-password" className="link absolute top-0 right-0 text-xs">
-            Forgotten?
-          </Link>
+          {ways?.mail === false ? null : (
+            <Link to="/reset-password" className="link absolute top-0 right-0 text-xs">
+              Forgotten?
+            </Link>
+          )}
         </div>
         {wantsCode ? (
           <TextField
@@ -102,11 +109,30 @@ export default function Login() {
       <div className="flex items-center gap-3 text-xs text-muted-foreground">
         <span className="h-px flex-1 bg-border" /> or <span className="h-px flex-1 bg-border" />
       </div>
-      <Button variant="outline" size="lg" onClick={() => setSso(true)}>
-        <Building2 /> Continue with single sign-on
-      </Button>
+      <div className="flex flex-col gap-2">
+        {ways?.providers.map(({ id, name, start }) => (
+          <Button
+            key={id}
+            variant="outline"
+            size="lg"
+            onClick={() => location.assign(returning(start, search.next))}
+          >
+            <LogIn /> Continue with {name}
+          </Button>
+        ))}
+        <Button variant="outline" size="lg" onClick={() => setSso(true)}>
+          <Building2 /> Continue with single sign-on
+        </Button>
+      </div>
     </Frame>
   )
+}
+
+/** Where a sign-in by others begins, with the page to come back to. */
+function returning(start: string, next: string | undefined): string {
+  const url = new URL(start, location.origin)
+  url.searchParams.set('return_to', ownPath(next))
+  return url.pathname + url.search
 }
 
 function SignInFailure({ error }: { error: unknown }) {
@@ -123,6 +149,14 @@ function SignInFailure({ error }: { error: unknown }) {
 
 function Sso({ email, next, back }: { email: string; next: string | undefined; back: () => void }) {
   const [org, setOrg] = useState(email)
+  const [unknown, setUnknown] = useState(false)
+  const form = useSubmit(async () => {
+    const { start } = await open(
+      api.GET('/api/auth/sso', { params: { query: { hint: org.trim() } } }),
+    )
+    setUnknown(!start)
+    if (start) location.assign(returning(start, next))
+  })
   return (
     <Frame
       title="Single sign-on"
@@ -133,13 +167,7 @@ function Sso({ email, next, back }: { email: string; next: string | undefined; b
         </Button>
       }
     >
-      <form
-        className="flex flex-col gap-4"
-        onSubmit={(event) => {
-          event.preventDefault()
-          location.assign(begin(org.trim(), next))
-        }}
-      >
+      <form onSubmit={form.submit} className="flex flex-col gap-4">
         <TextField
           label="Work e-mail, or the organisation's label"
           hint="The label stands in the names of its machines, as in web.LABEL.ztna.internal."
@@ -148,7 +176,14 @@ function Sso({ email, next, back }: { email: string; next: string | undefined; b
           value={org}
           onChange={(event) => setOrg(event.target.value)}
         />
-        <Button type="submit" size="lg">
+        {unknown ? (
+          <Alert>
+            No organisation with a sign-in of its own is known by that. Ask who runs yours for its
+            label, or sign in with a password.
+          </Alert>
+        ) : null}
+        {form.error ? <Failure error={form.error} /> : null}
+        <Button type="submit" size="lg" disabled={form.busy}>
           Continue
         </Button>
       </form>

@@ -3,13 +3,14 @@ import { Link } from '@tanstack/react-router'
 import { CircleCheck } from 'lucide-react'
 import { useRef, useState } from 'react'
 import { api, open, type Schemas } from '@/api/client'
-import { machinesQuery, refetch, relaysQuery } from '@/api/queries'
+import { joinQuery, machinesQuery, refetch } from '@/api/queries'
 import { CopyLine } from '@/components/copy'
 import { SwitchField, TextField } from '@/components/field'
-import { Failure } from '@/components/page'
+import { Failure, Ready } from '@/components/page'
 import { Button } from '@/components/ui/button'
 import { Tabs, TabsContent, TabsList, TabsTrigger } from '@/components/ui/tabs'
-import { joinLine, loginLine, pinOf } from '@/lib/join'
+import { count } from '@/lib/format'
+import { joinLine, loginLine } from '@/lib/join'
 import { useOrg } from '@/lib/org'
 import { parseTags } from '@/lib/tags'
 import { useSubmit } from '@/lib/use-submit'
@@ -24,14 +25,13 @@ const SYSTEMS = [
 export default function AddMachine() {
   const org = useOrg()
   const queries = useQueryClient()
-  const { data: relays } = useQuery(relaysQuery(org.id))
+  const join = useQuery(joinQuery)
   const machines = useQuery(machinesQuery(org.id))
   const before = useRef<Set<string> | null>(null)
   if (before.current === null && machines.data) {
     before.current = new Set(machines.data.map(({ id }) => id))
   }
   const come = machines.data?.filter(({ id }) => before.current && !before.current.has(id)) ?? []
-  const pin = pinOf(relays?.regions ?? [], location.host)
   const [key, setKey] = useState<Schemas['CreatedAuthKey'] | null>(null)
   const [reusable, setReusable] = useState(false)
   const [tags, setTags] = useState('')
@@ -59,7 +59,9 @@ export default function AddMachine() {
         <p className="text-muted-foreground">
           The machine becomes yours. With the <code>ztna</code> program on it, run:
         </p>
-        <CopyLine text={loginLine(location.origin, pin)} what="the sign-in line" />
+        <Ready query={join} rows={1}>
+          {(info) => <CopyLine text={loginLine(info)} what="the sign-in line" />}
+        </Ready>
       </section>
       {manage ? (
         <section className="flex flex-col gap-3">
@@ -67,8 +69,8 @@ export default function AddMachine() {
           {key ? (
             <>
               <p className="text-muted-foreground">
-                Good for {key.info.reusable ? 'any number of machines' : 'one machine'} within the
-                hour. The key is shown this once.
+                Good for {count(key.info.max_uses ?? 1, 'machine')} within the hour. The key is
+                shown this once.
               </p>
               <Tabs defaultValue="linux">
                 <TabsList aria-label="Operating system">
@@ -81,7 +83,7 @@ export default function AddMachine() {
                 {SYSTEMS.map(([value]) => (
                   <TabsContent key={value} value={value}>
                     <CopyLine
-                      text={joinLine(value, location.origin, pin, key.key)}
+                      text={(join.data && joinLine(join.data, value, key.key)) ?? ''}
                       what="the join line"
                     />
                     {value === 'windows' ? (

@@ -2,12 +2,14 @@ import { useQuery } from '@tanstack/react-query'
 import { getRouteApi, Link, useNavigate } from '@tanstack/react-router'
 import { ArrowRight, Pencil } from 'lucide-react'
 import { type ReactNode, useCallback, useMemo, useState } from 'react'
+import type { Schemas } from '@/api/client'
 import {
   auditOfQuery,
   machinePostureQuery,
   machineQuery,
+  machineReachQuery,
   machinesQuery,
-  reachQuery,
+  relaysQuery,
   routesQuery,
 } from '@/api/queries'
 import { AuditRows } from '@/components/audit-rows'
@@ -21,11 +23,11 @@ import { Alert } from '@/components/ui/alert'
 import { Badge } from '@/components/ui/badge'
 import { Button } from '@/components/ui/button'
 import { Card, CardContent, CardHeader, CardTitle } from '@/components/ui/card'
-import { ago, count, exact, system } from '@/lib/format'
+import { ago, exact, system } from '@/lib/format'
 import type { Machine } from '@/lib/machines'
 import { useOrg } from '@/lib/org'
-import { neighbours } from '@/lib/reach'
 import { useMachineActions } from './actions'
+import { Connections } from './connections'
 import EditMachine from './edit'
 import { MachineMenu } from './menu'
 
@@ -83,6 +85,7 @@ function Detail({ machine }: { machine: Machine }) {
           {org.may('read') ? <RoutesCard id={machine.id} /> : null}
         </div>
       </div>
+      {org.may('read') || mine ? <Connections id={machine.id} /> : null}
       {org.may('read') ? <ReachCard machine={machine} /> : null}
       {org.may('read') ? <AuditCard id={machine.id} /> : null}
       <Confirm asked={asked} onClose={close} />
@@ -157,6 +160,7 @@ function Facts({ machine }: { machine: Machine }) {
               {machine.online ? 'now' : ago(machine.last_seen)}
             </span>
           </Fact>
+          {machine.home_region == null ? null : <HomeRegion id={machine.home_region} />}
           <Fact label="Enrolled">
             <span title={exact(machine.created_at)}>{exact(machine.created_at)}</span>
             {machine.auth_key ? ' by an auth key' : ''}
@@ -203,6 +207,13 @@ function Fact({
       </dd>
     </>
   )
+}
+
+function HomeRegion({ id }: { id: number }) {
+  const org = useOrg()
+  const { data } = useQuery(relaysQuery(org.id))
+  const region = data?.regions.find((one) => one.id === id)
+  return <Fact label="Home relay">{region?.name ?? `region ${id}`}</Fact>
 }
 
 function PostureCard({ id }: { id: string }) {
@@ -258,9 +269,9 @@ function RoutesCard({ id }: { id: string }) {
 
 function ReachCard({ machine }: { machine: Machine }) {
   const org = useOrg()
-  const reach = useQuery(reachQuery(org.id))
+  const reach = useQuery(machineReachQuery(org.id, machine.id))
   const { data: machines } = useQuery(machinesQuery(org.id))
-  const names = useMemo(() => new Map(machines?.map((one) => [one.id, one])), [machines])
+  const known = useMemo(() => new Map(machines?.map((one) => [one.id, one])), [machines])
   return (
     <Card>
       <CardHeader>
@@ -271,72 +282,86 @@ function ReachCard({ machine }: { machine: Machine }) {
             params={{ org: org.slug }}
             search={{ tab: 'ask', src: machine.name }}
           >
-            Ask why <ArrowRight />
+            Ask about a port <ArrowRight />
           </Link>
         </Button>
       </CardHeader>
       <CardContent>
         <Ready query={reach} rows={2}>
-          {(pairs) => {
-            const { out, into } = neighbours(pairs.pairs, machine.id)
-            return (
-              <div className="grid gap-4 sm:grid-cols-2">
-                <Side title="It may open something towards" ids={out} names={names} />
-                <Side title="These may open something towards it" ids={into} names={names} />
-                {pairs.count > pairs.pairs.length ? (
-                  <p className="text-xs text-muted-foreground sm:col-span-2">
-                    The server names {count(pairs.pairs.length, 'pair')} of{' '}
-                    {pairs.count.toLocaleString('en')} in the org; there may be more for this
-                    machine.
-                  </p>
-                ) : null}
-              </div>
-            )
-          }}
+          {({ reaches, reached_by, rules }) => (
+            <div className="grid gap-4 sm:grid-cols-2">
+              <Side
+                title="It may open something towards"
+                list={reaches}
+                rules={rules}
+                known={known}
+              />
+              <Side
+                title="These may open something towards it"
+                list={reached_by}
+                rules={rules}
+                known={known}
+              />
+            </div>
+          )}
         </Ready>
       </CardContent>
     </Card>
   )
 }
 
+/** So many machines are listed before somebody asks for all. */
+const SOME = 8
+
 function Side({
   title,
-  ids,
-  names,
+  list,
+  rules,
+  known,
 }: {
   title: string
-  ids: string[]
-  names: ReadonlyMap<string, Machine>
+  list: Schemas['ReachList']
+  rules: readonly Schemas['ReachRule'][]
+  known: ReadonlyMap<string, Machine>
 }) {
   const org = useOrg()
   const [all, setAll] = useState(false)
-  const shown = all ? ids : ids.slice(0, 12)
+  const shown = all ? list.machines : list.machines.slice(0, SOME)
+  const because = (ids: readonly string[]) =>
+    ids
+      .flatMap((id) => rules.filter(({ rule }) => rule === id))
+      .map(({ name, at }) => name ?? `the rule in line ${at.line}`)
+      .join(', ')
   return (
     <div className="min-w-0">
       <h3 className="mb-1 text-xs text-muted-foreground">
-        {title} ({ids.length})
+        {title} ({list.count.toLocaleString('en')})
       </h3>
-      {ids.length === 0 ? <p>no machine</p> : null}
-      <ul className="flex flex-wrap gap-1.5">
-        {shown.map((id) => {
-          const peer = names.get(id)
+      {list.count === 0 ? <p>no machine</p> : null}
+      <ul className="flex flex-col">
+        {shown.map(({ id, name, rules: by }) => {
+          const state = known.get(id)?.state
           return (
-            <li key={id} className="max-w-full">
+            <li key={id} className="flex min-w-0 items-baseline gap-2 py-0.5 text-sm">
+              {state ? <StateDot state={state} /> : null}
               <Link
                 to="/o/$org/machines/$machine"
                 params={{ org: org.slug, machine: id }}
-                className="flex max-w-full items-center gap-1.5 rounded-md border px-2 py-0.5 text-sm hover:bg-accent"
+                className="min-w-0 truncate hover:underline"
               >
-                {peer ? <StateDot state={peer.state} /> : null}
-                <span className="truncate">{peer?.name ?? id}</span>
+                {name}
               </Link>
+              <span className="min-w-0 flex-1 truncate text-xs text-muted-foreground">
+                by {because(by)}
+              </span>
             </li>
           )
         })}
       </ul>
-      {ids.length > shown.length ? (
+      {list.machines.length > shown.length ? (
         <Button variant="link" className="mt-1" onClick={() => setAll(true)}>
-          Show all {ids.length}
+          Show {list.count > list.machines.length ? 'the first ' : 'all '}
+          {list.machines.length.toLocaleString('en')}
         </Button>
       ) : null}
     </div>

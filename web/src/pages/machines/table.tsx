@@ -28,16 +28,16 @@ const NARROW_ROW = 58
 const OVERSCAN = 12
 
 export const HEADS: Record<Column, { label: string; width: string }> = {
-  name: { label: 'Name', width: 'minmax(9.5rem,2fr)' },
-  state: { label: 'State', width: '5.75rem' },
-  owner: { label: 'Owner', width: 'minmax(6.5rem,1.2fr)' },
-  address: { label: 'Address', width: '6.75rem' },
-  os: { label: 'System', width: '6.75rem' },
+  name: { label: 'Name', width: 'minmax(8.5rem,2fr)' },
+  state: { label: 'State', width: '5.25rem' },
+  owner: { label: 'Owner', width: 'minmax(5.5rem,1.2fr)' },
+  address: { label: 'Address', width: '6.25rem' },
+  os: { label: 'System', width: '6.5rem' },
   version: { label: 'Version', width: '3.5rem' },
-  tags: { label: 'Tags', width: 'minmax(4rem,1fr)' },
-  posture: { label: 'Posture', width: '5rem' },
-  seen: { label: 'Last seen', width: '5rem' },
-  expiry: { label: 'Expiry', width: '4.75rem' },
+  tags: { label: 'Tags', width: 'minmax(3.5rem,1fr)' },
+  posture: { label: 'Posture', width: '4.5rem' },
+  seen: { label: 'Last seen', width: '4.75rem' },
+  expiry: { label: 'Expiry', width: '4.25rem' },
 }
 
 const POSTURE: Record<PostureStanding, ReactNode> = {
@@ -71,7 +71,7 @@ export function MachineTable(props: Props) {
     overscan: OVERSCAN,
   })
   // Room for the button that approves, where there is something to approve.
-  const last = machines.some(({ state }) => state === 'pending') ? '6.25rem' : '2rem'
+  const last = machines.some(({ state }) => state === 'pending') ? '5.75rem' : '2rem'
   const template = `1.25rem ${columns.map((column) => HEADS[column].width).join(' ')} ${last}`
   // Always the same function, so that rows which stay as they are need not be drawn again while one scrolls.
   const newest = useRef(selected)

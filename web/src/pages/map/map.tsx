@@ -2,17 +2,17 @@ import { useQuery } from '@tanstack/react-query'
 import { getRouteApi, Link } from '@tanstack/react-router'
 import { ArrowRight } from 'lucide-react'
 import { useMemo } from 'react'
-import { machinesQuery, reachQuery } from '@/api/queries'
+import { connectionsQuery, machinesQuery, reachQuery, relaysQuery } from '@/api/queries'
 import { Empty, Page, Ready } from '@/components/page'
 import { STATES, StateBadge, StateDot } from '@/components/state'
 import { Button } from '@/components/ui/button'
 import { NativeSelect } from '@/components/ui/native-select'
+import type { Connection, Regions } from '@/lib/connections'
 import { count } from '@/lib/format'
 import type { Machine } from '@/lib/machines'
 import { type By, between, groupsOf, layout } from '@/lib/map'
 import { useOrg } from '@/lib/org'
 import { neighbours, type Pair } from '@/lib/reach'
-import { cn } from '@/lib/utils'
 
 const route = getRouteApi('/signed-in/o/$org/map')
 
@@ -26,6 +26,7 @@ const BY: ReadonlyArray<readonly [By, string]> = [
   ['owner', 'owner or tag'],
   ['tag', 'tag'],
   ['system', 'system'],
+  ['region', 'home relay'],
 ]
 
 const FILL: Record<Machine['state'], string> = {
@@ -46,6 +47,19 @@ export default function MapPage() {
   const reach = useQuery(reachQuery(org.id))
   const by = BY.find(([name]) => name === search.by)?.[0] ?? 'owner'
   const chosen = machines.data?.find(({ id }) => id === search.at)
+  const { data: relays } = useQuery(relaysQuery(org.id))
+  const regions = useMemo(
+    () => new Map(relays?.regions.map((region) => [region.id, region.name])),
+    [relays],
+  )
+  const tunnels = useQuery({
+    ...connectionsQuery(org.id, chosen?.id ?? ''),
+    enabled: chosen !== undefined,
+  })
+  const paths = useMemo(
+    () => new Map(chosen ? tunnels.data?.connections.map((one) => [one.peer, one]) : []),
+    [chosen, tunnels.data],
+  )
   const choose = (id: string | undefined) =>
     void navigate({
       search: (old) => ({ ...old, at: id === search.at ? undefined : id }),
@@ -55,7 +69,7 @@ export default function MapPage() {
     <Page
       wide
       title="Map"
-      lead="Who may open something towards whom, as the policy stands now. Choose a machine to see its own reach."
+      lead="Who may open something towards whom, as the policy stands now. Choose a machine to see its own reach and its tunnels."
       actions={
         <span className="flex items-center gap-2 text-sm whitespace-nowrap text-muted-foreground">
           Grouped by
@@ -101,10 +115,12 @@ export default function MapPage() {
                   machines={list}
                   pairs={reach.data?.pairs ?? []}
                   by={by}
+                  regions={regions}
+                  paths={paths}
                   chosen={chosen?.id}
                   choose={choose}
                 />
-                <Legend machines={list} />
+                <Legend machines={list} paths={paths} />
               </div>
               <aside aria-label="Reach" className="flex min-w-0 flex-col gap-3">
                 <Ready query={reach} rows={4}>
@@ -139,17 +155,21 @@ function Drawing({
   machines,
   pairs,
   by,
+  regions,
+  paths,
   chosen,
   choose,
 }: {
   machines: Machine[]
   pairs: Pair[]
   by: By
+  regions: Regions
+  paths: ReadonlyMap<string, Connection>
   chosen: string | undefined
   choose: (id: string) => void
 }) {
   const each = machines.length <= EACH
-  const groups = useMemo(() => groupsOf(machines, by), [machines, by])
+  const groups = useMemo(() => groupsOf(machines, by, regions), [machines, by, regions])
   const plan = useMemo(() => layout(groups, RATIO), [groups])
   const links = useMemo(() => {
     if (!each) {
@@ -157,7 +177,9 @@ function Drawing({
       return between(groups, pairs).flatMap(({ from, to, count: n }) => {
         const a = at.get(from)
         const b = at.get(to)
-        return a && b && a !== b ? [{ key: `${from}→${to}`, a, b, own: false, weight: n }] : []
+        return a && b && a !== b
+          ? [{ key: `${from}→${to}`, a, b, own: false, weight: n, path: undefined }]
+          : []
       })
     }
     // One line for both directions.
@@ -168,9 +190,11 @@ function Drawing({
       const b = plan.places.get(dst)
       if (!a || !b || seen.has(key)) return []
       seen.add(key)
-      return [{ key, a, b, own: src === chosen || dst === chosen, weight: 1 }]
+      const own = src === chosen || dst === chosen
+      const path = own ? paths.get(src === chosen ? dst : src)?.path : undefined
+      return [{ key, a, b, own, weight: 1, path }]
     })
-  }, [each, groups, pairs, plan, chosen])
+  }, [each, groups, pairs, plan, chosen, paths])
   const near = useMemo(() => {
     if (!chosen) return null
     const { out, into } = neighbours(pairs, chosen)
@@ -206,15 +230,16 @@ function Drawing({
           </text>
         </g>
       ))}
-      {links.map(({ key, a, b, own, weight }) => (
+      {links.map(({ key, a, b, own, weight, path }) => (
         <line
           key={key}
           x1={a.x}
           y1={a.y}
           x2={b.x}
           y2={b.y}
-          className={cn(own ? 'stroke-primary' : 'stroke-muted-foreground')}
-          strokeWidth={own ? 1.8 : Math.min(1 + Math.log2(weight), 6)}
+          className={own ? LINES[path ?? 'none'] : 'stroke-muted-foreground'}
+          strokeDasharray={path === 'relay' ? '7 5' : undefined}
+          strokeWidth={own ? (path ? 2.6 : 1.4) : Math.min(1 + Math.log2(weight), 6)}
           opacity={own ? 0.9 : chosen ? 0.06 : 0.2}
         />
       ))}
@@ -267,7 +292,25 @@ function Drawing({
   )
 }
 
-function Legend({ machines }: { machines: Machine[] }) {
+const LINES: Record<Connection['path'], string> = {
+  direct: 'stroke-good',
+  relay: 'stroke-warn',
+  none: 'stroke-muted-foreground',
+}
+
+const KINDS = [
+  ['direct', 'direct tunnel'],
+  ['relay', 'tunnel by relay'],
+  ['none', 'allowed, no tunnel now'],
+] as const
+
+function Legend({
+  machines,
+  paths,
+}: {
+  machines: Machine[]
+  paths: ReadonlyMap<string, Connection>
+}) {
   const here = new Set(machines.map(({ state }) => state))
   return (
     <ul className="flex flex-wrap gap-x-4 gap-y-1 border-t px-4 py-2 text-xs text-muted-foreground">
@@ -278,6 +321,24 @@ function Legend({ machines }: { machines: Machine[] }) {
             <StateDot state={state} /> {STATES[state].label}
           </li>
         ))}
+      {paths.size === 0
+        ? null
+        : KINDS.map(([path, label]) => (
+            <li key={path} className="flex items-center gap-1.5">
+              <svg aria-hidden viewBox="0 0 24 8" className="h-2 w-6">
+                <line
+                  x1={0}
+                  y1={4}
+                  x2={24}
+                  y2={4}
+                  strokeWidth={2.6}
+                  strokeDasharray={path === 'relay' ? '7 5' : undefined}
+                  className={LINES[path]}
+                />
+              </svg>
+              {label}
+            </li>
+          ))}
     </ul>
   )
 }

@@ -67,7 +67,7 @@ export default function Relays() {
                   <TableHead>Region</TableHead>
                   <TableHead>Relay</TableHead>
                   <TableHead>Health</TableHead>
-                  <TableHead>From the control plane</TableHead>
+                  <TableHead>Round trip</TableHead>
                   <TableHead>Checked</TableHead>
                   <TableHead>
                     <span className="sr-only">Actions</span>

@@ -29,6 +29,10 @@ describe('completionsAt', () => {
     expect(labels('{ "grants": [ { "dst": ["')).toContain('autogroup:internet')
     expect(labels('{ "groups": { "group:dev": ["')).toEqual(['ann@x.example'])
   })
+  it('offers countries by code, and names them', () => {
+    const offered = completionsAt('{ "acls": [ { "srcCountry": ["', known)
+    expect(offered.find(({ label }) => label === 'IN')?.detail).toBe('India')
+  })
   it('is silent outside of strings, and in comments', () => {
     expect(labels('{ ')).toEqual([])
     expect(labels('{ // "')).toEqual([])

@@ -1,5 +1,7 @@
 /** What may stand at a place of the policy document: fields by the object that one is in, names by the org. */
 
+import { countries } from './countries'
+
 /** Names that the org has. */
 export interface Known {
   people: readonly string[]
@@ -100,8 +102,24 @@ export function placeOf(text: string): Place {
   return { frames, field, inString: string !== null }
 }
 
+/** What fields mean, where their names do not say it. */
+const MEANINGS: Readonly<Record<string, string>> = {
+  srcPosture: 'postures that the source has to have',
+  srcOS: 'systems that the source runs',
+  srcCountry: "countries of the source's public address",
+  when: 'days and hours at which it holds',
+  expires: 'when it ends',
+  proto: 'transport, or all',
+  ip: 'protocols and ports, as in tcp:443',
+  zone: 'time zone, as in Europe/Berlin',
+  time: 'when it is asked for',
+  srcPostureAttrs: 'what the source is taken to be',
+}
+
 const property = (label: string, detail?: string): Option => ({ label, detail, type: 'property' })
-const value = (label: string): Option => ({ label, type: 'enum' })
+const value = (label: string, detail?: string): Option => ({ label, detail, type: 'enum' })
+
+const named = (labels: readonly string[]) => labels.map((label) => value(label))
 
 /** What may follow a text. */
 export function completionsAt(text: string, known: Known): Option[] {
@@ -112,21 +130,22 @@ export function completionsAt(text: string, known: Known): Option[] {
   if (inner.kind === '{' && field === null) {
     if (frames.length === 1) return SECTIONS.map(([name, detail]) => property(name, detail))
     const owner = inner.field ?? ''
-    if (owner === 'groups') return known.groups.map(value)
-    if (owner === 'tagOwners') return known.tags.map(value)
-    return (FIELDS[owner] ?? []).map((name) => property(name))
+    if (owner === 'groups') return named(known.groups)
+    if (owner === 'tagOwners') return named(known.tags)
+    return (FIELDS[owner] ?? []).map((name) => property(name, MEANINGS[name]))
   }
   if (!field) return []
   const fixed = VALUES[field]
-  if (fixed) return fixed.map(value)
+  if (fixed) return named(fixed)
+  if (field === 'srcCountry') return countries().map(([code, name]) => value(code, name))
   const selectors = [...AUTOGROUPS, '*', ...known.groups, ...known.tags, ...known.people]
   const section = frames[1]?.field
-  if (field === 'src') return [...selectors, ...known.hosts].map(value)
+  if (field === 'src') return named([...selectors, ...known.hosts])
   if (field === 'dst' || (section === 'tests' && (field === 'accept' || field === 'deny'))) {
     const ports = section === 'grants' ? '' : ':*'
     return [...selectors, ...DESTINATIONS, ...known.hosts].map((name) => value(name + ports))
   }
-  if (section === 'groups') return known.people.map(value)
-  if (section === 'tagOwners' || section === 'autoApprovers') return selectors.map(value)
+  if (section === 'groups') return named(known.people)
+  if (section === 'tagOwners' || section === 'autoApprovers') return named(selectors)
   return []
 }

@@ -164,7 +164,7 @@ function Grid({ rules, fill }: { rules: Rule[]; fill: ((draft: Draft) => void) |
   return (
     <section className="flex flex-col gap-2">
       <h2 className="font-semibold">Who to whom</h2>
-      <Table label="Who to whom" className="w-auto">
+      <Table label="Who to whom" grid>
         <TableHeader>
           <tr>
             <TableHead>From, down; to, across</TableHead>

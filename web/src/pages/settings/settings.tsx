@@ -2,10 +2,12 @@ import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
 import { useState } from 'react'
 import { api, open, type Schemas } from '@/api/client'
-import { auditSettingsQuery, refetch, settingsQuery } from '@/api/queries'
+import { auditSettingsQuery, meQuery, refetch, settingsQuery } from '@/api/queries'
+import { Confirm, type Confirmation } from '@/components/confirm'
 import { CopyButton } from '@/components/copy'
 import { SwitchField, TextField } from '@/components/field'
 import { Failure, Page, Ready } from '@/components/page'
+import { Badge } from '@/components/ui/badge'
 import { Button } from '@/components/ui/button'
 import { Card, CardContent, CardHeader, CardTitle } from '@/components/ui/card'
 import { useOrg } from '@/lib/org'
@@ -19,32 +21,18 @@ export default function Settings() {
     <Page title="Settings">
       <div className="grid items-start gap-4 lg:grid-cols-2">
         <Ready query={settings} rows={4}>
-          {(data) => <Machines key={JSON.stringify(data)} settings={data} />}
+          {(data) => (
+            <div className="flex flex-col gap-4">
+              <Machines key={`${data.machine_approval} ${data.key_expiry_days}`} settings={data} />
+              <Network settings={data} />
+              <Lockdown settings={data} />
+            </div>
+          )}
         </Ready>
         <div className="flex flex-col gap-4">
-          <Card>
-            <CardHeader>
-              <CardTitle>Organisation</CardTitle>
-            </CardHeader>
-            <CardContent>
-              <dl className="grid grid-cols-[6rem_minmax(0,1fr)] items-center gap-y-1 text-sm">
-                <dt className="text-muted-foreground">Name</dt>
-                <dd className="min-h-7 content-center [overflow-wrap:anywhere]">{org.name}</dd>
-                <dt className="text-muted-foreground">Label</dt>
-                <dd className="flex items-center gap-1">
-                  <code className="text-xs">{org.slug}</code>
-                  <CopyButton text={org.slug} what="the label" />
-                </dd>
-                <dt className="text-muted-foreground">Id</dt>
-                <dd className="flex items-center gap-1">
-                  <code className="min-w-0 text-xs break-all">{org.id}</code>
-                  <CopyButton text={org.id} what="the id" />
-                </dd>
-                <dt className="text-muted-foreground">Your role</dt>
-                <dd className="min-h-7 content-center">{org.role}</dd>
-              </dl>
-            </CardContent>
-          </Card>
+          <Ready query={settings} rows={4}>
+            {(data) => <Organisation key={data.name} settings={data} />}
+          </Ready>
           {org.may('read') ? <Retention /> : null}
           <Card>
             <CardHeader>
@@ -70,7 +58,9 @@ export default function Settings() {
   )
 }
 
-function Machines({ settings }: { settings: Schemas['OrgSettings'] }) {
+type OrgSettings = Schemas['OrgSettings']
+
+function Machines({ settings }: { settings: OrgSettings }) {
   const org = useOrg()
   const queries = useQueryClient()
   const locked = !org.may('manage')
@@ -119,6 +109,144 @@ function Machines({ settings }: { settings: Schemas['OrgSettings'] }) {
             </Button>
           )}
         </form>
+      </CardContent>
+    </Card>
+  )
+}
+
+function Organisation({ settings }: { settings: OrgSettings }) {
+  const org = useOrg()
+  const queries = useQueryClient()
+  const [name, setName] = useState(settings.name)
+  const form = useSubmit(async () => {
+    await open(
+      api.PATCH('/api/orgs/{org}/settings', {
+        params: { path: { org: org.id } },
+        body: { name: name.trim() },
+      }),
+    )
+    toast.success('The organisation has its new name')
+    await queries.invalidateQueries({ queryKey: meQuery.queryKey })
+    await refetch(queries, org.id, 'settings', 'audit')
+  })
+  return (
+    <Card>
+      <CardHeader>
+        <CardTitle>Organisation</CardTitle>
+      </CardHeader>
+      <CardContent className="flex flex-col gap-4">
+        <form onSubmit={form.submit} className="flex flex-col gap-3">
+          <TextField
+            label="Name"
+            required
+            maxLength={64}
+            disabled={!org.may('manage')}
+            value={name}
+            onChange={(event) => setName(event.target.value)}
+          />
+          {form.error ? <Failure error={form.error} doing="Renaming" /> : null}
+          {name !== settings.name ? (
+            <Button type="submit" className="self-start" disabled={form.busy}>
+              Rename
+            </Button>
+          ) : null}
+        </form>
+        <dl className="grid grid-cols-[6rem_minmax(0,1fr)] items-center gap-y-1 text-sm">
+          <dt className="text-muted-foreground">Label</dt>
+          <dd className="flex items-center gap-1">
+            <code className="text-xs">{settings.slug}</code>
+            <CopyButton text={settings.slug} what="the label" />
+          </dd>
+          <dt className="text-muted-foreground">Id</dt>
+          <dd className="flex items-center gap-1">
+            <code className="min-w-0 text-xs break-all">{org.id}</code>
+            <CopyButton text={org.id} what="the id" />
+          </dd>
+          <dt className="text-muted-foreground">Your role</dt>
+          <dd className="min-h-7 content-center">{org.role}</dd>
+        </dl>
+      </CardContent>
+    </Card>
+  )
+}
+
+/** What holds for all tunnels and addresses. The server lets nobody change these. */
+function Network({ settings }: { settings: OrgSettings }) {
+  return (
+    <Card>
+      <CardHeader>
+        <CardTitle>Network</CardTitle>
+      </CardHeader>
+      <CardContent>
+        <dl className="grid grid-cols-[8rem_minmax(0,1fr)] items-baseline gap-x-3 gap-y-2 text-sm">
+          <dt className="text-muted-foreground">Post-quantum keys</dt>
+          <dd>
+            {settings.pq}
+            <span className="block text-xs text-muted-foreground">
+              Every tunnel between agents has a preshared key of X25519 and ML-KEM-768 before its
+              first packet.
+            </span>
+          </dd>
+          <dt className="text-muted-foreground">IPv4 addresses</dt>
+          <dd className="font-mono text-xs">{settings.ipv4_network}</dd>
+          <dt className="text-muted-foreground">IPv6 addresses</dt>
+          <dd className="font-mono text-xs">{settings.ipv6_network}</dd>
+        </dl>
+      </CardContent>
+    </Card>
+  )
+}
+
+function Lockdown({ settings }: { settings: OrgSettings }) {
+  const org = useOrg()
+  const queries = useQueryClient()
+  const [asked, setAsked] = useState<Confirmation | null>(null)
+  const set = async (lockdown: boolean) => {
+    await open(
+      api.PATCH('/api/orgs/{org}/settings', {
+        params: { path: { org: org.id } },
+        body: { lockdown },
+      }),
+    )
+    toast.success(lockdown ? 'Nothing passes between machines now' : 'The lockdown is lifted')
+    await refetch(queries, org.id, 'settings', 'policy', 'audit')
+  }
+  const lift = useSubmit(() => set(false))
+  return (
+    <Card>
+      <CardHeader>
+        <CardTitle>Lockdown</CardTitle>
+        {settings.lockdown ? <Badge tone="bad">in force</Badge> : <Badge>off</Badge>}
+      </CardHeader>
+      <CardContent className="flex flex-col gap-3">
+        <p className="text-sm text-muted-foreground">
+          Ends everything between the machines of the organisation, connections that are open too,
+          whatever the policy says. Machines stay managed, and the policy stays as it is.
+        </p>
+        {lift.error ? <Failure error={lift.error} doing="Lifting the lockdown" /> : null}
+        {!org.may('manage') ? null : settings.lockdown ? (
+          <Button className="self-start" disabled={lift.busy} onClick={() => lift.submit()}>
+            Lift the lockdown
+          </Button>
+        ) : (
+          <Button
+            variant="destructive"
+            className="self-start"
+            onClick={() =>
+              setAsked({
+                title: `Lock ${org.name} down?`,
+                text: 'Every connection between its machines ends at once, and none can be opened until somebody lifts it.',
+                verb: 'Lock down',
+                destructive: true,
+                typed: org.slug,
+                run: () => set(true),
+              })
+            }
+          >
+            Lock down
+          </Button>
+        )}
+        <Confirm asked={asked} onClose={() => setAsked(null)} />
       </CardContent>
     </Card>
   )

@@ -88,12 +88,13 @@ function Provider({ sso }: { sso: Sso | null }) {
       </CardHeader>
       <CardContent>
         <form onSubmit={form.submit} className="flex flex-col gap-5">
-          {sso ? (
-            <div className="flex flex-col gap-1.5">
-              <p className="text-sm font-medium">Redirect URI to register at the provider</p>
-              <CopyLine text={sso.redirect_uri} what="the redirect URI" />
-            </div>
-          ) : null}
+          <div className="flex flex-col gap-1.5">
+            <p className="text-sm font-medium">Redirect URI to register at the provider</p>
+            <CopyLine
+              text={sso?.redirect_uri ?? `${location.origin}/sign-in/${org.id}/callback`}
+              what="the redirect URI"
+            />
+          </div>
           <div className="grid gap-4 md:grid-cols-2">
             <TextField
               label="Issuer"
