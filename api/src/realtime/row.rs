@@ -220,7 +220,7 @@ pub(super) async fn read(
         .filter(|entry| place(&entry.action).is_some_and(|place| place.of_machine))
         .filter_map(|entry| entry.target.id.as_deref()?.parse().ok())
         .collect();
-    let owners: HashMap<String, UserId> = match machines.is_empty() {
+    let mut owners: HashMap<String, UserId> = match machines.is_empty() {
         true => HashMap::new(),
         false => {
             let rows = tx
@@ -236,6 +236,14 @@ pub(super) async fn read(
         }
     };
     drop(tx);
+    // Of a machine that is gone by now, its end tells whose it was.
+    for entry in &entries {
+        if let (Some(id), Some(user)) = (&entry.target.id, About::read(&entry.before).user_id)
+            && place(&entry.action).is_some_and(|place| place.of_machine)
+        {
+            owners.entry(id.clone()).or_insert(user);
+        }
+    }
     let row = |entry: AuditEntry| {
         let owner = entry.target.id.as_ref().and_then(|id| owners.get(id));
         let owner = owner.copied();

@@ -2170,6 +2170,14 @@ export interface paths {
                         "application/json": components["schemas"]["Refusal"];
                     };
                 };
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
                 /** @description Refused; `error.code` says why, `error.message` what to do. */
                 default: {
                     headers: {
@@ -6522,7 +6530,8 @@ export interface paths {
         put?: never;
         /**
          * New keys for a static peer, and another gateway if one is named. What its device was configured with
-         *     before is of no use from then on; its sign-in is renewed.
+         *     before is of no use from then on. It may be another device: where new machines wait for approval, one that
+         *     a member gives new keys waits again. Its sign-in is renewed, unless an API key asks, which signs nobody in.
          */
         post: {
             parameters: {
@@ -6610,7 +6619,7 @@ export interface paths {
          *     `RealtimeRequest` and `RealtimeMessage`, one JSON object per text frame. The server pings every 30 s, and
          *     closes with 1001 (stops: come back), 1013 (come back in a moment), 4000 (silent for 90 s), 4001 (the token has
          *     ended: come back with a fresh one), 4002 (a message that it does not take), 4003 (not allowed any more) or 4029
-         *     (200 connections to the org, or 25 of the person, are open: ask by the ordinary calls).
+         *     (200 connections to the org, or 25 of the person, are open at this node: ask by the ordinary calls).
          */
         get: {
             parameters: {
@@ -8322,7 +8331,7 @@ export interface components {
                 online: boolean;
                 /**
                  * Format: int32
-                 * @description How many static peers it carries, at most [`MAX_STATIC_PEERS`].
+                 * @description How many static peers it has, approved or not, at most [`MAX_STATIC_PEERS`].
                  */
                 static_peers: number;
             };
@@ -8972,7 +8981,7 @@ export interface components {
                 online: boolean;
                 /**
                  * Format: int32
-                 * @description How many static peers it carries, at most [`MAX_STATIC_PEERS`].
+                 * @description How many static peers it has, approved or not, at most [`MAX_STATIC_PEERS`].
                  */
                 static_peers: number;
             }[];
@@ -9320,7 +9329,7 @@ export interface components {
             online: boolean;
             /**
              * Format: int32
-             * @description How many static peers it carries, at most [`MAX_STATIC_PEERS`].
+             * @description How many static peers it has, approved or not, at most [`MAX_STATIC_PEERS`].
              */
             static_peers: number;
         };
@@ -10410,7 +10419,8 @@ export interface components {
         };
         /**
          * @description `POST /api/orgs/{org}/static-peers/{machine}/keys`: new keys, maybe another gateway. What was configured
-         *     before ends at once. Answer: [`StaticPeerConfig`].
+         *     before ends at once. It may be another device, so where new machines wait for approval, one that a member
+         *     gives new keys waits again. Its sign-in is renewed, unless an API key asks. Answer: [`StaticPeerConfig`].
          */
         RotateStaticPeer: {
             gateway?: components["schemas"]["MachineId"] | null;
