@@ -10106,7 +10106,7 @@ export interface components {
             id: components["schemas"]["MachineId"];
             /** @description Its name. */
             name: string;
-            /** @description The rules that allow it; each may be narrowed by rules that deny. */
+            /** @description The rules that allow it, at most [`MAX_REACH_RULES`] of them; each may be narrowed by rules that deny. */
             rules: components["schemas"]["RuleId"][];
         };
         /** @description A rule that allows something. */
