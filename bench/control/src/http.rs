@@ -111,10 +111,12 @@ pub fn request(method: &str, path: &str, bearer: &str, body: &[u8]) -> Vec<u8> {
 }
 
 fn content_length(head: &str) -> Result<usize> {
-    let lengths = head.lines().filter_map(|line| {
+    let mut lengths = head.lines().filter_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length")
             .then(|| value.trim().parse())
     });
-    Ok(lengths.last().context("an answer without a length")??)
+    Ok(lengths
+        .next_back()
+        .context("an answer without a length")??)
 }

@@ -8,6 +8,7 @@ mod agent;
 mod board;
 mod deployment;
 mod fleet;
+mod heartbeats;
 mod http;
 mod rows;
 mod setup;

@@ -6,25 +6,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use tokio::task::JoinSet;
 use ztna_bench_record::{Bar, Better, Record, Run, Sample};
-use ztna_proto::api::HeartbeatRequest;
 use ztna_proto::ids::OrgId;
 use ztna_proto::netmap::ClientMessage;
 
-use crate::agent::{Machine, source};
+use crate::agent::Machine;
 use crate::board::quantile;
 use crate::deployment::{Deployment, Node};
 use crate::fleet::{Fleet, until};
-use crate::http::{Client, request};
-use crate::setup::{self, Admin, CONNECTIONS, GROUP};
+use crate::heartbeats::heartbeats;
+use crate::setup::{self, Admin, GROUP};
 
 /// Nothing here takes as long.
 const LIMIT: Duration = Duration::from_secs(240);
 /// What is delivered at all is delivered by then.
 const DELIVERY: Duration = Duration::from_secs(30);
-/// How long heartbeats are sent.
-const HEARTBEATS: Duration = Duration::from_secs(3);
 /// Deliveries that a figure of cost or latency rests on, at least.
 const DELIVERIES: usize = 20_000;
 /// Memory is read when nothing has happened for so long.
@@ -306,52 +302,6 @@ fn fine(fleet: &Fleet) -> Result<()> {
         why.unwrap_or_default()
     );
     Ok(())
-}
-
-/// Heartbeats of all machines in turn over some connections; how many a second.
-async fn heartbeats(node: &Node, machines: &[Arc<Machine>]) -> Result<f64> {
-    let mut requests = vec![Vec::new(); CONNECTIONS];
-    for (n, machine) in machines.iter().enumerate() {
-        let body = HeartbeatRequest {
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            report: setup::report(machine, 1),
-            posture: None,
-        };
-        let body = serde_json::to_vec(&body)?;
-        let bytes = request("POST", "/api/machine-heartbeat", &machine.token, &body);
-        requests[n % CONNECTIONS].push(bytes);
-    }
-    let mut clients = Vec::new();
-    for (n, requests) in requests.into_iter().enumerate() {
-        let mut client = Client::new(&node.target, source(n), "").await?;
-        // Once without counting: every machine has reported then, and is known.
-        for request in &requests {
-            let (status, body) = client.exchange(request).await?;
-            ensure!(status == 200, "{}", String::from_utf8_lossy(body));
-        }
-        clients.push((client, requests));
-    }
-    let begin = Instant::now();
-    let mut tasks = JoinSet::new();
-    for (mut client, requests) in clients {
-        tasks.spawn(async move {
-            let mut count = 0usize;
-            for request in requests.iter().cycle() {
-                if begin.elapsed() >= HEARTBEATS {
-                    break;
-                }
-                let (status, body) = client.exchange(request).await?;
-                ensure!(status == 200, "{}", String::from_utf8_lossy(body));
-                count += 1;
-            }
-            Ok(count)
-        });
-    }
-    let mut count = 0;
-    while let Some(done) = tasks.join_next().await {
-        count += done??;
-    }
-    Ok(count as f64 / begin.elapsed().as_secs_f64())
 }
 
 /// What of the fixed cost of a change falls on each machine of an org, in µs.
