@@ -71,13 +71,9 @@ async fn update(
     let tx = connection.org(org).await?;
     authorise(&tx, org, user, Right::Manage).await?;
     // Machines know their org's name; a lockdown is a rule.
-    let change = match (name, request.lockdown) {
-        (Some(_), _) => Some(Changed::Org),
-        (None, Some(_)) => Some(Changed::Policy),
-        (None, None) => None,
-    };
-    let told = change.is_some();
-    if let Some(change) = change {
+    let named = name.as_ref().map(|_| Changed::Org);
+    let ruled = request.lockdown.map(|_| Changed::Policy);
+    for change in [named, ruled].into_iter().flatten() {
         netmap::append_change(&tx, org, change).await?;
     }
     tx.execute(
@@ -96,7 +92,7 @@ async fn update(
     let settings = read(&tx, org).await?;
     tx.commit().await?;
     drop(connection);
-    if told {
+    if named.is_some() || ruled.is_some() {
         state.hub.notify(org).await;
     }
     tracing::info!(%org, by = %user, ?settings, "the org's settings were changed");

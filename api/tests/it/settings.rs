@@ -119,6 +119,26 @@ async fn a_lockdown_ends_everything_between_machines_until_it_is_lifted() {
 }
 
 #[tokio::test]
+async fn who_comes_back_hears_of_a_lockdown_that_came_with_a_new_name() {
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    let (_, one) = owner.enrol("one").await;
+    owner.enrol("other").await;
+    // Holds the org in the node's memory while the other is away.
+    let (_, watcher) = owner.enrol("watcher").await;
+    let mut watching = Stream::connect(&server, &watcher.node_key).await;
+    let held = Stream::connect(&server, &one.node_key).await;
+    owner
+        .set(json!({"name": "Under attack", "lockdown": true}))
+        .await;
+    watching
+        .until("no peers", |stream| stream.peers().is_empty())
+        .await;
+    let (stream, _) = Stream::again(&server, &one.node_key, held).await;
+    assert!(stream.peers().is_empty());
+}
+
+#[tokio::test]
 async fn after_a_lockdown_everything_is_as_it_was() {
     let server = Server::start().await;
     let owner = Owner::new(&server, "acme").await;
