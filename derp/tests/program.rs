@@ -107,6 +107,13 @@ async fn a_relay_starts_serves_and_stops_and_keeps_its_identity() {
         assert_eq!(*before.get_or_insert(identity.clone()), identity);
 
         let node = node(&ready);
+        let asked = asked_for_health(dir.path()).await;
+        assert!(asked.status.success(), "{asked:?}");
+        let log = String::from_utf8(asked.stderr).unwrap();
+        assert!(
+            !log.contains('\u{1b}'),
+            "colours where no terminal is: {log:?}"
+        );
         let health = get(&node, "/health").await;
         assert!(health.contains(r#""status":"ok""#), "{health}");
         assert!(get(&node, "/derp/probe").await.starts_with("HTTP/1.1 200"));
@@ -130,7 +137,10 @@ async fn a_relay_starts_serves_and_stops_and_keeps_its_identity() {
         let (sender, mut receiver) = connect(config).await.unwrap();
         assert_eq!(sender.transport(), transport);
         let metrics = get(&node, "/metrics").await;
-        assert!(metrics.contains("derp_current_connections 1"), "{metrics}");
+        assert!(
+            metrics.contains("ztna_derp_current_connections 1"),
+            "{metrics}"
+        );
 
         let pid = nix::unistd::Pid::from_raw(child.id().unwrap().try_into().unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
@@ -142,7 +152,15 @@ async fn a_relay_starts_serves_and_stops_and_keeps_its_identity() {
             .unwrap();
         assert!(status.success(), "{status}");
         assert!(!dir.path().join("derp.json").exists());
+        let asked = asked_for_health(dir.path()).await;
+        assert_eq!(asked.status.code(), Some(1), "{asked:?}");
     }
+}
+
+async fn asked_for_health(dir: &std::path::Path) -> std::process::Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ztna-derp"));
+    command.args(["health", "--data-dir"]).arg(dir);
+    command.output().await.unwrap()
 }
 
 #[tokio::test]

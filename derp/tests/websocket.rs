@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use common::{PATIENCE, Relay, data, new_key};
 use futures_util::{SinkExt, StreamExt};
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -29,6 +30,11 @@ struct Browser {
 
 impl Browser {
     async fn connect(relay: &Relay, key: &WgPrivateKey) -> Self {
+        Self::connect_after(relay, key, b"").await
+    }
+
+    /// Sends another request first, whose answer has no body.
+    async fn connect_after(relay: &Relay, key: &WgPrivateKey, first: &[u8]) -> Self {
         let stream = TcpStream::connect(relay.address).await.unwrap();
         let config =
             client_config(&relay.node.certificate, KeyExchange::RequirePostQuantum).unwrap();
@@ -37,6 +43,14 @@ impl Browser {
             .connect(name, stream)
             .await
             .unwrap();
+        let mut stream = stream;
+        if !first.is_empty() {
+            stream.write_all(first).await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"\r\n\r\n") {
+                answer.push(stream.read_u8().await.unwrap());
+            }
+        }
         let mut request = "wss://127.0.0.1/derp".into_client_request().unwrap();
         let headers = request.headers_mut();
         headers.insert("sec-websocket-protocol", "derp".parse().unwrap());
@@ -121,6 +135,25 @@ async fn a_browser_and_a_native_client_exchange_packets() {
     browser.stream.close(None).await.unwrap();
     loop {
         if let ztna_derp::client::Event::PeerGone { .. } = native.event().await {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_may_have_sent_other_requests_before() {
+    let relay = Relay::start().await;
+    let native = relay.join().await;
+    let probe = b"GET /derp/probe HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut browser = Browser::connect_after(&relay, &new_key(), probe).await;
+    let packet = data(7, 1400);
+    native
+        .sender
+        .try_send(browser.key, packet.clone().into())
+        .unwrap();
+    loop {
+        if let Frame::RecvPacket { from, packet: got } = browser.frame().await {
+            assert_eq!((from, got), (native.key, packet.into()));
             break;
         }
     }

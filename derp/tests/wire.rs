@@ -108,6 +108,77 @@ impl Raw {
     }
 }
 
+/// The head of an answer that has no body.
+async fn head(stream: &mut TlsStream<TcpStream>) -> String {
+    let mut answer = Vec::new();
+    let read = async {
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+    };
+    tokio::time::timeout(PATIENCE, read).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+/// Proxies send requests of many over one connection, until one of them is upgraded.
+#[tokio::test]
+async fn an_upgrade_may_come_after_other_requests() {
+    let relay = Relay::start().await;
+    let mut stream = tls(&relay).await;
+    for _ in 0..2 {
+        let probe = b"GET /derp/probe HTTP/1.1\r\nHost: x\r\n\r\n";
+        stream.write_all(probe).await.unwrap();
+        let answer = head(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    // Whoever asks for no answer gets one here: it would be the proxy that waits for it.
+    stream.write_all(FAST_START).await.unwrap();
+    let answer = head(&mut stream).await.to_ascii_lowercase();
+    assert!(answer.starts_with("http/1.1 101 "), "{answer}");
+    let public = relay.server.public_key().to_string().to_ascii_lowercase();
+    for line in [
+        "upgrade: derp".to_owned(),
+        "connection: upgrade".to_owned(),
+        "derp-version: 2".to_owned(),
+        format!("derp-public-key: {public}"),
+    ] {
+        assert!(
+            answer.contains(&format!("{line}\r\n")),
+            "{answer} has no {line}"
+        );
+    }
+    let mut raw = Raw {
+        stream,
+        buf: BytesMut::new(),
+        decoder: Decoder::default(),
+    };
+    let key = new_key();
+    raw.join(&relay, &key).await;
+    let native = relay.join().await;
+    native
+        .sender
+        .try_send(key.public(), Bytes::from_static(b"\x04\0\0\0late"))
+        .unwrap();
+    loop {
+        match raw.next().await.unwrap().unwrap() {
+            Frame::RecvPacket { from, packet } => {
+                assert_eq!((from, &packet[4..]), (native.key, b"late".as_slice()));
+                break;
+            }
+            Frame::KeepAlive | Frame::Health(_) => {}
+            other => panic!("not a packet: {other:?}"),
+        }
+    }
+    // A shutdown is told to it and waits for it, as for all others.
+    relay.shutdown.cancel();
+    let told = async { while !matches!(raw.next().await, Ok(Some(Frame::Restarting { .. }))) {} };
+    tokio::time::timeout(PATIENCE, told).await.unwrap();
+    tokio::time::timeout(PATIENCE, relay.task)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
 #[tokio::test]
 async fn the_upgrade_is_answered_as_derper_does() {
     let relay = Relay::start().await;

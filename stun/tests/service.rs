@@ -66,11 +66,11 @@ fn both_families_and_both_transports_are_served_and_counted() {
     let seen = parse_response(&answer).unwrap();
     assert_eq!(seen, (TransactionId([9; 12]), stream.local_addr().unwrap()));
     let expected = [
-        "stun_requests{disposition=\"success\"} 3",
-        "stun_requests{disposition=\"not_stun\"} 1",
-        "stun_addrfamily{family=\"ipv4\"} 2",
-        "stun_addrfamily{family=\"ipv6\"} 1",
-        "stun_tcp_connections{disposition=\"accepted\"} 1",
+        "ztna_stun_requests_total{disposition=\"success\"} 3",
+        "ztna_stun_requests_total{disposition=\"not_stun\"} 1",
+        "ztna_stun_addrfamily_total{family=\"ipv4\"} 2",
+        "ztna_stun_addrfamily_total{family=\"ipv6\"} 1",
+        "ztna_stun_tcp_connections_total{disposition=\"accepted\"} 1",
     ];
     // Counts come after answers.
     let started = Instant::now();
@@ -115,4 +115,27 @@ fn what_cannot_be_served_is_told_with_the_next_step() {
         let said = said.unwrap_or_else(|| panic!("{arguments:?} is served"));
         assert!(said.contains(expected), "{arguments:?}: {said}");
     }
+}
+
+#[test]
+fn its_health_can_be_asked_without_another_program() {
+    let health = |address: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ztna-stun"));
+        command
+            .args(["health", "--listen", address])
+            .output()
+            .unwrap()
+    };
+    let server = Program::start(&["--listen", "0.0.0.0:0"]).unwrap();
+    let port = server.address().port();
+    let answer = health(&format!("0.0.0.0:{port}"));
+    assert!(answer.status.success(), "{answer:?}");
+    let log = String::from_utf8(answer.stderr).unwrap();
+    assert!(
+        !log.contains('\u{1b}'),
+        "colours where no terminal is: {log:?}"
+    );
+    assert!(server.terminate().success());
+    let answer = health(&format!("127.0.0.1:{port}"));
+    assert_eq!(answer.status.code(), Some(1), "{answer:?}");
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use tokio::sync::Notify;
@@ -76,10 +76,14 @@ impl LiveCertificate {
     /// The TLS library refuses its own defaults.
     pub fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, IdentityError> {
         let provider = Arc::new(provider(KeyExchange::PreferPostQuantum));
-        let config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+        // Ours are long connections, which come back after a day or at another node: what a session is
+        // resumed with would be made for each, and sent, and used by nobody.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Arc::new(config))
     }
 

@@ -26,6 +26,11 @@ impl<S> Prefixed<S> {
             stream,
         }
     }
+
+    /// What of the prefix is not read yet, and the stream.
+    pub fn into_parts(mut self) -> (Vec<u8>, S) {
+        (self.prefix.split_off(self.given), self.stream)
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
@@ -101,5 +106,11 @@ mod tests {
             got.extend_from_slice(&chunk[..count]);
         }
         assert_eq!(got, b"prefix and the stream");
+        assert!(stream.into_parts().0.is_empty());
+
+        let (near, _far) = tokio::io::duplex(64);
+        let mut stream = Prefixed::new(b"prefix".to_vec(), near);
+        stream.read_exact(&mut chunk).await.unwrap();
+        assert_eq!(stream.into_parts().0, b"ix");
     }
 }

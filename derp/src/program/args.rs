@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::admit::AdmissionArgs;
 use super::check::CheckArgs;
+use super::health::HealthArgs;
 use super::limits::LimitArgs;
 use super::mesh::MeshArgs;
 use super::tls::TlsArgs;
@@ -29,9 +30,13 @@ Examples:
     ztna-derp --region 2 --ticket-key 6a1f… --listen [::]:8443 \\
         --tls-cert fullchain.pem --tls-key privkey.pem
 
-  Behind Caddy on the same machine (reverse_proxy 127.0.0.1:3340):
+  Behind Caddy on the same machine, whose block for the relay's name has
+        reverse_proxy 127.0.0.1:3340 {
+            header_up -Derp-Fast-Start
+        }
+  as Caddy upgrades nothing that is not answered, which this header asks for:
     ztna-derp --region 2 --ticket-key 6a1f… --listen 127.0.0.1:3340 --no-tls \\
-        --trusted-proxy 127.0.0.1/32
+        --trusted-proxy 127.0.0.1/32 --public-host relay.example.org
 
   For stock Tailscale clients of a headscale, in place of derper:
     ztna-derp --verify-url https://headscale.example.org/verify --acme-domain relay.example.org
@@ -68,6 +73,8 @@ pub struct Cli {
 pub enum Command {
     /// Tests a running relay from outside
     Check(CheckArgs),
+    /// Asks the relay of this machine whether it serves: it ends with status 0 where it does, else with 1
+    Health(HealthArgs),
 }
 
 /// The relay's flags.

@@ -1,6 +1,6 @@
 //! Calls to other servers: the verifier of clients, the control plane.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,16 +14,30 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A client for one server, whose calls take `timeout` at most. It follows no redirects and uses no
 /// proxy: what it asks decides on access.
 pub fn client(pin: &CertificatePin, timeout: Duration) -> Result<reqwest::Client> {
+    Ok(builder(pin, timeout)?.build()?)
+}
+
+/// The same for a server whose name is taken to be at an address.
+pub fn client_at(
+    pin: &CertificatePin,
+    timeout: Duration,
+    name: &str,
+    address: SocketAddr,
+) -> Result<reqwest::Client> {
+    let builder = builder(pin, timeout)?;
+    Ok(builder.resolve(name, address).build()?)
+}
+
+fn builder(pin: &CertificatePin, timeout: Duration) -> Result<reqwest::ClientBuilder> {
     let tls = client_config(pin, KeyExchange::PreferPostQuantum)?;
-    let client = reqwest::Client::builder()
+    let builder = reqwest::Client::builder()
         .tls_backend_preconfigured((*tls).clone())
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(timeout)
-        .user_agent(concat!("ztna-derp/", env!("CARGO_PKG_VERSION")))
-        .build()?;
-    Ok(client)
+        .user_agent(concat!("ztna-derp/", env!("CARGO_PKG_VERSION")));
+    Ok(builder)
 }
 
 /// An address that may decide on access: https, or this machine's own.

@@ -3,6 +3,7 @@
 mod admit;
 pub mod args;
 mod check;
+mod health;
 mod http;
 mod limits;
 mod mesh;
@@ -37,6 +38,7 @@ const READY_FILE: &str = "derp.json";
 pub async fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Some(Command::Check(args)) => check::run(args).await,
+        Some(Command::Health(args)) => health::run(&args).await.map(|()| ExitCode::SUCCESS),
         None => serve(cli.serve).await.map(|()| ExitCode::SUCCESS),
     }
 }
@@ -142,6 +144,7 @@ async fn serve(args: ServeArgs) -> Result<()> {
         "port": address.port(),
         "quic_port": quic_port,
         "listen": address,
+        "tls": !matches!(secured.security, Security::Plain),
         "http_port": http_address.map(|address| address.port()),
         "metrics": metrics_address,
         "region": args.region,

@@ -50,7 +50,7 @@ impl Age {
             let seconds = Timestamp::now().as_second() - issued_at;
             // Exact for longer than anybody waits.
             #[allow(clippy::cast_precision_loss)]
-            gauge!("derp_revocation_list_age_seconds").set(seconds as f64);
+            gauge!("ztna_derp_revocation_list_age_seconds").set(seconds as f64);
         }
     }
 }
@@ -92,7 +92,7 @@ impl Revocations {
                     pause = MIN_PAUSE;
                     let cut = server.revoke_all(&list.entries);
                     let count = list.entries.len();
-                    counter!("derp_revocations").increment(count as u64);
+                    counter!("ztna_derp_revocations_total").increment(count as u64);
                     if count > 0 {
                         tracing::info!(count, cut, seq = list.seq, "revocations applied");
                         Duration::ZERO
@@ -101,7 +101,7 @@ impl Revocations {
                     }
                 }
                 Err(error) => {
-                    counter!("derp_revocation_list_failures").increment(1);
+                    counter!("ztna_derp_revocation_list_failures_total").increment(1);
                     let seconds = pause.as_secs();
                     tracing::warn!(
                         error = format!("{error:#}"),

@@ -101,7 +101,7 @@ impl BootstrapDns {
     /// `/bootstrap-dns?q=name`, for the router that goes behind [`super::run`].
     pub fn routes(self: Arc<Self>) -> Router {
         let handler = async move |Query(question): Query<Question>| -> Response {
-            counter!("derp_bootstrap_dns_queries").increment(1);
+            counter!("ztna_derp_bootstrap_dns_queries_total").increment(1);
             // Clients ask once; their connection is not worth keeping.
             let headers = [(header::CONNECTION, "close")];
             (headers, Json(self.answer(&question.q))).into_response()

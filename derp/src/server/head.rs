@@ -1,8 +1,10 @@
-//! The first request on a connection: does it want the relay, or a web page?
+//! A request: does it want the relay, or a web page? The first on a connection is looked at before HTTP is.
 
 use std::io;
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use ztna_tls::http::FORWARDED_FOR;
 
@@ -83,27 +85,50 @@ pub fn classify(buf: &[u8]) -> Wants {
         Err(_) => return Wants::Http,
     };
     let path = path_of(request.path.unwrap_or_default());
-    let values = |name: &'static str| {
+    let values = |name: &'static str| -> Vec<&[u8]> {
         let headers = request.headers.iter();
         headers
-            .filter(move |header| header.name.eq_ignore_ascii_case(name))
+            .filter(|header| header.name.eq_ignore_ascii_case(name))
             .map(|header| header.value)
+            .collect()
     };
-    let is =
-        |name, value: &str| values(name).any(|found| found.eq_ignore_ascii_case(value.as_bytes()));
-    let method = request.method.unwrap_or_default();
+    wanted(request.method.unwrap_or_default(), path, head, values)
+}
+
+/// The same of a request that HTTP has read: its head has no length any more.
+pub(super) fn classify_request(request: &Request) -> Wants {
+    let values = |name: &'static str| -> Vec<&[u8]> {
+        let headers = request.headers().get_all(name).iter();
+        headers.map(HeaderValue::as_bytes).collect()
+    };
+    wanted(request.method().as_str(), request.uri().path(), 0, values)
+}
+
+fn wanted<'a>(
+    method: &str,
+    path: &str,
+    head: usize,
+    values: impl Fn(&'static str) -> Vec<&'a [u8]>,
+) -> Wants {
+    let is = |name, value: &str| {
+        let mut found = values(name).into_iter();
+        found.any(|found| found.eq_ignore_ascii_case(value.as_bytes()))
+    };
     // Tailscale's Rust client asks with POST (`ts_http_util`), its Go client with GET.
     if !["GET", "POST"].contains(&method) || path.split('?').next() != Some("/derp") {
         return Wants::Http;
     }
-    let has_body = values("content-length").any(|length| length != b"0")
-        || values("transfer-encoding").next().is_some();
+    let has_body = values("content-length")
+        .iter()
+        .any(|length| *length != b"0")
+        || !values("transfer-encoding").is_empty();
     if has_body {
         return Wants::Http;
     }
-    let not_ideal = values("ideal-node").any(|name| !name.is_empty());
+    let not_ideal = values("ideal-node").iter().any(|name| !name.is_empty());
     let websocket = is("upgrade", "websocket");
     let subprotocol = values("sec-websocket-protocol")
+        .into_iter()
         .flat_map(|list| list.split(|byte| *byte == b','))
         .any(|name| name.trim_ascii() == SUBPROTOCOL.as_bytes());
     if websocket && subprotocol && method == "GET" {

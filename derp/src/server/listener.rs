@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use ztna_tls::{AcceptLimits, Prefixed, Security, ServerStream, TrustedProxies, serve, serve_http};
 
 use super::head::{HEAD_TIMEOUT, Wants, forwarded_for, read_head};
+use super::upgrade::{Upgrades, upgrade};
 use super::{Server, websocket};
 use crate::PROTOCOL_VERSION;
 use crate::tcp::tune;
@@ -63,9 +64,11 @@ pub async fn run(
         proxies,
         limits,
     } = port.into();
+    let upgrades = Upgrades::new(Arc::clone(&server), shutdown.clone());
+    let layer = axum::middleware::from_fn_with_state(Arc::clone(&upgrades), upgrade);
     let shared = Arc::new(Shared {
         server,
-        fallback: proxies.layer(fallback),
+        fallback: proxies.layer(fallback.layer(layer)),
         proxies,
         shutdown: shutdown.clone(),
     });
@@ -78,6 +81,7 @@ pub async fn run(
         }
     };
     serve(listener, security, limits, shutdown, handler).await;
+    upgrades.drain(limits.drain).await;
 }
 
 /// What all connections of a port use.
@@ -120,7 +124,7 @@ async fn handle(shared: &Shared, mut stream: ServerStream, peer: SocketAddr) -> 
             tune(stream.tcp());
             let accept = Box::pin(websocket::accept(Prefixed::new(buf, stream)));
             let stream = tokio::time::timeout(HEAD_TIMEOUT, accept).await??;
-            counter!("derp_websocket_accepts").increment(1);
+            counter!("ztna_derp_websocket_accepts_total").increment(1);
             let served = server.serve_client(stream, BytesMut::new(), client, shutdown);
             Box::pin(served).await;
         }
@@ -142,11 +146,11 @@ async fn handle(shared: &Shared, mut stream: ServerStream, peer: SocketAddr) -> 
 }
 
 /// A connection whose client wanted another relay of the region, counted while it lasts.
-struct NotIdeal(Gauge);
+pub(super) struct NotIdeal(Gauge);
 
 impl NotIdeal {
-    fn count() -> Self {
-        let gauge = gauge!("derp_current_notideal_connections");
+    pub fn count() -> Self {
+        let gauge = gauge!("ztna_derp_current_notideal_connections");
         gauge.increment(1);
         Self(gauge)
     }

@@ -1,9 +1,10 @@
-//! What the relay counts. Names are derper's where they mean the same.
+//! What the relay counts.
 
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, counter, gauge};
 
+use super::figures;
 use super::histogram::DelayHistogram;
 use crate::outbox::{Account, Lane, Pushed};
 use ztna_fair_queue::Lost;
@@ -57,10 +58,10 @@ impl Dropped {
     fn new(reason: &'static str) -> Self {
         Self {
             packets: ByKind::new(
-                |kind| counter!("derp_packets_dropped", "reason" => reason, "kind" => kind),
+                |kind| counter!("ztna_derp_packets_dropped_total", "reason" => reason, "kind" => kind),
             ),
             bytes: ByKind::new(
-                |kind| counter!("derp_bytes_dropped", "reason" => reason, "kind" => kind),
+                |kind| counter!("ztna_derp_dropped_bytes_total", "reason" => reason, "kind" => kind),
             ),
         }
     }
@@ -99,27 +100,32 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub fn new() -> Self {
+        figures::describe();
+        // It may be long until the first that wants another.
+        gauge!("ztna_derp_current_notideal_connections").increment(0.0);
         Self {
-            accepts: counter!("derp_accepts"),
-            refused: counter!("derp_refused"),
-            connections: gauge!("derp_current_connections"),
-            home_connections: gauge!("derp_current_home_connections"),
-            home_moves_in: counter!("derp_home_moves_in"),
-            home_moves_out: counter!("derp_home_moves_out"),
-            bytes_received: counter!("derp_bytes_received"),
-            bytes_sent: counter!("derp_bytes_sent"),
-            got_ping: counter!("derp_got_ping"),
-            sent_pong: counter!("derp_sent_pong"),
-            unknown_frames: counter!("derp_unknown_frames"),
-            gone_disconnected: counter!("derp_peer_gone_disconnected_frames"),
-            gone_not_here: counter!("derp_peer_gone_not_here_frames"),
-            rate_limit_waits: counter!("derp_rate_limit_waits"),
-            write_timeouts: counter!("derp_tcp_write_timeouts"),
-            mesh_links: gauge!("derp_mesh_links"),
-            forwarded_in: counter!("derp_packets_forwarded_in"),
-            forwarded_out: counter!("derp_packets_forwarded_out"),
-            received: ByKind::new(|kind| counter!("derp_packets_received", "kind" => kind)),
-            forwarded: ByKind::new(|kind| counter!("derp_packets_sent", "kind" => kind)),
+            accepts: counter!("ztna_derp_accepts_total"),
+            refused: counter!("ztna_derp_refused_total"),
+            connections: gauge!("ztna_derp_current_connections"),
+            home_connections: gauge!("ztna_derp_current_home_connections"),
+            home_moves_in: counter!("ztna_derp_home_moves_in_total"),
+            home_moves_out: counter!("ztna_derp_home_moves_out_total"),
+            bytes_received: counter!("ztna_derp_received_bytes_total"),
+            bytes_sent: counter!("ztna_derp_sent_bytes_total"),
+            got_ping: counter!("ztna_derp_got_ping_total"),
+            sent_pong: counter!("ztna_derp_sent_pong_total"),
+            unknown_frames: counter!("ztna_derp_unknown_frames_total"),
+            gone_disconnected: counter!("ztna_derp_peer_gone_disconnected_frames_total"),
+            gone_not_here: counter!("ztna_derp_peer_gone_not_here_frames_total"),
+            rate_limit_waits: counter!("ztna_derp_rate_limit_waits_total"),
+            write_timeouts: counter!("ztna_derp_tcp_write_timeouts_total"),
+            mesh_links: gauge!("ztna_derp_mesh_links"),
+            forwarded_in: counter!("ztna_derp_packets_forwarded_in_total"),
+            forwarded_out: counter!("ztna_derp_packets_forwarded_out_total"),
+            received: ByKind::new(
+                |kind| counter!("ztna_derp_packets_received_total", "kind" => kind),
+            ),
+            forwarded: ByKind::new(|kind| counter!("ztna_derp_packets_sent_total", "kind" => kind)),
             unknown_dest: Dropped::new("unknown_dest"),
             unknown_dest_on_forward: Dropped::new("unknown_dest_on_fwd"),
             other_org: Dropped::new("other_org"),
@@ -162,7 +168,7 @@ impl Metrics {
     /// What the recorder does not know, in Prometheus' text format.
     pub fn prometheus(&self) -> String {
         self.queue_delay.prometheus(
-            "derp_queue_delay_seconds",
+            "ztna_derp_queue_delay_seconds",
             "Time that packets waited in a client's queue",
         )
     }

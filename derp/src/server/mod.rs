@@ -8,6 +8,7 @@
 
 mod admission;
 mod bootstrap;
+mod figures;
 mod head;
 mod histogram;
 mod limits;
@@ -19,6 +20,7 @@ mod quic;
 mod registry;
 mod routes;
 mod session;
+mod upgrade;
 mod websocket;
 mod welcome;
 

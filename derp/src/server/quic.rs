@@ -160,14 +160,14 @@ impl Door {
             .is_none_or(|gate| gate.admit(ip, Instant::now()));
         let busy = self.handshakes.available_permits() < self.busy_below;
         if !proved && (busy || !admitted) {
-            counter!("derp_quic_retries").increment(1);
+            counter!("ztna_derp_quic_retries_total").increment(1);
             let _ = incoming.retry();
             return None;
         }
         match Arc::clone(&self.handshakes).try_acquire_owned() {
             Ok(permit) if admitted => Some((incoming, permit)),
             _ => {
-                counter!("derp_quic_ignored").increment(1);
+                counter!("ztna_derp_quic_ignored_total").increment(1);
                 // It comes back, or takes TCP.
                 incoming.ignore();
                 None
@@ -198,7 +198,7 @@ async fn serve(
     let served = async {
         match tokio::time::timeout(handshake_timeout, connection.open_bi()).await {
             Ok(Ok(stream)) => {
-                counter!("derp_quic_accepts").increment(1);
+                counter!("ztna_derp_quic_accepts_total").increment(1);
                 serve_client(&server, &connection, stream, address, &shutdown).await;
                 // Whoever was refused reads why, and closes.
                 let _ = tokio::time::timeout(LINGER, connection.closed()).await;

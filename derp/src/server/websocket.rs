@@ -9,18 +9,26 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::HeaderValue;
-use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::http::header::{
+    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
 
 /// The subprotocol that a client must name (`derp/derphttp`).
 pub(super) const SUBPROTOCOL: &str = "derp";
+
+/// The version of RFC 6455.
+const VERSION: &[u8] = b"13";
 
 /// Longest message that is taken or sent, in bytes: the longest frame of the relay fits twice.
 const MAX_MESSAGE: usize = 128 * 1024;
@@ -33,20 +41,49 @@ pub(super) async fn accept<S>(stream: S) -> io::Result<WebSocket<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    // Every message goes out at once: what is to be sent together comes as one buffer already.
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_write_buffer_size(2 * MAX_MESSAGE)
-        .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE));
-    let inner = accept_hdr_async_with_config(stream, name_subprotocol, Some(config))
+    let inner = accept_hdr_async_with_config(stream, name_subprotocol, Some(config()))
         .await
         .map_err(into_io)?;
     Ok(WebSocket {
         inner,
         unread: Bytes::new(),
     })
+}
+
+/// The answer to a request that HTTP has read (RFC 6455 §4.2.2). `None`: its opening handshake is not one.
+pub(super) fn answer(request: &HeaderMap) -> Option<axum::response::Response> {
+    if request.get(SEC_WEBSOCKET_VERSION)?.as_bytes() != VERSION {
+        return None;
+    }
+    let accept = derive_accept_key(request.get(SEC_WEBSOCKET_KEY)?.as_bytes());
+    let headers = [
+        (header::UPGRADE, "websocket"),
+        (header::CONNECTION, "Upgrade"),
+        (SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL),
+        (SEC_WEBSOCKET_ACCEPT, accept.as_str()),
+    ];
+    Some((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+}
+
+/// A stream whose opening handshake is over.
+pub(super) async fn upgraded<S>(stream: S) -> WebSocket<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    WebSocket {
+        inner: WebSocketStream::from_raw_socket(stream, Role::Server, Some(config())).await,
+        unread: Bytes::new(),
+    }
+}
+
+/// Every message goes out at once: what is to be sent together comes as one buffer already.
+fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_write_buffer_size(2 * MAX_MESSAGE)
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE))
 }
 
 // The library's signature.

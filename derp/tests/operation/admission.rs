@@ -197,9 +197,12 @@ async fn a_revoked_machine_is_cut_at_once_and_stays_out() {
         assert!(!sender.is_closed());
     }
     let metrics = relay.get("/metrics").await;
-    assert!(metrics.contains("derp_revocations 2"), "{metrics}");
     assert!(
-        metrics.contains("derp_revocation_list_age_seconds"),
+        metrics.contains("ztna_derp_revocations_total 2"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("ztna_derp_revocation_list_age_seconds"),
         "{metrics}"
     );
 }
@@ -216,7 +219,7 @@ async fn lists_of_others_are_not_believed() {
     until(async || {
         let metrics = relay.get("/metrics").await;
         metrics
-            .contains("derp_revocation_list_failures 1")
+            .contains("ztna_derp_revocation_list_failures_total 1")
             .then_some(())
     })
     .await;

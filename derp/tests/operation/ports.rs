@@ -12,7 +12,10 @@ async fn metrics_have_a_port_of_their_own_or_answer_this_machine_only() {
     let own = Relay::start(&["--open", "--metrics-listen", "127.0.0.1:0"]).await;
     let address: SocketAddr = own.ready["metrics"].as_str().unwrap().parse().unwrap();
     let metrics = own.get_plain(address, "/metrics", "").await;
-    assert!(metrics.contains("derp_current_connections 0"), "{metrics}");
+    assert!(
+        metrics.contains("ztna_derp_current_connections 0"),
+        "{metrics}"
+    );
     assert!(own.get("/metrics").await.starts_with("HTTP/1.1 404"));
 
     let shared = Relay::start(&["--open", "--metrics-from", "192.0.2.0/24"]).await;

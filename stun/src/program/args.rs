@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 /// Port of STUN on UDP and TCP (RFC 8489 §18.6).
 const PORT: u16 = 3478;
@@ -26,11 +26,15 @@ Examples:
 #[derive(Parser)]
 #[command(name = "ztna-stun", version, after_help = EXAMPLES)]
 pub struct Args {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Address and port to serve at, on UDP and TCP; several with commas, or by giving it again
     /// [default: 0.0.0.0:3478,[::]:3478]. [::] serves IPv6 only
     #[arg(
         long,
         env = "ZTNA_STUN_LISTEN",
+        global = true,
         value_delimiter = ',',
         value_name = "ADDR:PORT"
     )]
@@ -59,6 +63,14 @@ pub struct Args {
     /// Address and TCP port for Prometheus, at /metrics; whoever reaches it may read [default: none]
     #[arg(long, env = "ZTNA_STUN_METRICS_LISTEN", value_name = "ADDR:PORT")]
     pub metrics_listen: Option<SocketAddr>,
+}
+
+/// Other than serving.
+#[derive(Clone, Copy, Subcommand)]
+pub enum Command {
+    /// Asks the service of this machine, at the first address of --listen: it ends with status 0 where it answers,
+    /// else with 1
+    Health,
 }
 
 impl Args {

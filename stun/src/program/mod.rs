@@ -2,6 +2,7 @@
 
 pub mod args;
 mod figures;
+mod health;
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,10 +15,18 @@ use tokio_util::sync::CancellationToken;
 use ztna_stun::discovery::Corners;
 use ztna_stun::server::{self, Listener, Options};
 
-use args::{Args, Listen};
+use args::{Args, Command, Listen};
+
+/// Does what the command line says.
+pub async fn run(args: Args) -> Result<()> {
+    match args.command {
+        Some(Command::Health) => health::run(args.listen()[0].address).await,
+        None => serve(args).await,
+    }
+}
 
 /// Serves until SIGINT or SIGTERM.
-pub async fn run(args: Args) -> Result<()> {
+async fn serve(args: Args) -> Result<()> {
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let options = Options {
         workers: args.workers.unwrap_or(cores),

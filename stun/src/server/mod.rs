@@ -142,11 +142,12 @@ pub fn bind_corners(corners: Corners, options: &Options) -> io::Result<Listener>
 }
 
 /// Answers binding requests until it is told to stop. Counts what it does in
-/// `stun_requests{disposition}` and `stun_addrfamily{family}`.
+/// `ztna_stun_requests_total{disposition}` and `ztna_stun_addrfamily_total{family}`.
 pub async fn run(listener: Listener, stop: CancellationToken) {
     let Listener {
         udp, tcp, shared, ..
     } = listener;
+    stats::describe();
     let threads = match Threads::start(udp, &shared) {
         Ok(threads) => threads,
         Err(error) => {

@@ -1,8 +1,37 @@
-//! What the service did, in counters with derper's names.
+//! What the service did, in counters with derper's names behind `ztna_`.
 
 use std::net::{IpAddr, SocketAddr};
 
-use metrics::{Counter, counter};
+use metrics::{Counter, counter, describe_counter};
+
+/// Every figure of the service, and what it says.
+const FIGURES: [(&str, &str); 3] = [
+    (
+        "ztna_stun_requests_total",
+        "Datagrams and TCP messages, by what became of them",
+    ),
+    (
+        "ztna_stun_addrfamily_total",
+        "Requests that were answered, by the family of their source",
+    ),
+    (
+        "ztna_stun_tcp_connections_total",
+        "TCP connections, by whether they were accepted",
+    ),
+];
+
+/// What a TCP connection met.
+const TCP_DISPOSITIONS: [&str; 2] = ["accepted", "refused"];
+
+/// Tells the recorder what figures mean, and begins those of TCP, which may be long in coming.
+pub fn describe() {
+    for (name, help) in FIGURES {
+        describe_counter!(name, help);
+    }
+    for disposition in TCP_DISPOSITIONS {
+        counter!("ztna_stun_tcp_connections_total", "disposition" => disposition).increment(0);
+    }
+}
 
 /// What became of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +55,7 @@ impl Disposition {
     ];
 }
 
-/// `stun_requests{disposition}` and, of answered requests, `stun_addrfamily{family}`. Counts are
+/// `ztna_stun_requests_total{disposition}` and, of answered requests, `ztna_stun_addrfamily_total{family}`. Counts are
 /// gathered here and passed on by batch.
 pub struct Stats {
     requests: [(u64, Counter); Disposition::ALL.len()],
@@ -38,10 +67,20 @@ impl Stats {
     /// Counts with the recorder that is installed now.
     pub fn new() -> Self {
         Self {
-            requests: Disposition::ALL
-                .map(|(_, name)| (0, counter!("stun_requests", "disposition" => name))),
-            ipv4: (0, counter!("stun_addrfamily", "family" => "ipv4")),
-            ipv6: (0, counter!("stun_addrfamily", "family" => "ipv6")),
+            requests: Disposition::ALL.map(|(_, name)| {
+                (
+                    0,
+                    counter!("ztna_stun_requests_total", "disposition" => name),
+                )
+            }),
+            ipv4: (
+                0,
+                counter!("ztna_stun_addrfamily_total", "family" => "ipv4"),
+            ),
+            ipv6: (
+                0,
+                counter!("ztna_stun_addrfamily_total", "family" => "ipv6"),
+            ),
         }
     }
 

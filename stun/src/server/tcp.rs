@@ -53,11 +53,12 @@ pub async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, stop: C
         match accepted {
             Ok((stream, from)) => {
                 let Some(seat) = guests.admit(from.ip()) else {
-                    metrics::counter!("stun_tcp_connections", "disposition" => "refused")
+                    metrics::counter!("ztna_stun_tcp_connections_total", "disposition" => "refused")
                         .increment(1);
                     continue;
                 };
-                metrics::counter!("stun_tcp_connections", "disposition" => "accepted").increment(1);
+                metrics::counter!("ztna_stun_tcp_connections_total", "disposition" => "accepted")
+                    .increment(1);
                 let shared = Arc::clone(&shared);
                 connections.spawn(async move {
                     converse(stream, from, &shared).await;
