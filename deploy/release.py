@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Publishes a release of the agent: signs its files, puts them where `ztna-api --releases` serves them, and writes an
-install.sh that knows the key.
+install.sh and an install.ps1 that know the key.
 
     openssl ecparam -name prime256v1 -genkey -noout -out release-key.pem     # once; keep it off the servers
     ./release.py --key release-key.pem --out /srv/ztna/releases --version 0.2.0 --rollout 25 linux-x86_64=target/release/ztna
@@ -22,6 +22,7 @@ import tempfile
 from pathlib import Path
 
 INSTALLER = Path(__file__).resolve().parent.parent / "install.sh"
+WINDOWS_INSTALLER = INSTALLER.with_suffix(".ps1")
 # A control plane takes no more of them.
 MAX_RELEASES = 50
 
@@ -97,6 +98,8 @@ def main():
     public = openssl("pkey", "-in", given.key, "-pubout").decode().strip()
     text = INSTALLER.read_text().replace("\nrelease_key=''\n", f"\nrelease_key='{public}'\n")
     write(given.out / "install.sh", text, 0o755)
+    text = WINDOWS_INSTALLER.read_text().replace("\n$releaseKeyText = ''\n", f"\n$releaseKeyText = '{public}'\n")
+    write(given.out / "install.ps1", text)
     # Last: the control plane takes a manifest once all that it names is there.
     write(manifest, json.dumps({"releases": releases[:MAX_RELEASES]}, indent=2) + "\n")
 

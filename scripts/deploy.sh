@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# What `./dev test deploy` and `./dev test install` do: the files of deploy/ and install.sh, with real programs behind them
+# What `./dev test deploy`, `./dev test install` and `./dev release` do: the files of deploy/ and install.sh, with real programs behind them
 # where this machine can. Sourced by `dev`, whose functions and variables it uses.
 # shellcheck disable=SC2154,SC2034 # variables of dev
 
@@ -47,4 +47,49 @@ run_deploy_checks() {
 
 area_deploy() { run_deploy_checks "the files of deploy/, and what runs with them"; }
 
-area_install() { run_deploy_checks "install.sh, against a real control plane that serves releases" install_tests; }
+area_install() {
+    run_deploy_checks "install.sh and ztna update, against a real control plane that serves releases; install.ps1, as far as can be here" \
+        install_tests update_tests powershell_tests
+}
+
+# The agent's version is what its program says, so that a release is never named otherwise.
+cmd_release() {
+    key='' out=$target/releases rollout=100 program='' files=''
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --key | --out | --rollout | --program)
+            [ $# -ge 2 ] || die "$1 needs a value"
+            case $1 in
+            --key) key=$(from_here "$2") ;;
+            --out) out=$(from_here "$2") ;;
+            --rollout) rollout=$2 ;;
+            --program) program=$(from_here "$2") ;;
+            esac
+            shift
+            ;;
+        *=*) files="$files ${1%%=*}=$(from_here "${1#*=}")" ;;
+        *) die "no option \`$1\`; see ./dev help" ;;
+        esac
+        shift
+    done
+    [ -n "$key" ] || die "--key is missing: the private key that releases are signed with"
+    [ -f "$key" ] || die "there is no $key; make one, once, and keep it off the servers:
+  openssl ecparam -name prime256v1 -genkey -noout -out $key"
+    have openssl || die "openssl is missing, which signs; install it and start again"
+    if [ -z "$program" ]; then
+        install build
+        step "Building ztna (release)"
+        build "building ztna" build --release --locked --package ztna-agent || die "the build failed"
+        program=$target/release/ztna-stripped
+        strip -o "$program" "$target/release/ztna" || die "strip failed; install binutils and start again"
+    fi
+    version=$("$program" --version | sed -n 's/^ztna //p')
+    [ -n "$version" ] || die "$program is no ztna"
+    # shellcheck disable=SC2086 # words with no blanks in them: targets, and files of this checkout
+    python3 deploy/release.py --key "$key" --out "$out" --version "$version" --rollout "$rollout" \
+        "linux-$(uname -m)=$program" $files || exit 1
+    say "release $version for $rollout of 100 machines is in $out; serve that folder: ztna-server --releases $out"
+}
+
+# A path of the folder that ./dev was started in.
+from_here() { case $1 in /*) echo "$1" ;; *) echo "$here/$1" ;; esac }

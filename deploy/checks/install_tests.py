@@ -97,12 +97,13 @@ class Machine:
 class Install(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.platform = Releasing(clients=("alice", "bob"))
+        cls.platform = Releasing(clients=("alice", "bob", "carol"))
         cls.addClassCleanup(cls.platform.close)
         cls.token, cls.org = cls.platform.sign_up("alice")
         cls.good = Machine(cls.platform, "alice")
         cls.bad = Machine(cls.platform, "bob")
-        for machine in (cls.good, cls.bad):
+        cls.own = Machine(cls.platform, "carol")
+        for machine in (cls.good, cls.bad, cls.own):
             machine.place_files()
             # unshare hears no other signal; what runs there ends with it.
             cls.addClassCleanup(machine.process.kill)
@@ -146,6 +147,7 @@ class Install(unittest.TestCase):
         done, said = self.good.install()
         self.assertTrue(done, said)
         self.assertIn("is release 0.1.1 now", said)
+        self.assertIn("the daemon of ztna 0.1.0 runs", said, "it was started again")
         wait_for("the tunnel", lambda: "connected" in self.good.run("ztna", "status")[1])
         machines = self.platform.api("alice", "GET", f"/api/orgs/{self.org}/machines", token=self.token)
         self.assertEqual(len(machines), 1, "the same machine")
@@ -211,9 +213,62 @@ class Install(unittest.TestCase):
         with self.assertRaisesRegex(AssertionError, "name its files"):
             run(*publish, "1.2.0")
 
-    def test_its_unit_is_ours(self):
-        unit = (DEPLOY / "systemd/ztna-agent.service").read_text()
-        self.assertIn(f"<<'END'\n{unit}END\n", SCRIPT.read_text())
+    def test_a_program_installs_itself(self):
+        copied = self.own.root / "var/lib/ztna-downloaded"
+        shutil.copy(self.platform.agent, copied)
+        ztna = f"/{copied.relative_to(self.own.root)}"
+        done, said = self.own.run(ztna, "install", user="65534")
+        self.assertEqual((done, self.own.holds()), (False, []), said)
+        self.assertIn("`ztna install` needs root", said)
+
+        done, said = self.own.run(ztna, "install")
+        self.assertTrue(done, said)
+        self.assertIn("/usr/local/bin/ztna is ztna 0.1.0 now", said)
+        self.assertIn("the service ztna-agent starts with the machine", said)
+        self.assertEqual(self.own.holds(), ["ztna", "ztna-agent.service", "ztna-agent.service"])
+        unit = (self.own.root / "etc/systemd/system/ztna-agent.service").read_text()
+        self.assertEqual(unit, (DEPLOY / "systemd/ztna-agent.service").read_text())
+        program = self.own.root / "usr/local/bin/ztna"
+        before = program.stat()
+        self.assertEqual(before.st_mode & 0o777, 0o755)
+        done, said = self.own.run(ztna, "install")
+        self.assertTrue(done, said)
+        self.assertIn("is ztna 0.1.0 already", said)
+        self.assertEqual(program.stat().st_ino, before.st_ino, "it is not written again")
+
+        done, said = self.own.run("/usr/local/bin/ztna", "uninstall")
+        self.assertTrue(done, said)
+        self.assertEqual(self.own.holds(), [])
+        done, said = self.own.run(ztna, "uninstall")
+        self.assertEqual((done, said), (True, ""), "there is nothing left to remove")
+
+        # Without systemd: what a shell does not find, this machine does not have.
+        self.assertTrue(self.own.run("mount", "--bind", "/dev/null", shutil.which("systemctl"))[0])
+        done, said = self.own.run(ztna, "install")
+        self.assertEqual((done, self.own.holds()), (False, []), said)
+        self.assertIn("there is no systemd on this machine", said)
+        self.assertIn("sudo ztna install --no-service", said)
+        done, said = self.own.run(ztna, "install", "--no-service")
+        self.assertEqual((done, self.own.holds()), (True, ["ztna"]), said)
+        self.assertTrue(self.own.run(ztna, "uninstall")[0])
+        self.assertEqual(self.own.holds(), [])
+
+    def test_dev_builds_releases(self):
+        folder = self.platform.folder / "made"
+        dev = (SCRIPT.parent / "dev", "release", "--program", self.platform.agent, "--out", folder)
+        with self.assertRaisesRegex(AssertionError, "--key is missing"):
+            run(*dev)
+        with self.assertRaisesRegex(AssertionError, "there is no .*/none.pem; make one"):
+            run(*dev, "--key", self.platform.folder / "none.pem")
+        with self.assertRaisesRegex(AssertionError, "is no ztna"):
+            run(*dev, "--key", self.platform.key, "--program", "/bin/true")
+        run(*dev, "--key", self.platform.key, "--rollout", "10", f"linux-other={self.platform.agent}")
+        release = json.loads((folder / "manifest.json").read_text())["releases"][0]
+        self.assertEqual((release["version"], release["rollout"]), ("0.1.0", 10))
+        self.assertEqual([file["target"] for file in release["files"]], [TARGET, "linux-other"])
+        self.assertEqual((folder / "0.1.0" / f"ztna-{TARGET}").read_bytes(), self.platform.agent.read_bytes())
+        public = run("openssl", "pkey", "-in", self.platform.key, "-pubout").strip()
+        self.assertIn(f"release_key='{public}'", (folder / "install.sh").read_text())
 
     def test_half_of_it_does_nothing(self):
         text = SCRIPT.read_text()

@@ -34,9 +34,12 @@ class Platform(Stack):
         password = (self.secrets / "valkey-password").read_text().strip()
         relays = self.folder / "relays.json"
         relays.write_text(json.dumps(self.relays()))
+        # As systemd and Compose hand them over.
+        for name, text in (("database-url", database), ("kv-url", f"redis://:{password}@127.0.0.1:6379")):
+            (self.folder / name).write_text(f"{text}\n")
         self.api_environment = {
-            "DATABASE_URL": database,
-            "ZTNA_KV_URL": f"redis://:{password}@127.0.0.1:6379",
+            "DATABASE_URL_FILE": str(self.folder / "database-url"),
+            "ZTNA_KV_URL_FILE": str(self.folder / "kv-url"),
             "ZTNA_NO_TLS": "true",
             "ZTNA_TRUSTED_PROXIES": "1",
             "ZTNA_PUBLIC_HOST": DOMAIN,

@@ -45,7 +45,7 @@ class Files(unittest.TestCase):
         done = subprocess.run(["docker-compose", "config", "-q"], cwd=bare, capture_output=True, text=True)
         self.assertNotEqual(done.returncode, 0)
         (bare / "secrets").mkdir()
-        for name in ("api.env", "derp.env", "backup.env"):
+        for name in ("derp.env", "backup.env"):
             (bare / "secrets" / name).touch()
         done = subprocess.run(["docker-compose", "config", "-q"], cwd=bare, capture_output=True, text=True)
         self.assertIn("run ./init.sh first", done.stderr)
@@ -68,6 +68,17 @@ class Files(unittest.TestCase):
             for key, value in service.get("environment", {}).items():
                 if re.search(r"PASSWORD|SECRET|TOKEN", key):
                     self.assertTrue(str(value).startswith("/run/secrets/"), f"{name}: {key}")
+
+    def test_nothing_secret_is_in_an_environment(self):
+        secrets = [(self.folder / "secrets" / f"{name}-password").read_text().strip() for name in ("postgres", "valkey", "s3")]
+        config = self.config()
+        for name, service in config["services"].items():
+            for key, value in (service.get("environment") or {}).items():
+                for secret in secrets:
+                    self.assertNotIn(secret, str(value), f"{name}: {key}")
+                if key.endswith("_FILE"):
+                    mounted = [part["source"] for part in service["secrets"]]
+                    self.assertIn(str(value).removeprefix("/run/secrets/"), mounted, f"{name}: {key}")
 
     def test_every_secret_is_made_by_init(self):
         for name, secret in self.compose["secrets"].items():
@@ -94,6 +105,8 @@ class Files(unittest.TestCase):
     def test_variables_are_known_to_their_programs(self):
         for name, binary in (("api-1", "ztna-api"), ("derp", "ztna-derp"), ("stun", "ztna-stun")):
             known = run(program(binary), "--help")
+            self.assertIn(binary, self.config()["services"][name]["healthcheck"]["test"][1])
+            run(program(binary), "health", "--help")
             for variable in self.config()["services"][name]["environment"]:
                 self.assertIn(f"[env: {variable}", known, name)
 

@@ -72,13 +72,14 @@ class Proxy(unittest.TestCase):
             self.assertEqual(platform.curl(host, f"https://{DOMAIN}/derp/probe")[0], 200)
         answer = wait_for("a ping by relay", lambda: platform.ztna("alice", "ping", "bob", "--count", "1"))
         self.assertIn("through relay home", answer)
-        # One of the two is on the proxy's connection to the relay each: nobody else knows that port here.
+        # Each of the two is on a connection of the proxy's to the relay: nobody else knows that port here. What the
+        # proxy keeps for the next request is there beside them.
         links = platform.call("srv", "ss", "-Htn", "state", "established", "dport = :8443").splitlines()
-        self.assertEqual(len(links), 2, links)
+        self.assertGreaterEqual(len(links), 2, links)
 
         platform.stop("api-1")
         figures = ("srv", "curl", "-s", "http://127.0.0.1:8082/metrics")
-        wait_for("both streams at the other node", lambda: "ztna_machine_streams 2\n" in platform.call(*figures))
+        wait_for("both streams at the other node", lambda: "ztna_api_machine_streams 2\n" in platform.call(*figures))
         self.assertEqual(platform.curl("alice", f"https://{DOMAIN}/health")[0], 200)
         self.assertIn("bob", platform.ztna("alice", "ping", "bob", "--count", "1"))
         platform.start_api(1)

@@ -104,14 +104,11 @@ ticket_key=$(echo "302e020100300506032b657004220420$seed" | bytes |
 [ ${#ticket_key} -eq 64 ] || die "cannot read the ticket key in secrets/api-keys.json"
 
 database="postgres://ztna:$(cat postgres-password)@postgres/ztna"
-keep api.env <<END
-DATABASE_URL=$database
-ZTNA_KV_URL=redis://:$(cat valkey-password)@valkey:6379
-END
+echo "$database" | keep database-url
+echo "redis://:$(cat valkey-password)@valkey:6379" | keep kv-url
+# What is no secret; the secret half of the key is s3-password.
 keep backup.env <<END
-DATABASE_URL=$database
 AWS_ACCESS_KEY_ID=ztna
-AWS_SECRET_ACCESS_KEY=$(cat s3-password)
 AWS_REGION=us-east-1
 AWS_ENDPOINT_URL=http://s3:9000
 END
@@ -126,6 +123,7 @@ appendonly no
 maxmemory 256mb
 maxmemory-policy noeviction
 END
+printf '{"redis://valkey:6379":"%s"}\n' "$(cat valkey-password)" | keep valkey-exporter.json
 keep relays.json <<END
 {
   "regions": {

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The replica: a copy of the primary at the first start, which then follows it. To make it the primary when that is
-# lost: `pg_ctl promote` here, and another host in DATABASE_URL (README.md).
+# lost: `pg_ctl promote` here, and another host in secrets/database-url (README.md).
 set -eu
 
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
