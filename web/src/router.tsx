@@ -132,7 +132,7 @@ const machine = createRoute({
 const map = createRoute({
   getParentRoute: () => org,
   path: '/map',
-  validateSearch: only('by', 'at'),
+  validateSearch: only('by', 'at', 'show'),
   component: lazyRouteComponent(() => import('@/pages/map/map')),
 })
 

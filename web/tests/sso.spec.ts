@@ -1,14 +1,6 @@
-import { expect, type Page, test } from '@playwright/test'
-import { answerTxt, CLIENT, startProvider } from './support/provider'
+import { expect, test } from '@playwright/test'
+import { answerTxt, atProvider, CLIENT, startProvider } from './support/provider'
 import { platform, signIn } from './support/world'
-
-/** At the provider: who one is, and that one agrees. */
-async function atProvider(page: Page, login: string) {
-  await page.locator('[name=login]').fill(login)
-  await page.locator('[name=password]').fill('any')
-  await page.getByRole('button', { name: 'Sign-in' }).click()
-  await page.getByRole('button', { name: 'Continue' }).click()
-}
 
 test('an org signs in at its own provider: set up, a domain proved, people come by it', async ({
   page,

@@ -2,6 +2,7 @@
 import { type QueryClient, queryOptions } from '@tanstack/react-query'
 import { api, open } from './client'
 import { every } from './live'
+import type { paths } from './schema'
 
 /** How often what changes by itself is asked for when nothing is pushed, in milliseconds. */
 export const POLL = 10_000
@@ -73,6 +74,60 @@ export const machinesQuery = (id: string) =>
     queryKey: keyOf(id, 'machines'),
     queryFn: ({ signal }) => open(api.GET('/api/orgs/{org}/machines', { ...org(id), signal })),
     refetchInterval: (query) => every(longer(POLL, query.state.data?.length))(),
+  })
+
+/** Machines of a page, when there are too many to load them all. */
+export const PAGE = 200
+/** Up to so many machines are loaded at once, and searched, sorted and counted in the browser. */
+export const ALL_AT_ONCE = 1_000
+
+export type MachineSearch = Omit<
+  NonNullable<paths['/api/orgs/{org}/machines']['get']['parameters']['query']>,
+  'limit' | 'offset'
+>
+
+/** A page of what is searched for, and how many machines there are on all pages. */
+export const machinePageQuery = (id: string, search: MachineSearch, offset: number) =>
+  queryOptions({
+    queryKey: keyOf(id, 'machines', 'page', search, offset),
+    queryFn: async ({ signal }) => {
+      const call = api.GET('/api/orgs/{org}/machines', {
+        params: { path: { org: id }, query: { ...search, limit: PAGE, offset } },
+        signal,
+      })
+      const machines = await open(call)
+      return { machines, total: Number((await call).response.headers.get('x-total-count')) }
+    },
+    refetchInterval: every(3 * POLL),
+  })
+
+/** How many machines there are, which systems and tags they have, and how many wait. */
+export const facetsQuery = (id: string) =>
+  queryOptions({
+    queryKey: keyOf(id, 'machines', 'facets'),
+    queryFn: () => open(api.GET('/api/orgs/{org}/machine-facets', org(id))),
+    refetchInterval: every(POLL),
+  })
+
+/** The first machines that a few words fit. */
+export const machineWordsQuery = (id: string, words: string, limit: number) =>
+  queryOptions({
+    queryKey: keyOf(id, 'machines', 'words', words, limit),
+    queryFn: ({ signal }) =>
+      open(
+        api.GET('/api/orgs/{org}/machines', {
+          params: { path: { org: id }, query: { search: words, limit } },
+          signal,
+        }),
+      ),
+  })
+
+/** All tunnels that the org's machines told of. Nothing tells of a new report. */
+export const tunnelsQuery = (id: string) =>
+  queryOptions({
+    queryKey: keyOf(id, 'machines', 'tunnels'),
+    queryFn: () => open(api.GET('/api/orgs/{org}/connections', org(id))),
+    refetchInterval: 3 * POLL,
   })
 
 export const machineQuery = (id: string, machine: string) =>

@@ -97,6 +97,7 @@ export function listen(queries: QueryClient, org: string): () => void {
 
   const gather = (kinds: readonly Kind[]) => {
     for (const kind of kinds) old.add(kind)
+    // A long list is not all on the screen, unless a page asked for all of it.
     const known = queries.getQueryData(machinesQuery(org).queryKey)?.length
     gathering ??= setTimeout(
       () => {
@@ -126,6 +127,14 @@ export function listen(queries: QueryClient, org: string): () => void {
     })
     queries.setQueryData(machinesQuery(org).queryKey, (list) =>
       list?.map((one) => (one.id === machine ? put(one) : one)),
+    )
+    queries.setQueriesData<{ machines: Machine[]; total: number }>(
+      { queryKey: keyOf(org, 'machines', 'page') },
+      (page) =>
+        page && {
+          ...page,
+          machines: page.machines.map((one) => (one.id === machine ? put(one) : one)),
+        },
     )
     queries.setQueryData<Machine>(keyOf(org, 'machines', machine), (one) => (one ? put(one) : one))
   }

@@ -3230,6 +3230,68 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/orgs/{org}/connections": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The tunnels that the org's machines have told of within the last 15 minutes, those of the first 1,000 machines by name. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    org: components["schemas"]["OrgId"];
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_OrgConnections"];
+                    };
+                };
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/orgs/{org}/dns": {
         parameters: {
             query?: never;
@@ -3598,6 +3660,63 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/orgs/{org}/machine-facets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * How many machines the org has, with which systems and tags, and how many wait for approval. Members' answers are about
+         *     their own.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    org: components["schemas"]["OrgId"];
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_MachineFacets"];
+                    };
+                };
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/orgs/{org}/machines": {
         parameters: {
             query?: never;
@@ -3615,12 +3734,25 @@ export interface paths {
                     limit?: number;
                     /** @description Machines to leave out before the page begins. */
                     offset?: number;
+                    /**
+                     * @description Only machines with one of these systems, without the architecture, with commas between them.
+                     * @example linux,windows
+                     */
+                    os?: string;
                     /** @description Words, each of which stands somewhere in a machine's name, addresses, user, tags, system or version, in any case. */
                     search?: string;
                     /** @description By what they are sorted; else by name. */
                     sort?: "name" | "address" | "user" | "os" | "version" | "state" | "last_seen" | "created_at" | "key_expires_at";
-                    /** @description Only machines in this state. */
-                    state?: "pending" | "online" | "offline" | "quarantined" | "disabled" | "locked" | "expired";
+                    /**
+                     * @description Only machines in one of these states, with commas between them.
+                     * @example pending,quarantined
+                     */
+                    state?: string;
+                    /**
+                     * @description Only machines with one of these tags, with commas between them.
+                     * @example tag:web,tag:db
+                     */
+                    tag?: string;
                 };
                 header?: never;
                 path: {
@@ -5882,7 +6014,10 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        /** Changes the org's settings. Machines are told at once of a new name and of a lockdown. */
+        /**
+         * Changes the org's settings. Machines are told at once of a new name and of a lockdown. What is as it was asked for
+         *     already is no change.
+         */
         patch: {
             parameters: {
                 query?: never;
@@ -5923,6 +6058,14 @@ export interface paths {
                     };
                 };
                 404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                409: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -6877,6 +7020,13 @@ export interface paths {
                     content: {
                         "application/octet-stream": number[];
                     };
+                };
+                /** @description It is the one of `If-None-Match`: an entity tag is the file's SHA-256. */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
                 };
                 404: {
                     headers: {
@@ -7948,6 +8098,11 @@ export interface components {
             /** @description Whether the preshared key is one of the hybrid handshake. */
             post_quantum: boolean;
             region?: components["schemas"]["RegionId"] | null;
+            /**
+             * @description Why packets go that way and no other, as the machine has found: a sentence of at most [`MAX_WHY`] characters. Empty: it
+             *     does not say.
+             */
+            why?: string;
         };
         /**
          * @description How packets reach a peer.
@@ -8460,6 +8615,7 @@ export interface components {
                 online: boolean;
                 /** @description Operating system and architecture. */
                 os: string;
+                tunnels?: components["schemas"]["TunnelMix"] | null;
                 /** @description E-mail of the user whose it is. `None`: an auth key enrolled it, or it has tags. */
                 user?: string | null;
                 /** @description WireGuard public key. */
@@ -8485,6 +8641,29 @@ export interface components {
                  * @description When the machine told. `None`: not lately.
                  */
                 reported_at?: string | null;
+            };
+            error?: components["schemas"]["ErrorBody"] | null;
+            /** @description Whether `data` holds the answer; if not, `error` says why. */
+            success: boolean;
+        };
+        /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
+        Envelope_MachineFacets: {
+            /** @description `GET /api/orgs/{org}/machine-facets` */
+            data?: {
+                /**
+                 * Format: int64
+                 * @description All machines.
+                 */
+                count: number;
+                /**
+                 * Format: int64
+                 * @description Those that wait for approval.
+                 */
+                pending: number;
+                /** @description Operating systems without their architectures. */
+                systems: components["schemas"]["Facet"][];
+                /** @description Tags. */
+                tags: components["schemas"]["Facet"][];
             };
             error?: components["schemas"]["ErrorBody"] | null;
             /** @description Whether `data` holds the answer; if not, `error` says why. */
@@ -8567,6 +8746,19 @@ export interface components {
             success: boolean;
         };
         /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
+        Envelope_OrgConnections: {
+            /** @description `GET /api/orgs/{org}/connections` */
+            data?: {
+                /** @description Whether machines were left out: an org has more than [`MAX_TOLD_MACHINES`]. */
+                is_partial: boolean;
+                /** @description Each tunnel once, as one of its ends told of it: the one that told last, if both did. */
+                tunnels: components["schemas"]["OrgTunnel"][];
+            };
+            error?: components["schemas"]["ErrorBody"] | null;
+            /** @description Whether `data` holds the answer; if not, `error` says why. */
+            success: boolean;
+        };
+        /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
         Envelope_OrgMembership: {
             /** @description An org as one of its members sees it. */
             data?: {
@@ -8616,8 +8808,8 @@ export interface components {
                 /** @description The org's name. */
                 name: string;
                 /**
-                 * @description What tunnels between the org's machines demand. `preferred` is what a plain WireGuard device would need; those join
-                 *     through a gateway, whose tunnels are as all others, so it is `required` in every org.
+                 * @description What the org's tunnels demand. Those between two agents always have a key of the post-quantum handshake; under
+                 *     `preferred`, plain WireGuard devices, which have none up to their gateway, may come in as static peers.
                  */
                 pq: components["schemas"]["PqMode"];
                 /** @description Its label in the names of machines. Stays as it was made. */
@@ -9054,6 +9246,7 @@ export interface components {
                 online: boolean;
                 /** @description Operating system and architecture. */
                 os: string;
+                tunnels?: components["schemas"]["TunnelMix"] | null;
                 /** @description E-mail of the user whose it is. `None`: an auth key enrolled it, or it has tags. */
                 user?: string | null;
                 /** @description WireGuard public key. */
@@ -9305,6 +9498,16 @@ export interface components {
             /** @description The source machine's name. */
             src: string;
         };
+        /** @description A value, and how many machines have it. */
+        Facet: {
+            /**
+             * Format: int64
+             * @description How many.
+             */
+            count: number;
+            /** @description The value. */
+            value: string;
+        };
         /** @description Why a document cannot be used: where, what is wrong, what is allowed. */
         Fault: {
             /** @description Where. */
@@ -9551,6 +9754,7 @@ export interface components {
             online: boolean;
             /** @description Operating system and architecture. */
             os: string;
+            tunnels?: components["schemas"]["TunnelMix"] | null;
             /** @description E-mail of the user whose it is. `None`: an auth key enrolled it, or it has tags. */
             user?: string | null;
             /** @description WireGuard public key. */
@@ -9611,6 +9815,23 @@ export interface components {
              * @description When the machine told. `None`: not lately.
              */
             reported_at?: string | null;
+        };
+        /** @description `GET /api/orgs/{org}/machine-facets` */
+        MachineFacets: {
+            /**
+             * Format: int64
+             * @description All machines.
+             */
+            count: number;
+            /**
+             * Format: int64
+             * @description Those that wait for approval.
+             */
+            pending: number;
+            /** @description Operating systems without their architectures. */
+            systems: components["schemas"]["Facet"][];
+            /** @description Tags. */
+            tags: components["schemas"]["Facet"][];
         };
         /**
          * Format: uuid
@@ -9763,6 +9984,13 @@ export interface components {
          * @enum {string}
          */
         OnFailure: "warn" | "restrict" | "quarantine";
+        /** @description `GET /api/orgs/{org}/connections` */
+        OrgConnections: {
+            /** @description Whether machines were left out: an org has more than [`MAX_TOLD_MACHINES`]. */
+            is_partial: boolean;
+            /** @description Each tunnel once, as one of its ends told of it: the one that told last, if both did. */
+            tunnels: components["schemas"]["OrgTunnel"][];
+        };
         /**
          * Format: uuid
          * @description An organisation: the tenant, and the boundary that nothing crosses.
@@ -9809,12 +10037,22 @@ export interface components {
             /** @description The org's name. */
             name: string;
             /**
-             * @description What tunnels between the org's machines demand. `preferred` is what a plain WireGuard device would need; those join
-             *     through a gateway, whose tunnels are as all others, so it is `required` in every org.
+             * @description What the org's tunnels demand. Those between two agents always have a key of the post-quantum handshake; under
+             *     `preferred`, plain WireGuard devices, which have none up to their gateway, may come in as static peers.
              */
             pq: components["schemas"]["PqMode"];
             /** @description Its label in the names of machines. Stays as it was made. */
             slug: string;
+        };
+        /** @description A tunnel between two machines of an org. */
+        OrgTunnel: components["schemas"]["Connection"] & {
+            /** @description Who told of it. */
+            machine: components["schemas"]["MachineId"];
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            reported_at: string;
         };
         /** @description `GET /api/auth/identities`: whom a provider knows the caller by. */
         OwnIdentity: {
@@ -10633,6 +10871,29 @@ export interface components {
             /** @description The same as an `otpauth://` URL, to be shown as a QR code. */
             url: string;
         };
+        /** @description A machine's tunnels, counted, as it has told of them within [`CONNECTIONS_STALE_SECONDS`]. */
+        TunnelMix: {
+            /**
+             * Format: int32
+             * @description Those that go directly.
+             */
+            direct: number;
+            /**
+             * Format: int32
+             * @description Those whose preshared key is one of the hybrid handshake.
+             */
+            post_quantum: number;
+            /**
+             * Format: int32
+             * @description Those that a relay carries.
+             */
+            relayed: number;
+            /**
+             * Format: int32
+             * @description Those without a path right now.
+             */
+            waiting: number;
+        };
         /** @description `POST /api/auth/identities/unlink`: a provider knows the caller no more. */
         UnlinkRequest: {
             /** @description The account's password. */
@@ -10676,6 +10937,11 @@ export interface components {
         /** @description `PATCH /api/orgs/{org}/settings`. What is not named stays. */
         UpdateOrgSettings: {
             /**
+             * @description As in [`OrgSettings`]: a private or shared network (RFC 1918, RFC 6598) of at most [`MAX_IPV4_NETWORK_BITS`]
+             *     bits. Only while no machine has an address.
+             */
+            ipv4_network?: string | null;
+            /**
              * Format: int32
              * @description As in [`OrgSettings`]; [`MIN_KEY_EXPIRY_DAYS`] to [`MAX_KEY_EXPIRY_DAYS`]. Holds for sign-ins
              *     from then on.
@@ -10687,6 +10953,7 @@ export interface components {
             machine_approval?: boolean | null;
             /** @description A new name: 1 to [`crate::api::MAX_ORG_NAME`] characters. Names of machines stay as they are. */
             name?: string | null;
+            pq?: components["schemas"]["PqMode"] | null;
         };
         /**
          * Format: uuid

@@ -1,4 +1,4 @@
-import { useQuery } from '@tanstack/react-query'
+import { keepPreviousData, useQuery } from '@tanstack/react-query'
 import { useNavigate } from '@tanstack/react-router'
 import {
   Building2,
@@ -10,8 +10,8 @@ import {
   Sun,
   UserRound,
 } from 'lucide-react'
-import { useMemo, useState } from 'react'
-import { machinesQuery } from '@/api/queries'
+import { useState } from 'react'
+import { machineWordsQuery } from '@/api/queries'
 import { signOut } from '@/api/session'
 import { NAV } from '@/components/nav'
 import { StateDot } from '@/components/state'
@@ -27,9 +27,12 @@ import { Dialog, DialogContent, DialogTitle } from '@/components/ui/dialog'
 import { matches } from '@/lib/machines'
 import { useOrg } from '@/lib/org'
 import { setTheme } from '@/lib/theme'
+import { useDebounced } from '@/lib/use-debounced'
 
 /** Of many machines so many are offered; more letters narrow them down. */
 const OFFERED = 8
+/** The server is asked so long after the last letter, in milliseconds. */
+const PAUSE = 150
 
 interface Offer {
   label: string
@@ -44,14 +47,14 @@ export default function CommandPalette({ onClose }: { onClose: () => void }) {
   const org = useOrg()
   const navigate = useNavigate()
   const [text, setText] = useState('')
-  const { data: machines } = useQuery(machinesQuery(org.id))
-  const found = useMemo(
-    () =>
-      text.trim().length === 0
-        ? []
-        : (machines ?? []).filter((machine) => matches(machine, text)).slice(0, OFFERED),
-    [machines, text],
-  )
+  const words = useDebounced(text.trim(), PAUSE)
+  const { data } = useQuery({
+    ...machineWordsQuery(org.id, words, OFFERED),
+    enabled: words !== '',
+    placeholderData: keepPreviousData,
+  })
+  // What came for other letters fits these, or is not offered.
+  const found = text.trim() === '' ? [] : (data ?? []).filter((one) => matches(one, text))
   const pages = NAV.flatMap((group) => group.entries)
     .filter((entry) => org.may(entry.right))
     .map(

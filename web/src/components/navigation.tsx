@@ -1,6 +1,6 @@
 import { useQuery } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
-import { machinesQuery } from '@/api/queries'
+import { facetsQuery } from '@/api/queries'
 import { Logo } from '@/components/logo'
 import { NAV } from '@/components/nav'
 import { useOrg } from '@/lib/org'
@@ -62,9 +62,6 @@ export function Navigation({ onGo }: { onGo?: () => void }) {
 }
 
 function usePending(id: string): number {
-  const { data } = useQuery({
-    ...machinesQuery(id),
-    select: (machines) => machines.filter((machine) => machine.state === 'pending').length,
-  })
+  const { data } = useQuery({ ...facetsQuery(id), select: ({ pending }) => pending })
   return data ?? 0
 }

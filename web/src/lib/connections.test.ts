@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { age, type Connection, keysOf, pathOf } from './connections'
+import { age, type Connection, keysOf, pathOf, whyOf } from './connections'
 
 const tunnel = (more: Partial<Connection> = {}): Connection => ({
   name: 'db',
@@ -34,4 +34,12 @@ it('calls nothing post-quantum that is not', () => {
   expect(keysOf(tunnel())).toBe('post-quantum, epoch 3')
   expect(keysOf(tunnel({ post_quantum: false }))).toBe('not yet post-quantum')
   expect(keysOf(tunnel({ epoch: 0 }))).toBe('not yet post-quantum')
+})
+
+it('says why once', () => {
+  expect(whyOf(tunnel({ why: 'by relay: none of 3 candidates answers' }))).toBe(
+    'none of 3 candidates answers',
+  )
+  expect(whyOf(tunnel({ why: 'idle: nothing is probed' }))).toBe('idle: nothing is probed')
+  expect(whyOf(tunnel())).toBe('')
 })

@@ -6,7 +6,7 @@ export type Connection = Schemas['NamedConnection']
 /** Regions by their number, as people call them. */
 export type Regions = ReadonlyMap<number, string>
 
-export function pathOf(connection: Connection, regions: Regions): string {
+export function pathOf(connection: Pick<Connection, 'path' | 'region'>, regions: Regions): string {
   switch (connection.path) {
     case 'direct':
       return 'direct'
@@ -33,4 +33,9 @@ export function age(seconds: number | null | undefined, told: string, now: numbe
 export function keysOf(connection: Connection): string {
   if (!connection.post_quantum || connection.epoch === 0) return 'not yet post-quantum'
   return `post-quantum, epoch ${connection.epoch.toLocaleString('en')}`
+}
+
+/** Why packets go that way: the machine's sentence, without the way itself, which stands beside it. */
+export function whyOf({ why = '' }: Pick<Connection, 'why'>): string {
+  return why.replace(/^(direct|by relay|none): /, '')
 }

@@ -16,6 +16,24 @@ export function postureStanding(posture: Posture | undefined): PostureStanding {
   return posture.current ? 'passing' : 'stale'
 }
 
+/** How a machine's tunnels go, counted; `null`: it has none, or told of none lately. */
+export function tunnelsOf(machine: Machine): (Schemas['TunnelMix'] & { all: number }) | null {
+  const { tunnels } = machine
+  if (!tunnels) return null
+  const all = tunnels.direct + tunnels.relayed + tunnels.waiting
+  return all > 0 ? { ...tunnels, all } : null
+}
+
+/** As in `2 direct, 1 by relay`. */
+export function mixText({ direct, relayed, waiting }: Schemas['TunnelMix']): string {
+  const parts = [
+    direct > 0 ? `${direct} direct` : '',
+    relayed > 0 ? `${relayed} by relay` : '',
+    waiting > 0 ? `${waiting} without a path` : '',
+  ]
+  return parts.filter(Boolean).join(', ')
+}
+
 /** What stands in the owner's column. */
 export function ownerOf(machine: Machine): string {
   return machine.user ?? (machine.tags.length > 0 ? 'tagged' : 'auth key')
@@ -76,6 +94,8 @@ export const COLUMNS = [
   'os',
   'version',
   'tags',
+  'path',
+  'pq',
   'posture',
   'seen',
   'expiry',
@@ -121,6 +141,14 @@ function keyOf(
       return machine.agent_version
     case 'tags':
       return machine.tags[0] ?? null
+    case 'path': {
+      const tunnels = tunnelsOf(machine)
+      return tunnels ? tunnels.direct / tunnels.all : null
+    }
+    case 'pq': {
+      const tunnels = tunnelsOf(machine)
+      return tunnels ? tunnels.post_quantum / tunnels.all : null
+    }
     case 'posture':
       return POSTURE_ORDER.indexOf(postureStanding(postures.get(machine.id)))
     case 'seen':

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
 import type { Machine } from './machines'
-import { between, groupsOf, layout } from './map'
+import { allowedLinks, bundles, countPaths, groupsOf, type Link, layout } from './map'
 
 const machine = (id: string, user?: string, tags: string[] = []): Machine => ({
   id,
@@ -68,13 +68,46 @@ it('places every machine within its group, and no two groups on each other', () 
   }
 })
 
-it('counts pairs between groups', () => {
-  const pairs = [
-    { src: 'a', dst: 'c' },
-    { src: 'b', dst: 'c' },
-    { src: 'c', dst: 'gone' },
+it('bundles what runs between groups, and counts what goes by relay', () => {
+  const links: Link[] = [
+    { a: 'a', b: 'c', path: 'direct' },
+    { a: 'c', b: 'b', path: 'relay' },
+    { a: 'a', b: 'b', path: 'direct' },
+    { a: 'c', b: 'gone' },
   ]
-  expect(between(groupsOf(all, 'owner', regions), pairs)).toEqual([
-    { from: 'ann', to: 'tag:web', count: 2 },
+  expect(bundles(groupsOf(all, 'owner', regions), links)).toEqual([
+    { from: 'ann', to: 'tag:web', count: 2, relayed: 1 },
   ])
+})
+
+it('draws both directions of what is allowed as one', () => {
+  const pairs = [
+    { src: 'a', dst: 'b' },
+    { src: 'b', dst: 'a' },
+    { src: 'b', dst: 'c' },
+  ]
+  expect(allowedLinks(pairs)).toHaveLength(2)
+})
+
+it('counts tunnels by their paths', () => {
+  const tunnel = { machine: 'a', peer: 'b', reported_at: '', post_quantum: true, epoch: 1 }
+  const counted = countPaths(
+    [
+      { ...tunnel, path: 'direct' },
+      { ...tunnel, path: 'relay', region: 3 },
+      { ...tunnel, path: 'relay', region: 4 },
+      { ...tunnel, path: 'relay', region: 3 },
+      { ...tunnel, path: 'none' },
+    ],
+    regions,
+  )
+  expect(counted).toEqual({
+    direct: 1,
+    relayed: 3,
+    waiting: 1,
+    by: [
+      ['Bengaluru', 2],
+      ['region 4', 1],
+    ],
+  })
 })

@@ -1,4 +1,5 @@
 /** Where machines stand on the map: pure, and the same for the same machines. */
+import type { Schemas } from '@/api/client'
 import type { Regions } from './connections'
 import type { Machine } from './machines'
 import type { Pair } from './reach'
@@ -106,21 +107,71 @@ export function layout(groups: readonly Group[], ratio: number): Layout {
   return { width: Math.max(width, 1), height: Math.max(y + row, 1), clusters, places }
 }
 
-/** Pairs between groups, counted; within a group too. */
-export function between(
-  groups: readonly Group[],
-  pairs: readonly Pair[],
-): Array<{ from: string; to: string; count: number }> {
+export type Path = Schemas['ConnectionPath']
+
+/** A tunnel, or what the policy allows where there is none. */
+export interface Link {
+  a: string
+  b: string
+  /** How packets go; `undefined`: no tunnel. */
+  path?: Path
+  latency?: number | null
+}
+
+/** Tunnels between machines of the map; each once, as one of its ends told of it. */
+export function tunnelLinks(tunnels: readonly Schemas['OrgTunnel'][]): Link[] {
+  return tunnels.map(({ machine, peer, path, latency_ms }) => ({
+    a: machine,
+    b: peer,
+    path,
+    latency: latency_ms,
+  }))
+}
+
+/** What the policy allows, one link for both directions. */
+export function allowedLinks(pairs: readonly Pair[]): Link[] {
+  const links = new Map<string, Link>()
+  for (const { src: a, dst: b } of pairs) links.set(a < b ? `${a} ${b}` : `${b} ${a}`, { a, b })
+  return [...links.values()]
+}
+
+export interface Bundle {
+  from: string
+  to: string
+  count: number
+  relayed: number
+}
+
+/** Links between different groups, counted: of many, a reader sees no single one. */
+export function bundles(groups: readonly Group[], links: readonly Link[]): Bundle[] {
   const of = new Map(groups.flatMap(({ name, machines }) => machines.map(({ id }) => [id, name])))
-  const counts = new Map<string, { from: string; to: string; count: number }>()
-  for (const { src, dst } of pairs) {
-    const from = of.get(src)
-    const to = of.get(dst)
-    if (!from || !to) continue
+  const found = new Map<string, Bundle>()
+  for (const { a, b, path } of links) {
+    const [from, to] = [of.get(a), of.get(b)].sort()
+    if (from === undefined || to === undefined || from === to) continue
     const key = `${from}\n${to}`
-    const entry = counts.get(key)
-    if (entry) entry.count += 1
-    else counts.set(key, { from, to, count: 1 })
+    const bundle = found.get(key) ?? { from, to, count: 0, relayed: 0 }
+    bundle.count += 1
+    if (path === 'relay') bundle.relayed += 1
+    found.set(key, bundle)
   }
-  return [...counts.values()]
+  return [...found.values()]
+}
+
+/** How many tunnels go which way, and which relays carry the others. */
+export function countPaths(
+  tunnels: readonly Schemas['OrgTunnel'][],
+  regions: Regions,
+): { direct: number; relayed: number; waiting: number; by: Array<[string, number]> } {
+  const by = new Map<string, number>()
+  let [direct, relayed, waiting] = [0, 0, 0]
+  for (const { path, region } of tunnels) {
+    if (path === 'direct') direct += 1
+    else if (path === 'relay') {
+      relayed += 1
+      const name = region == null ? 'a relay' : (regions.get(region) ?? `region ${region}`)
+      by.set(name, (by.get(name) ?? 0) + 1)
+    } else waiting += 1
+  }
+  return { direct, relayed, waiting, by: [...by].sort((a, b) => b[1] - a[1]) }
 }

@@ -69,6 +69,8 @@ export class Platform {
   async mailToken(email: string, kind: 'mail' | 'invite' = 'mail'): Promise<string> {
     for (let tries = 0; tries < 100; tries++) {
       const tokens = readdirSync(this.mailDir)
+        // Those that are being written begin with a dot.
+        .filter((name) => !name.startsWith('.'))
         .sort()
         .reverse()
         .map((name) => readFileSync(join(this.mailDir, name), 'utf8'))

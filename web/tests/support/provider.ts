@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { resolve } from 'node:path'
 import { createInterface } from 'node:readline'
+import type { Page } from '@playwright/test'
 
 /** Where the server of the tests asks for records. */
 export const DNS_PORT = 18_553
@@ -14,12 +15,22 @@ export interface Provider {
 
 export const CLIENT = { id: 'ztna', secret: 'a secret of the tests, which is long' }
 
-/** Starts a provider that knows these accounts by login, and sends browsers back to `callback`. */
+export interface ProviderClient {
+  id: string
+  secret: string
+  redirect_uris: string[]
+  /** GitHub's clients send their secret in the form. */
+  post?: boolean
+}
+
+/** Starts a provider that knows these accounts by login, and sends browsers back to `callback`, or where these clients say. */
 export async function startProvider(
-  callback: string,
+  callback: string | ProviderClient[],
   accounts: Record<string, object>,
 ): Promise<Provider> {
-  const config = { clients: [{ ...CLIENT, redirect_uris: [callback] }], accounts }
+  const clients =
+    typeof callback === 'string' ? [{ ...CLIENT, redirect_uris: [callback] }] : callback
+  const config = { clients, accounts }
   const folder = resolve(import.meta.dirname, '../../../api/tests/provider')
   const child = spawn(process.execPath, ['server.mjs', JSON.stringify(config)], {
     cwd: folder,
@@ -49,4 +60,12 @@ export async function answerTxt(text: string): Promise<{ close: () => void }> {
   })
   await new Promise<void>((done) => socket.bind(DNS_PORT, '127.0.0.1', done))
   return socket
+}
+
+/** At the provider: who one is, and that one agrees. */
+export async function atProvider(page: Page, login: string) {
+  await page.locator('[name=login]').fill(login)
+  await page.locator('[name=password]').fill('any')
+  await page.getByRole('button', { name: 'Sign-in' }).click()
+  await page.getByRole('button', { name: 'Continue' }).click()
 }

@@ -29,7 +29,7 @@ export function program(name: string): string {
 }
 
 /** A port that nobody has, on TCP. */
-function freePort(): Promise<number> {
+export function freePort(): Promise<number> {
   return new Promise((done, failed) => {
     const server = createServer().once('error', failed)
     server.listen(0, '127.0.0.1', () => {
@@ -39,18 +39,19 @@ function freePort(): Promise<number> {
   })
 }
 
-/** Starts one. `address`: where it listens, and `name`: what agents and browsers dial. */
+/** Starts one. `address`: where it listens, and `name`: what agents and browsers dial. `given`: its port, else any. */
 export async function startServer(
   address: string,
   name: string,
   more: readonly string[] = [],
+  given?: number,
 ): Promise<Running> {
   const dist = resolve(import.meta.dirname, '../../dist')
   if (!existsSync(join(dist, 'index.html'))) throw new Error('nothing is built: `npm run build`')
   const dir = mkdtempSync(join(tmpdir(), 'ztna-web-'))
   const [mail, data] = [join(dir, 'mail'), join(dir, 'data')]
   mkdirSync(mail)
-  const port = await freePort()
+  const port = given ?? (await freePort())
   const server = spawn(
     program('ztna-server'),
     [

@@ -131,6 +131,7 @@ export async function seed(name: string): Promise<{
           epoch: 41,
           epoch_age_seconds: 64,
           handshake_age_seconds: 12,
+          why: 'direct: 192.0.2.7:41641 answered 0.4 s ago; of 3 candidates 1 more answer, and none is better',
         },
         {
           peer: other.machine_id,
@@ -141,6 +142,7 @@ export async function seed(name: string): Promise<{
           epoch: 2,
           epoch_age_seconds: 20,
           handshake_age_seconds: 20,
+          why: 'by relay: none of 4 candidates answers; they are tried again in 12 s',
         },
       ],
     })
@@ -156,6 +158,7 @@ export async function seed(name: string): Promise<{
       ada.token,
       { endpoint: 'office.example.org:51820' },
     )
+    await world.call('PATCH', `/api/orgs/${org.id}/settings`, ada.token, { pq: 'preferred' })
     await world.call('POST', `/api/orgs/${org.id}/static-peers`, ada.token, {
       name: 'phone-of-ada',
       gateway: gateway.machine_id,

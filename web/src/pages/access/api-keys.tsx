@@ -1,12 +1,10 @@
 import { useQuery, useQueryClient } from '@tanstack/react-query'
-import { Plus } from 'lucide-react'
 import { useState } from 'react'
 import { api, open, type Schemas } from '@/api/client'
 import { apiKeysQuery, membersQuery, refetch } from '@/api/queries'
-import { Confirm, type Confirmation } from '@/components/confirm'
 import { CopyLine } from '@/components/copy'
 import { SelectField, TextField } from '@/components/field'
-import { Empty, Failure, Page, Ready } from '@/components/page'
+import { Failure } from '@/components/page'
 import { Alert } from '@/components/ui/alert'
 import { Badge } from '@/components/ui/badge'
 import { Button } from '@/components/ui/button'
@@ -17,19 +15,11 @@ import {
   DialogHeader,
   DialogTitle,
 } from '@/components/ui/dialog'
-import {
-  Table,
-  TableBody,
-  TableCell,
-  TableHead,
-  TableHeader,
-  TableRow,
-} from '@/components/ui/table'
 import { ago, exact } from '@/lib/format'
 import { useOrg } from '@/lib/org'
 import { toast } from '@/lib/toast'
 import { useSubmit } from '@/lib/use-submit'
-import { KeyState } from './key-state'
+import { type KeyColumn, KeysPage, Words } from './keys-page'
 
 /** What a key can be limited to; the API holds the list. */
 const AREAS = [
@@ -48,22 +38,41 @@ const DAYS = [1, 7, 30, 90, 180, 365]
 
 type Access = 'none' | 'read' | 'write'
 
+type Key = Schemas['ApiKeyInfo']
+
 export default function ApiKeys() {
   const org = useOrg()
   const queries = useQueryClient()
   const query = useQuery(apiKeysQuery(org.id))
   const { data: members } = useQuery(membersQuery(org.id))
-  const [making, setMaking] = useState(false)
-  const [asked, setAsked] = useState<Confirmation | null>(null)
-  const make = org.may('manage') ? (
-    <Button onClick={() => setMaking(true)}>
-      <Plus /> Make an API key
-    </Button>
-  ) : null
   const whose = (id: string) =>
     members?.find(({ user }) => user === id)?.email ?? 'nobody who is a member now'
+  const columns: KeyColumn<Key>[] = [
+    {
+      head: 'Scopes',
+      cell: ({ scopes }) => (
+        <Words>
+          {scopes.map((scope) => (
+            <Badge key={scope} tone={scope.includes('write') ? 'warn' : 'plain'}>
+              {scope}
+            </Badge>
+          ))}
+        </Words>
+      ),
+    },
+    {
+      head: 'Last used',
+      cell: ({ last_used_at: at }) => ago(at),
+      title: ({ last_used_at: at }) => exact(at),
+    },
+    {
+      head: 'Acts for',
+      cell: ({ created_by: id }) => whose(id),
+      className: '[overflow-wrap:anywhere]',
+    },
+  ]
   return (
-    <Page
+    <KeysPage
       title="API keys"
       lead={
         <>
@@ -74,87 +83,32 @@ export default function ApiKeys() {
           lists every call.
         </>
       }
-      actions={make}
-    >
-      <Ready query={query}>
-        {(keys) =>
-          keys.length === 0 ? (
-            <Empty title="There are no API keys" action={make}>
-              For a script or a pipeline that manages machines, keys or policy.
-            </Empty>
-          ) : (
-            <Table label="API keys">
-              <TableHeader>
-                <tr>
-                  <TableHead>Description</TableHead>
-                  <TableHead>State</TableHead>
-                  <TableHead>Scopes</TableHead>
-                  <TableHead>Last used</TableHead>
-                  <TableHead>Acts for</TableHead>
-                  <TableHead>
-                    <span className="sr-only">Actions</span>
-                  </TableHead>
-                </tr>
-              </TableHeader>
-              <TableBody>
-                {keys.map((key) => (
-                  <TableRow key={key.id}>
-                    <TableCell className="min-w-40 [overflow-wrap:anywhere]">
-                      {key.description || <span className="text-muted-foreground">none</span>}
-                    </TableCell>
-                    <TableCell>
-                      <KeyState expires={key.expires_at} revoked={key.revoked_at} />
-                    </TableCell>
-                    <TableCell>
-                      <span className="flex flex-wrap gap-1">
-                        {key.scopes.map((scope) => (
-                          <Badge key={scope} tone={scope.includes('write') ? 'warn' : 'plain'}>
-                            {scope}
-                          </Badge>
-                        ))}
-                      </span>
-                    </TableCell>
-                    <TableCell title={exact(key.last_used_at)}>{ago(key.last_used_at)}</TableCell>
-                    <TableCell className="[overflow-wrap:anywhere]">
-                      {whose(key.created_by)}
-                    </TableCell>
-                    <TableCell className="text-right">
-                      {org.may('manage') && !key.revoked_at ? (
-                        <Button
-                          variant="outline"
-                          size="sm"
-                          onClick={() =>
-                            setAsked({
-                              title: `Revoke ${key.description || 'this key'}?`,
-                              text: 'Programs that use it are refused from now on. This cannot be undone.',
-                              verb: 'Revoke',
-                              destructive: true,
-                              run: async () => {
-                                await open(
-                                  api.DELETE('/api/orgs/{org}/api-keys/{id}', {
-                                    params: { path: { org: org.id, id: key.id } },
-                                  }),
-                                )
-                                toast.success('The key is revoked')
-                                await refetch(queries, org.id, 'api-keys', 'audit')
-                              },
-                            })
-                          }
-                        >
-                          Revoke<span className="sr-only"> {key.description}</span>
-                        </Button>
-                      ) : null}
-                    </TableCell>
-                  </TableRow>
-                ))}
-              </TableBody>
-            </Table>
-          )
-        }
-      </Ready>
-      {making ? <Make onClose={() => setMaking(false)} /> : null}
-      <Confirm asked={asked} onClose={() => setAsked(null)} />
-    </Page>
+      make="Make an API key"
+      empty={{
+        title: 'There are no API keys',
+        text: 'For a script or a pipeline that manages machines, keys or policy.',
+      }}
+      query={query}
+      columns={columns}
+      revocations={(key) => [
+        {
+          title: `Revoke ${key.description || 'this key'}?`,
+          text: 'Programs that use it are refused from now on. This cannot be undone.',
+          verb: 'Revoke',
+          destructive: true,
+          run: async () => {
+            await open(
+              api.DELETE('/api/orgs/{org}/api-keys/{id}', {
+                params: { path: { org: org.id, id: key.id } },
+              }),
+            )
+            toast.success('The key is revoked')
+            await refetch(queries, org.id, 'api-keys', 'audit')
+          },
+        },
+      ]}
+      Make={Make}
+    />
   )
 }
 

@@ -1,12 +1,11 @@
 import { useQuery, useQueryClient } from '@tanstack/react-query'
-import { Plus } from 'lucide-react'
 import { useState } from 'react'
 import { api, open, type Schemas } from '@/api/client'
 import { authKeysQuery, refetch } from '@/api/queries'
-import { Confirm, type Confirmation } from '@/components/confirm'
+import type { Confirmation } from '@/components/confirm'
 import { CopyLine } from '@/components/copy'
 import { SelectField, SwitchField, TextField } from '@/components/field'
-import { Empty, Failure, Page, Ready } from '@/components/page'
+import { Failure } from '@/components/page'
 import { Alert } from '@/components/ui/alert'
 import { Badge } from '@/components/ui/badge'
 import { Button } from '@/components/ui/button'
@@ -17,20 +16,12 @@ import {
   DialogHeader,
   DialogTitle,
 } from '@/components/ui/dialog'
-import {
-  Table,
-  TableBody,
-  TableCell,
-  TableHead,
-  TableHeader,
-  TableRow,
-} from '@/components/ui/table'
 import { ago, exact } from '@/lib/format'
 import { useOrg } from '@/lib/org'
 import { parseTags } from '@/lib/tags'
 import { toast } from '@/lib/toast'
 import { useSubmit } from '@/lib/use-submit'
-import { KeyState } from './key-state'
+import { type KeyColumn, KeysPage, Words } from './keys-page'
 
 const LIFETIMES: ReadonlyArray<readonly [number, string]> = [
   [5 * 60, '5 minutes'],
@@ -45,126 +36,94 @@ const LIFETIMES: ReadonlyArray<readonly [number, string]> = [
 const DEFAULT_USES = 1_000
 const MOST_USES = 100_000
 
+type Key = Schemas['AuthKeyInfo']
+
+const COLUMNS: KeyColumn<Key>[] = [
+  {
+    head: 'Kind',
+    cell: ({ reusable, ephemeral, preapproved }) => (
+      <Words>
+        <Badge>{reusable ? 'reusable' : 'one machine'}</Badge>
+        {ephemeral ? <Badge>ephemeral</Badge> : null}
+        {preapproved ? <Badge>pre-approved</Badge> : null}
+      </Words>
+    ),
+  },
+  {
+    head: 'Tags',
+    cell: ({ tags }) => (
+      <Words>
+        {tags.map((tag) => (
+          <Badge key={tag}>{tag}</Badge>
+        ))}
+      </Words>
+    ),
+  },
+  {
+    head: 'Machines',
+    className: 'figures',
+    cell: ({ uses, reusable, max_uses: most }) =>
+      uses.toLocaleString('en') + (reusable && most ? ` of ${most.toLocaleString('en')}` : ''),
+  },
+  {
+    head: 'Made',
+    title: ({ created_at: at }) => exact(at),
+    cell: ({ created_at: at, created_by: by }) => (
+      <>
+        {ago(at)}
+        <span className="block text-xs text-muted-foreground">
+          {by ?? 'nobody who is a member now'}
+        </span>
+      </>
+    ),
+  },
+]
+
 export default function AuthKeys() {
   const org = useOrg()
   const queries = useQueryClient()
   const query = useQuery(authKeysQuery(org.id))
-  const [making, setMaking] = useState(false)
-  const [asked, setAsked] = useState<Confirmation | null>(null)
-  const revoke = (key: Schemas['AuthKeyInfo'], quarantine: boolean) =>
-    setAsked({
-      title: `Revoke ${key.description || 'this key'}?`,
-      text: quarantine
-        ? 'It enrols no machine any more, and every machine that it enrolled goes into quarantine: for a key that leaked.'
-        : 'It enrols no machine any more. Machines that are in stay in.',
-      verb: quarantine ? 'Revoke and quarantine' : 'Revoke',
-      destructive: true,
-      run: async () => {
-        await open(
-          api.DELETE('/api/orgs/{org}/auth-keys/{id}', {
-            params: { path: { org: org.id, id: key.id }, query: { quarantine } },
-          }),
-        )
-        toast.success('The key is revoked')
-        await refetch(queries, org.id, 'auth-keys', 'machines', 'audit')
-      },
-    })
-  const make = org.may('manage') ? (
-    <Button onClick={() => setMaking(true)}>
-      <Plus /> Make an auth key
-    </Button>
-  ) : null
+  const revocation = (key: Key, quarantine: boolean): Confirmation => ({
+    title: `Revoke ${key.description || 'this key'}?`,
+    text: quarantine
+      ? 'It enrols no machine any more, and every machine that it enrolled goes into quarantine: for a key that leaked.'
+      : 'It enrols no machine any more. Machines that are in stay in.',
+    verb: quarantine ? 'Revoke and quarantine' : 'Revoke',
+    destructive: true,
+    run: async () => {
+      await open(
+        api.DELETE('/api/orgs/{org}/auth-keys/{id}', {
+          params: { path: { org: org.id, id: key.id }, query: { quarantine } },
+        }),
+      )
+      toast.success('The key is revoked')
+      await refetch(queries, org.id, 'auth-keys', 'machines', 'audit')
+    },
+  })
   return (
-    <Page title="Auth keys" lead="They enrol machines without a person at hand." actions={make}>
-      <Ready query={query}>
-        {(keys) =>
-          keys.length === 0 ? (
-            <Empty title="There are no auth keys" action={make}>
-              A server or a container joins with a key in one line,{' '}
-              <code>ztna up --auth-key …</code>.
-            </Empty>
-          ) : (
-            <Table label="Auth keys">
-              <TableHeader>
-                <tr>
-                  <TableHead>Description</TableHead>
-                  <TableHead>State</TableHead>
-                  <TableHead>Kind</TableHead>
-                  <TableHead>Tags</TableHead>
-                  <TableHead>Machines</TableHead>
-                  <TableHead>Made</TableHead>
-                  <TableHead>
-                    <span className="sr-only">Actions</span>
-                  </TableHead>
-                </tr>
-              </TableHeader>
-              <TableBody>
-                {keys.map((key) => (
-                  <TableRow key={key.id}>
-                    <TableCell className="min-w-40 [overflow-wrap:anywhere]">
-                      {key.description || <span className="text-muted-foreground">none</span>}
-                    </TableCell>
-                    <TableCell>
-                      <KeyState
-                        expires={key.expires_at}
-                        revoked={key.revoked_at}
-                        used={
-                          key.uses >=
-                          (key.max_uses ?? (key.reusable ? Number.POSITIVE_INFINITY : 1))
-                        }
-                      />
-                    </TableCell>
-                    <TableCell>
-                      <span className="flex flex-wrap gap-1">
-                        <Badge>{key.reusable ? 'reusable' : 'one machine'}</Badge>
-                        {key.ephemeral ? <Badge>ephemeral</Badge> : null}
-                        {key.preapproved ? <Badge>pre-approved</Badge> : null}
-                      </span>
-                    </TableCell>
-                    <TableCell>
-                      <span className="flex flex-wrap gap-1">
-                        {key.tags.map((tag) => (
-                          <Badge key={tag}>{tag}</Badge>
-                        ))}
-                      </span>
-                    </TableCell>
-                    <TableCell className="figures">
-                      {key.uses.toLocaleString('en')}
-                      {key.reusable && key.max_uses
-                        ? ` of ${key.max_uses.toLocaleString('en')}`
-                        : ''}
-                    </TableCell>
-                    <TableCell title={exact(key.created_at)}>
-                      {ago(key.created_at)}
-                      <span className="block text-xs text-muted-foreground">
-                        {key.created_by ?? 'nobody who is a member now'}
-                      </span>
-                    </TableCell>
-                    <TableCell className="text-right whitespace-nowrap">
-                      {org.may('manage') && !key.revoked_at ? (
-                        <span className="flex justify-end gap-1">
-                          <Button variant="outline" size="sm" onClick={() => revoke(key, false)}>
-                            Revoke<span className="sr-only"> {key.description}</span>
-                          </Button>
-                          {key.uses > 0 ? (
-                            <Button variant="outline" size="sm" onClick={() => revoke(key, true)}>
-                              Revoke and quarantine
-                              <span className="sr-only"> {key.description}</span>
-                            </Button>
-                          ) : null}
-                        </span>
-                      ) : null}
-                    </TableCell>
-                  </TableRow>
-                ))}
-              </TableBody>
-            </Table>
-          )
-        }
-      </Ready>
-      {making ? <Make onClose={() => setMaking(false)} /> : null}
-      <Confirm asked={asked} onClose={() => setAsked(null)} />
-    </Page>
+    <KeysPage
+      title="Auth keys"
+      lead="They enrol machines without a person at hand."
+      make="Make an auth key"
+      empty={{
+        title: 'There are no auth keys',
+        text: (
+          <>
+            A server or a container joins with a key in one line, <code>ztna up --auth-key …</code>.
+          </>
+        ),
+      }}
+      query={query}
+      columns={COLUMNS}
+      isUsed={({ uses, max_uses: most, reusable }) =>
+        uses >= (most ?? (reusable ? Number.POSITIVE_INFINITY : 1))
+      }
+      revocations={(key) => [
+        revocation(key, false),
+        ...(key.uses > 0 ? [revocation(key, true)] : []),
+      ]}
+      Make={Make}
+    />
   )
 }
 

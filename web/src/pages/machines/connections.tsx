@@ -13,7 +13,7 @@ import {
   TableHeader,
   TableRow,
 } from '@/components/ui/table'
-import { age, keysOf, pathOf } from '@/lib/connections'
+import { age, keysOf, pathOf, whyOf } from '@/lib/connections'
 import { ago, exact } from '@/lib/format'
 import { useOrg } from '@/lib/org'
 
@@ -53,7 +53,7 @@ export function Connections({ id }: { id: string }) {
                   <TableHeader>
                     <tr>
                       <TableHead>Peer</TableHead>
-                      <TableHead>Path</TableHead>
+                      <TableHead>Path, and why</TableHead>
                       <TableHead>Round trip</TableHead>
                       <TableHead>Keys</TableHead>
                       <TableHead>Age of the epoch</TableHead>
@@ -74,6 +74,11 @@ export function Connections({ id }: { id: string }) {
                         </TableCell>
                         <TableCell>
                           <Badge tone={TONES[one.path]}>{pathOf(one, regions)}</Badge>
+                          {one.why ? (
+                            <span className="mt-0.5 block min-w-56 text-xs text-muted-foreground [overflow-wrap:anywhere]">
+                              {whyOf(one)}
+                            </span>
+                          ) : null}
                         </TableCell>
                         <TableCell className="figures">
                           {one.latency_ms == null ? '–' : `${one.latency_ms}\u00a0ms`}

@@ -2,10 +2,17 @@ import { useQuery } from '@tanstack/react-query'
 import { getRouteApi } from '@tanstack/react-router'
 import { Columns3, Filter, Plus, Search, X } from 'lucide-react'
 import { lazy, Suspense, useCallback, useDeferredValue, useMemo, useRef, useState } from 'react'
-import { machinesQuery, postureQuery } from '@/api/queries'
+import type { Schemas } from '@/api/client'
+import {
+  ALL_AT_ONCE,
+  facetsQuery,
+  type MachineSearch,
+  machinesQuery,
+  postureQuery,
+} from '@/api/queries'
 import { Confirm } from '@/components/confirm'
 import { Menu } from '@/components/menu'
-import { Empty, Loading, Page, Ready } from '@/components/page'
+import { Empty, Failure, Loading, Page, Ready } from '@/components/page'
 import { STATES } from '@/components/state'
 import { Button } from '@/components/ui/button'
 import { Card, CardContent } from '@/components/ui/card'
@@ -23,9 +30,11 @@ import {
 import { useOrg } from '@/lib/org'
 import { listOf, textOf } from '@/lib/search'
 import { useKey } from '@/lib/shortcuts'
+import { useDebounced } from '@/lib/use-debounced'
 import { useMachineActions } from './actions'
 import { BulkBar } from './bulk'
-import { HEADS, MachineTable } from './table'
+import { orderOf, usePages } from './pages'
+import { HEADS, MachineTable, type Rows, type Selection } from './table'
 
 const route = getRouteApi('/signed-in/o/$org/machines')
 
@@ -34,6 +43,8 @@ const AddMachineDialog = lazy(() => import('./add-dialog'))
 const EditMachine = lazy(() => import('./edit'))
 
 const NONE: ReadonlyMap<string, Posture> = new Map()
+/** The server is asked so long after the last letter, in milliseconds. */
+const PAUSE = 200
 const HIDDEN_KEY = 'ztna-machine-columns-hidden'
 
 function useColumns(): [Column[], (column: Column) => void] {
@@ -54,7 +65,7 @@ export default function Machines() {
   const org = useOrg()
   const search = route.useSearch()
   const navigate = route.useNavigate()
-  const query = useQuery(machinesQuery(org.id))
+  const query = useQuery(facetsQuery(org.id))
   const adding = search.add !== undefined
   const setAdding = (on: boolean) =>
     void navigate({ search: (old) => ({ ...old, add: on ? '1' : undefined }), replace: true })
@@ -69,7 +80,15 @@ export default function Machines() {
       }
     >
       <Ready query={query} rows={12}>
-        {(machines) => (machines.length === 0 ? <FirstRun /> : <List machines={machines} />)}
+        {(facets) =>
+          facets.count === 0 ? (
+            <FirstRun />
+          ) : facets.count > ALL_AT_ONCE ? (
+            <ManyMachines facets={facets} />
+          ) : (
+            <AllMachines />
+          )
+        }
       </Ready>
       {adding ? (
         <Suspense fallback={null}>
@@ -77,6 +96,111 @@ export default function Machines() {
         </Suspense>
       ) : null}
     </Page>
+  )
+}
+
+/** All machines are here: found, sorted and counted in the browser. */
+function AllMachines() {
+  const org = useOrg()
+  const query = useQuery(machinesQuery(org.id))
+  return (
+    <Ready query={query} rows={12}>
+      {(machines) => <All machines={machines} />}
+    </Ready>
+  )
+}
+
+function All({ machines }: { machines: Machine[] }) {
+  const view = useView()
+  const { search, column, descending, postures } = view
+  // The box answers at once; a list of a thousand follows when there is time.
+  const text = useDeferredValue(view.text)
+  const found = useMemo(() => {
+    const filters = {
+      text,
+      states: listOf(search.state),
+      systems: listOf(search.os),
+      tags: listOf(search.tag),
+      posture: listOf(search.posture),
+    }
+    return sortMachines(filterMachines(machines, filters, postures), column, descending, postures)
+  }, [
+    machines,
+    postures,
+    text,
+    column,
+    descending,
+    search.state,
+    search.os,
+    search.tag,
+    search.posture,
+  ])
+  const { systems, tags } = useMemo(() => facets(machines), [machines])
+  const states = useMemo(() => {
+    const counts = new Map<string, number>()
+    for (const machine of machines) counts.set(machine.state, (counts.get(machine.state) ?? 0) + 1)
+    return Object.entries(STATES).flatMap(([state, { label }]) => {
+      const n = counts.get(state)
+      return n ? [{ value: state, label, n }] : []
+    })
+  }, [machines])
+  const rows = useMemo(
+    (): Rows => ({
+      count: found.length,
+      at: (index) => found[index],
+      areAll: (selected) => found.length > 0 && found.every(({ id }) => selected.has(id)),
+      everything: () => found,
+    }),
+    [found],
+  )
+  const known = useMemo(() => new Map(machines.map((one) => [one.id, one])), [machines])
+  return (
+    <List
+      view={view}
+      rows={rows}
+      total={machines.length}
+      states={states}
+      systems={systems}
+      tags={tags}
+      byPosture
+      pending={machines.some(({ state }) => state === 'pending')}
+      // What is gone is chosen no more.
+      newest={(machine) => known.get(machine.id)}
+    />
+  )
+}
+
+/** Too many to load them all: the server finds and sorts them, and they come page by page as one scrolls. */
+function ManyMachines({ facets }: { facets: Schemas['MachineFacets'] }) {
+  const view = useView()
+  const { search, column, descending } = view
+  const text = useDebounced(view.text, PAUSE)
+  const wanted = useMemo(
+    (): MachineSearch => ({
+      search: text.trim() || undefined,
+      state: search.state,
+      os: search.os,
+      tag: search.tag,
+      ...orderOf(column, descending),
+    }),
+    [text, search.state, search.os, search.tag, column, descending],
+  )
+  const { rows, page } = usePages(wanted)
+  return (
+    <>
+      {page.error ? <Failure error={page.error} doing="Reading the list" /> : null}
+      <List
+        view={view}
+        rows={rows}
+        total={facets.count}
+        states={Object.entries(STATES).map(([value, { label }]) => ({ value, label }))}
+        systems={facets.systems.map(({ value, count: n }) => [value, n])}
+        tags={facets.tags.map(({ value, count: n }) => [value, n])}
+        byPosture={false}
+        pending={facets.pending > 0}
+        newest={(machine) => page.known.get(machine.id) ?? machine}
+      />
+    </>
   )
 }
 
@@ -102,7 +226,8 @@ function FirstRun() {
   )
 }
 
-function List({ machines }: { machines: Machine[] }) {
+/** What the page's address and this browser say of the list. */
+function useView() {
   const org = useOrg()
   const search = route.useSearch()
   const navigate = route.useNavigate()
@@ -111,8 +236,45 @@ function List({ machines }: { machines: Machine[] }) {
     () => (postureList ? new Map(postureList.map((one) => [one.machine, one])) : NONE),
     [postureList],
   )
+  const [text, setText] = useState(search.q ?? '')
+  const sort = search.sort ?? 'name'
+  const named = sort.replace(/^-/, '')
+  return {
+    search,
+    set: (change: Partial<typeof search>) =>
+      void navigate({ search: (old) => ({ ...old, ...change }), replace: true }),
+    postures,
+    text,
+    setText,
+    column: COLUMNS.find((one) => one === named) ?? 'name',
+    descending: sort.startsWith('-'),
+  }
+}
+
+function List({
+  view,
+  rows,
+  total,
+  states,
+  systems,
+  tags,
+  byPosture,
+  pending,
+  newest,
+}: {
+  view: ReturnType<typeof useView>
+  rows: Rows
+  total: number
+  states: Choice[]
+  systems: Array<[string, number]>
+  tags: Array<[string, number]>
+  byPosture: boolean
+  pending: boolean
+  newest: (machine: Machine) => Machine | undefined
+}) {
+  const { search, set, postures, text, setText, column, descending } = view
   const [columns, toggleColumn] = useColumns()
-  const [selected, setSelected] = useState<ReadonlySet<string>>(new Set())
+  const [selected, setSelected] = useState<Selection>(new Map())
   const [editing, setEditing] = useState<Machine | null>(null)
   const { act, asked, close, put } = useMachineActions()
   const box = useRef<HTMLInputElement>(null)
@@ -120,53 +282,9 @@ function List({ machines }: { machines: Machine[] }) {
     '/',
     useCallback(() => box.current?.focus(), []),
   )
-
-  const set = (change: Partial<typeof search>) =>
-    void navigate({ search: (old) => ({ ...old, ...change }), replace: true })
-
-  // The box answers at once; a list of thousands follows when there is time.
-  const [text, setText] = useState(search.q ?? '')
-  const deferred = useDeferredValue(text)
-  const sort = search.sort ?? 'name'
-  const descending = sort.startsWith('-')
-  const named = sort.replace(/^-/, '')
-  const column = COLUMNS.find((one) => one === named) ?? 'name'
-
-  const found = useMemo(() => {
-    const filters = {
-      text: deferred,
-      states: listOf(search.state),
-      systems: listOf(search.os),
-      tags: listOf(search.tag),
-      posture: listOf(search.posture),
-    }
-    return sortMachines(filterMachines(machines, filters, postures), column, descending, postures)
-  }, [
-    machines,
-    postures,
-    deferred,
-    column,
-    descending,
-    search.state,
-    search.os,
-    search.tag,
-    search.posture,
-  ])
-  const { systems, tags } = useMemo(() => facets(machines), [machines])
-  const states = useMemo(() => {
-    const counts = new Map<string, number>()
-    for (const machine of machines) counts.set(machine.state, (counts.get(machine.state) ?? 0) + 1)
-    return Object.entries(STATES).flatMap(([state, { label }]) => {
-      const n = counts.get(state)
-      return n ? [{ value: state, label, n }] : []
-    })
-  }, [machines])
   const filtered =
     text !== '' || [search.state, search.os, search.tag, search.posture].some((one) => one)
-  const chosen = useMemo(
-    () => machines.filter((machine) => selected.has(machine.id)),
-    [machines, selected],
-  )
+  const chosen = [...selected.values()].flatMap((machine) => newest(machine) ?? [])
 
   return (
     <>
@@ -210,17 +328,19 @@ function List({ machines }: { machines: Machine[] }) {
             onChange={(tag) => set({ tag: textOf(tag) })}
           />
         ) : null}
-        <Facet
-          label="Posture"
-          chosen={listOf(search.posture)}
-          choices={[
-            { value: 'failing', label: 'Failing' },
-            { value: 'stale', label: 'No fresh report' },
-            { value: 'passing', label: 'Passing' },
-            { value: 'none', label: 'Not checked' },
-          ]}
-          onChange={(posture) => set({ posture: textOf(posture) })}
-        />
+        {byPosture ? (
+          <Facet
+            label="Posture"
+            chosen={listOf(search.posture)}
+            choices={[
+              { value: 'failing', label: 'Failing' },
+              { value: 'stale', label: 'No fresh report' },
+              { value: 'passing', label: 'Passing' },
+              { value: 'none', label: 'Not checked' },
+            ]}
+            onChange={(posture) => set({ posture: textOf(posture) })}
+          />
+        ) : null}
         {filtered ? (
           <Button
             variant="ghost"
@@ -241,9 +361,9 @@ function List({ machines }: { machines: Machine[] }) {
         ) : null}
         <div className="flex-1" />
         <span role="status" className="figures text-xs text-muted-foreground">
-          {found.length === machines.length
-            ? count(machines.length, 'machine')
-            : `${found.length.toLocaleString('en')} of ${count(machines.length, 'machine')}`}
+          {rows.count === total
+            ? count(total, 'machine')
+            : `${rows.count.toLocaleString('en')} of ${count(total, 'machine')}`}
         </span>
         <Menu
           variant="outline"
@@ -263,11 +383,12 @@ function List({ machines }: { machines: Machine[] }) {
           <Columns3 />
         </Menu>
       </div>
-      {found.length === 0 ? (
+      {rows.count === 0 ? (
         <Empty title="No machine matches">Take a filter away, or search for something else.</Empty>
       ) : (
         <MachineTable
-          machines={found}
+          rows={rows}
+          pending={pending}
           postures={postures}
           columns={columns}
           sort={{ column, descending }}
@@ -279,7 +400,7 @@ function List({ machines }: { machines: Machine[] }) {
         />
       )}
       {chosen.length > 0 ? (
-        <BulkBar machines={chosen} act={act} clear={() => setSelected(new Set())} />
+        <BulkBar machines={chosen} act={act} clear={() => setSelected(new Map())} />
       ) : null}
       <Confirm asked={asked} onClose={close} />
       {editing ? (

@@ -1,7 +1,7 @@
 import { Link } from '@tanstack/react-router'
 import { useVirtualizer } from '@tanstack/react-virtual'
 import { ArrowDown, ArrowUp, Timer } from 'lucide-react'
-import { type KeyboardEvent, memo, type ReactNode, useCallback, useRef } from 'react'
+import { type KeyboardEvent, memo, type ReactNode, useCallback, useEffect, useRef } from 'react'
 import { StateBadge, StateDot } from '@/components/state'
 import { Badge } from '@/components/ui/badge'
 import { Button } from '@/components/ui/button'
@@ -12,10 +12,12 @@ import {
   type Column,
   expiresSoon,
   type Machine,
+  mixText,
   ownerOf,
   type Posture,
   type PostureStanding,
   postureStanding,
+  tunnelsOf,
 } from '@/lib/machines'
 import { useOrg } from '@/lib/org'
 import { useMedia } from '@/lib/use-media'
@@ -28,16 +30,18 @@ const NARROW_ROW = 58
 const OVERSCAN = 12
 
 export const HEADS: Record<Column, { label: string; width: string }> = {
-  name: { label: 'Name', width: 'minmax(8.5rem,2fr)' },
+  name: { label: 'Name', width: 'minmax(8rem,2fr)' },
   state: { label: 'State', width: '5.25rem' },
-  owner: { label: 'Owner', width: 'minmax(5.5rem,1.2fr)' },
+  owner: { label: 'Owner', width: 'minmax(5rem,1.2fr)' },
   address: { label: 'Address', width: '6.25rem' },
-  os: { label: 'System', width: '6.5rem' },
+  os: { label: 'System', width: '4.5rem' },
   version: { label: 'Version', width: '3.5rem' },
-  tags: { label: 'Tags', width: 'minmax(3.5rem,1fr)' },
+  tags: { label: 'Tags', width: 'minmax(3rem,1fr)' },
+  path: { label: 'Paths', width: '4rem' },
+  pq: { label: 'Keys', width: '3rem' },
   posture: { label: 'Posture', width: '4.5rem' },
-  seen: { label: 'Last seen', width: '4.75rem' },
-  expiry: { label: 'Expiry', width: '4.25rem' },
+  seen: { label: 'Last seen', width: '4.5rem' },
+  expiry: { label: 'Expiry', width: '4rem' },
 }
 
 const POSTURE: Record<PostureStanding, ReactNode> = {
@@ -47,45 +51,68 @@ const POSTURE: Record<PostureStanding, ReactNode> = {
   none: <span className="text-muted-foreground">–</span>,
 }
 
+/** The rows of a table: some of them may not be there yet. */
+export interface Rows {
+  count: number
+  at: (index: number) => Machine | undefined
+  /** Whether all that are listed are chosen. */
+  areAll: (selected: Selection) => boolean
+  /** All that are listed, also what is not there yet. */
+  everything: () => Machine[] | Promise<Machine[]>
+  /** Which are on the screen. */
+  onRange?: (first: number, last: number) => void
+  /** Columns that they can be sorted by; else all. */
+  sortable?: readonly Column[]
+}
+
+export type Selection = ReadonlyMap<string, Machine>
+
 interface Props {
-  machines: Machine[]
+  rows: Rows
   postures: ReadonlyMap<string, Posture>
+  /** Whether some of them wait for approval. */
+  pending: boolean
   columns: Column[]
   sort: { column: Column; descending: boolean }
   onSort: (column: Column) => void
-  selected: ReadonlySet<string>
-  onSelect: (selected: ReadonlySet<string>) => void
+  selected: Selection
+  onSelect: (selected: Selection) => void
   act: (action: ActionName | 'delete', machines: Machine[]) => void
   edit: (machine: Machine) => void
 }
 
 export function MachineTable(props: Props) {
-  const { machines, postures, columns, selected, onSelect, act, edit } = props
+  const { rows, postures, pending, columns, selected, onSelect, act, edit } = props
   const narrow = !useMedia('(min-width: 48rem)')
   const scroller = useRef<HTMLDivElement>(null)
   const virtual = useVirtualizer({
-    count: machines.length,
+    count: rows.count,
     getScrollElement: () => scroller.current,
     estimateSize: () => (narrow ? NARROW_ROW : ROW),
-    getItemKey: (index) => machines[index]?.id ?? index,
+    getItemKey: (index) => rows.at(index)?.id ?? index,
     overscan: OVERSCAN,
   })
+  const items = virtual.getVirtualItems()
+  const [from, to] = [items[0]?.index ?? 0, items.at(-1)?.index ?? 0]
+  const { onRange } = rows
+  useEffect(() => onRange?.(from, to), [onRange, from, to])
   // Room for the button that approves, where there is something to approve.
-  const last = machines.some(({ state }) => state === 'pending') ? '5.75rem' : '2rem'
+  const last = pending ? '5.75rem' : '2rem'
   const template = `1.25rem ${columns.map((column) => HEADS[column].width).join(' ')} ${last}`
   // Always the same function, so that rows which stay as they are need not be drawn again while one scrolls.
   const newest = useRef(selected)
   newest.current = selected
   const toggle = useCallback(
-    (id: string) => {
-      const next = new Set(newest.current)
-      if (!next.delete(id)) next.add(id)
+    (machine: Machine) => {
+      const next = new Map(newest.current)
+      if (!next.delete(machine.id)) next.set(machine.id, machine)
       onSelect(next)
     },
     [onSelect],
   )
-  const all = machines.length > 0 && machines.every(({ id }) => selected.has(id))
-  const toggleAll = () => onSelect(all ? new Set() : new Set(machines.map(({ id }) => id)))
+  const all = rows.areAll(selected)
+  const toggleAll = async () =>
+    onSelect(new Map(all ? [] : (await rows.everything()).map((machine) => [machine.id, machine])))
 
   // Arrow keys go from name to name, also over rows that are not drawn yet.
   const onKeyDown = (event: KeyboardEvent) => {
@@ -94,7 +121,7 @@ export function MachineTable(props: Props) {
     const row = event.target.closest<HTMLElement>('[data-index]')
     if (!row || event.target.getAttribute('aria-haspopup')) return
     event.preventDefault()
-    const next = Math.min(Math.max(Number(row.dataset.index) + step, 0), machines.length - 1)
+    const next = Math.min(Math.max(Number(row.dataset.index) + step, 0), rows.count - 1)
     virtual.scrollToIndex(next)
     requestAnimationFrame(() =>
       scroller.current?.querySelector<HTMLElement>(`[data-index="${next}"] a`)?.focus(),
@@ -106,7 +133,7 @@ export function MachineTable(props: Props) {
       ref={scroller}
       role="table"
       aria-label="Machines"
-      aria-rowcount={machines.length + 1}
+      aria-rowcount={rows.count + 1}
       aria-colcount={columns.length + 2}
       onKeyDown={onKeyDown}
       className="relative max-h-[calc(100dvh-11.5rem)] min-h-64 overflow-auto rounded-lg border bg-card"
@@ -117,13 +144,13 @@ export function MachineTable(props: Props) {
             role="row"
             aria-rowindex={1}
             style={{ gridTemplateColumns: template }}
-            className="sticky top-0 z-10 grid h-8 items-center gap-x-2.5 border-b bg-muted px-3"
+            className="sticky top-0 z-10 grid h-8 items-center gap-x-2 border-b bg-muted px-3"
           >
             <div role="columnheader" className="flex">
               <Checkbox
                 aria-label="Select all that are listed"
                 checked={all ? true : selected.size > 0 ? 'indeterminate' : false}
-                onCheckedChange={toggleAll}
+                onCheckedChange={() => void toggleAll()}
               />
             </div>
             {columns.map((column) => (
@@ -135,9 +162,9 @@ export function MachineTable(props: Props) {
           </div>
         )}
         <div role="rowgroup" className="relative" style={{ height: virtual.getTotalSize() }}>
-          {virtual.getVirtualItems().map((item) => {
-            const machine = machines[item.index]
-            if (!machine) return null
+          {items.map((item) => {
+            const machine = rows.at(item.index)
+            if (!machine) return <Awaited key={item.key} start={item.start} narrow={narrow} />
             const Drawn = narrow ? NarrowRow : Row
             return (
               <Drawn
@@ -161,9 +188,29 @@ export function MachineTable(props: Props) {
   )
 }
 
-function Head({ column, sort, onSort }: Props & { column: Column }) {
+/** A row that is on its way. */
+function Awaited({ start, narrow }: { start: number; narrow: boolean }) {
+  return (
+    <div
+      aria-hidden
+      style={{ height: narrow ? NARROW_ROW : ROW, transform: `translateY(${start}px)` }}
+      className="absolute inset-x-0 top-0 flex items-center border-b px-3"
+    >
+      <span className="h-3 w-1/3 rounded-sm bg-muted" />
+    </div>
+  )
+}
+
+function Head({ column, rows, sort, onSort }: Props & { column: Column }) {
   const sorted = sort.column === column
   const Arrow = sort.descending ? ArrowDown : ArrowUp
+  if (rows.sortable && !rows.sortable.includes(column)) {
+    return (
+      <div role="columnheader" className="min-w-0 text-xs font-medium text-muted-foreground">
+        {HEADS[column].label}
+      </div>
+    )
+  }
   return (
     <div
       role="columnheader"
@@ -191,7 +238,7 @@ type RowProps = Pick<Props, 'columns' | 'act' | 'edit'> & {
   start: number
   template: string
   on: boolean
-  toggle: (id: string) => void
+  toggle: (machine: Machine) => void
   posture: Posture | undefined
 }
 
@@ -233,13 +280,13 @@ const Row = memo(function Row(props: RowProps) {
         height: ROW,
         transform: `translateY(${start}px)`,
       }}
-      className="absolute inset-x-0 top-0 grid items-center gap-x-2.5 border-b px-3 text-sm hover:bg-muted/50 aria-selected:bg-accent/60"
+      className="absolute inset-x-0 top-0 grid items-center gap-x-2 border-b px-3 text-sm hover:bg-muted/50 aria-selected:bg-accent/60"
     >
       <div role="cell" className="flex">
         <Checkbox
           aria-label={`Select ${machine.name}`}
           checked={on}
-          onCheckedChange={() => toggle(machine.id)}
+          onCheckedChange={() => toggle(machine)}
         />
       </div>
       {columns.map((column) => (
@@ -273,7 +320,7 @@ const NarrowRow = memo(function NarrowRow(props: RowProps) {
         <Checkbox
           aria-label={`Select ${machine.name}`}
           checked={on}
-          onCheckedChange={() => toggle(machine.id)}
+          onCheckedChange={() => toggle(machine)}
         />
       </div>
       <div role="cell" className="min-w-0 flex-1">
@@ -292,6 +339,51 @@ const NarrowRow = memo(function NarrowRow(props: RowProps) {
     </div>
   )
 })
+
+const NOTHING = <span className="text-muted-foreground">–</span>
+
+/** How many of its tunnels go directly, and how many by relay. */
+function Paths({ machine }: { machine: Machine }) {
+  const tunnels = tunnelsOf(machine)
+  if (!tunnels) return NOTHING
+  const { direct, relayed, waiting } = tunnels
+  return (
+    <span className="figures flex items-center gap-2 text-xs" title={mixText(tunnels)}>
+      <span className="sr-only">{mixText(tunnels)}</span>
+      {[
+        [direct, 'bg-good'] as const,
+        [relayed, 'bg-warn'] as const,
+        [waiting, 'bg-muted-foreground'] as const,
+      ].map(([n, tone]) =>
+        n > 0 ? (
+          <span key={tone} aria-hidden className="flex items-center gap-1">
+            <span className={cn('size-2 rounded-full', tone)} />
+            {n}
+          </span>
+        ) : null,
+      )}
+    </span>
+  )
+}
+
+/** Whether its tunnels have post-quantum keys. */
+function Keys({ machine }: { machine: Machine }) {
+  const tunnels = tunnelsOf(machine)
+  if (!tunnels) return NOTHING
+  const { post_quantum: good, all } = tunnels
+  if (good === all) {
+    return (
+      <Badge tone="good" title="Every tunnel has a post-quantum key">
+        PQ
+      </Badge>
+    )
+  }
+  return (
+    <Badge tone="warn" title={`${good} of ${all} tunnels have a post-quantum key yet`}>
+      {good}/{all}
+    </Badge>
+  )
+}
 
 function Cell({
   column,
@@ -334,7 +426,11 @@ function Cell({
     case 'address':
       return <span className="figures font-mono text-xs">{machine.ipv4}</span>
     case 'os':
-      return <span className="truncate">{system(machine.os)}</span>
+      return (
+        <span className="truncate" title={system(machine.os)}>
+          {system(machine.os.split('-')[0] ?? machine.os)}
+        </span>
+      )
     case 'version':
       return <span className="figures">{machine.agent_version}</span>
     case 'tags':
@@ -347,6 +443,10 @@ function Cell({
           ))}
         </span>
       )
+    case 'path':
+      return <Paths machine={machine} />
+    case 'pq':
+      return <Keys machine={machine} />
     case 'posture':
       return POSTURE[postureStanding(posture)]
     case 'seen':

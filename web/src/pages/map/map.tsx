@@ -1,26 +1,25 @@
 import { useQuery } from '@tanstack/react-query'
 import { getRouteApi, Link } from '@tanstack/react-router'
 import { ArrowRight } from 'lucide-react'
-import { useMemo } from 'react'
-import { connectionsQuery, machinesQuery, reachQuery, relaysQuery } from '@/api/queries'
+import { Fragment, useMemo } from 'react'
+import type { Schemas } from '@/api/client'
+import { machinesQuery, reachQuery, relaysQuery, tunnelsQuery } from '@/api/queries'
 import { Empty, Page, Ready } from '@/components/page'
-import { STATES, StateBadge, StateDot } from '@/components/state'
+import { StateBadge, StateDot } from '@/components/state'
+import { Badge } from '@/components/ui/badge'
 import { Button } from '@/components/ui/button'
 import { NativeSelect } from '@/components/ui/native-select'
-import type { Connection, Regions } from '@/lib/connections'
+import { pathOf, type Regions } from '@/lib/connections'
 import { count } from '@/lib/format'
 import type { Machine } from '@/lib/machines'
-import { type By, between, groupsOf, layout } from '@/lib/map'
+import { allowedLinks, type By, countPaths, tunnelLinks } from '@/lib/map'
 import { useOrg } from '@/lib/org'
 import { neighbours, type Pair } from '@/lib/reach'
+import { Drawing, EACH, Legend } from './drawing'
+
+type Tunnel = Schemas['OrgTunnel']
 
 const route = getRouteApi('/signed-in/o/$org/map')
-
-/** Beyond so many machines the map shows groups alone. */
-const EACH = 300
-const RATIO = 1.7
-/** The least that the drawing shows, in its own units, which are the screen's at this width. */
-const SMALLEST = { width: 760, height: 480 }
 
 const BY: ReadonlyArray<readonly [By, string]> = [
   ['owner', 'owner or tag'],
@@ -29,15 +28,8 @@ const BY: ReadonlyArray<readonly [By, string]> = [
   ['region', 'home relay'],
 ]
 
-const FILL: Record<Machine['state'], string> = {
-  online: 'fill-good',
-  offline: 'fill-card stroke-muted-foreground',
-  pending: 'fill-warn',
-  expired: 'fill-warn',
-  quarantined: 'fill-bad',
-  locked: 'fill-bad',
-  disabled: 'fill-bad',
-}
+/** What is drawn between machines. */
+type Show = 'tunnels' | 'allowed'
 
 export default function MapPage() {
   const org = useOrg()
@@ -52,14 +44,22 @@ export default function MapPage() {
     () => new Map(relays?.regions.map((region) => [region.id, region.name])),
     [relays],
   )
-  const tunnels = useQuery({
-    ...connectionsQuery(org.id, chosen?.id ?? ''),
-    enabled: chosen !== undefined,
-  })
-  const paths = useMemo(
-    () => new Map(chosen ? tunnels.data?.connections.map((one) => [one.peer, one]) : []),
-    [chosen, tunnels.data],
-  )
+  const tunnels = useQuery(tunnelsQuery(org.id))
+  const show: Show = search.show === 'allowed' ? 'allowed' : 'tunnels'
+  const told = tunnels.data?.tunnels
+  // Of the chosen machine, what is allowed shows too.
+  const links = useMemo(() => {
+    const live = tunnelLinks(told ?? [])
+    const known = new Set(live.map(({ a, b }) => (a < b ? `${a} ${b}` : `${b} ${a}`)))
+    const pairs = reach.data?.pairs ?? []
+    const at = chosen?.id
+    const wanted =
+      show === 'allowed' ? pairs : pairs.filter(({ src, dst }) => src === at || dst === at)
+    const idle = allowedLinks(wanted).filter(
+      ({ a, b }) => !known.has(a < b ? `${a} ${b}` : `${b} ${a}`),
+    )
+    return [...live, ...idle]
+  }, [told, reach.data, show, chosen])
   const choose = (id: string | undefined) =>
     void navigate({
       search: (old) => ({ ...old, at: id === search.at ? undefined : id }),
@@ -69,10 +69,27 @@ export default function MapPage() {
     <Page
       wide
       title="Map"
-      lead="Who may open something towards whom, as the policy stands now. Choose a machine to see its own reach and its tunnels."
+      lead="The tunnels that run now, and how their packets go. Choose a machine to see whom it may reach, and why."
       actions={
-        <span className="flex items-center gap-2 text-sm whitespace-nowrap text-muted-foreground">
-          Grouped by
+        <span className="flex flex-wrap items-center gap-2 text-sm whitespace-nowrap text-muted-foreground">
+          <NativeSelect
+            aria-label="Shown"
+            className="w-44"
+            value={show}
+            onChange={(event) =>
+              void navigate({
+                search: (old) => ({
+                  ...old,
+                  show: event.target.value === 'allowed' ? 'allowed' : undefined,
+                }),
+                replace: true,
+              })
+            }
+          >
+            <option value="tunnels">tunnels</option>
+            <option value="allowed">what the policy allows</option>
+          </NativeSelect>
+          grouped by
           <NativeSelect
             aria-label="Grouped by"
             className="w-36"
@@ -113,14 +130,13 @@ export default function MapPage() {
               <div className="rounded-lg border bg-card">
                 <Drawing
                   machines={list}
-                  pairs={reach.data?.pairs ?? []}
+                  links={links}
                   by={by}
                   regions={regions}
-                  paths={paths}
                   chosen={chosen?.id}
                   choose={choose}
                 />
-                <Legend machines={list} paths={paths} />
+                <Legend machines={list} links={links} />
               </div>
               <aside aria-label="Reach" className="flex min-w-0 flex-col gap-3">
                 <Ready query={reach} rows={4}>
@@ -130,15 +146,18 @@ export default function MapPage() {
                         machine={chosen}
                         machines={list}
                         pairs={pairs.pairs}
+                        tunnels={told ?? []}
+                        regions={regions}
                         choose={choose}
                       />
                     ) : (
-                      <p className="rounded-lg border border-dashed p-4 text-muted-foreground">
-                        {count(pairs.count, 'pair')} of machines may open something.
-                        {pairs.count > pairs.pairs.length
-                          ? ` The server names the first ${pairs.pairs.length.toLocaleString('en')}, which are drawn.`
-                          : ''}
-                      </p>
+                      <Summary
+                        tunnels={told ?? []}
+                        partial={tunnels.data?.is_partial ?? false}
+                        pairs={pairs}
+                        regions={regions}
+                        many={list.length > EACH}
+                      />
                     )
                   }
                 </Ready>
@@ -151,195 +170,57 @@ export default function MapPage() {
   )
 }
 
-function Drawing({
-  machines,
+/** What the drawing shows, in words. */
+function Summary({
+  tunnels,
+  partial,
   pairs,
-  by,
   regions,
-  paths,
-  chosen,
-  choose,
+  many,
 }: {
-  machines: Machine[]
-  pairs: Pair[]
-  by: By
+  tunnels: Tunnel[]
+  partial: boolean
+  pairs: Schemas['Pairs']
   regions: Regions
-  paths: ReadonlyMap<string, Connection>
-  chosen: string | undefined
-  choose: (id: string) => void
+  many: boolean
 }) {
-  const each = machines.length <= EACH
-  const groups = useMemo(() => groupsOf(machines, by, regions), [machines, by, regions])
-  const plan = useMemo(() => layout(groups, RATIO), [groups])
-  const links = useMemo(() => {
-    if (!each) {
-      const at = new Map(plan.clusters.map((cluster) => [cluster.name, cluster]))
-      return between(groups, pairs).flatMap(({ from, to, count: n }) => {
-        const a = at.get(from)
-        const b = at.get(to)
-        return a && b && a !== b
-          ? [{ key: `${from}→${to}`, a, b, own: false, weight: n, path: undefined }]
-          : []
-      })
-    }
-    // One line for both directions.
-    const seen = new Set<string>()
-    return pairs.flatMap(({ src, dst }) => {
-      const key = src < dst ? src + dst : dst + src
-      const a = plan.places.get(src)
-      const b = plan.places.get(dst)
-      if (!a || !b || seen.has(key)) return []
-      seen.add(key)
-      const own = src === chosen || dst === chosen
-      const path = own ? paths.get(src === chosen ? dst : src)?.path : undefined
-      return [{ key, a, b, own, weight: 1, path }]
-    })
-  }, [each, groups, pairs, plan, chosen, paths])
-  const near = useMemo(() => {
-    if (!chosen) return null
-    const { out, into } = neighbours(pairs, chosen)
-    return new Set([chosen, ...out, ...into])
-  }, [pairs, chosen])
-  // Few machines are not drawn larger than many.
-  const width = Math.max(plan.width, SMALLEST.width)
-  const height = Math.max(plan.height, SMALLEST.height)
+  const { direct, relayed, waiting, by } = countPaths(tunnels, regions)
+  const rows: Array<[string, number]> = [
+    ['Direct', direct],
+    ['By relay', relayed],
+    ...by.map(([name, n]): [string, number] => [`  ${name}`, n]),
+    ['Without a path now', waiting],
+  ]
   return (
-    // biome-ignore lint/a11y/useSemanticElements: a fieldset cannot be a drawing
-    <svg
-      role="group"
-      aria-label={`Map of ${count(machines.length, 'machine')}`}
-      viewBox={`${(plan.width - width) / 2} ${(plan.height - height) / 2} ${width} ${height}`}
-      className="max-h-[70dvh] w-full select-none"
-    >
-      {plan.clusters.map((cluster) => (
-        <g key={cluster.name}>
-          <circle
-            cx={cluster.x}
-            cy={cluster.y}
-            r={cluster.r}
-            className="fill-muted/60 stroke-border"
-          />
-          <text
-            x={cluster.x}
-            y={cluster.y - cluster.r - 8}
-            textAnchor="middle"
-            className="fill-muted-foreground text-[13px]"
-          >
-            {cluster.name.length > 34 ? `${cluster.name.slice(0, 33)}…` : cluster.name}
-            {` · ${cluster.size}`}
-          </text>
-        </g>
-      ))}
-      {links.map(({ key, a, b, own, weight, path }) => (
-        <line
-          key={key}
-          x1={a.x}
-          y1={a.y}
-          x2={b.x}
-          y2={b.y}
-          className={own ? LINES[path ?? 'none'] : 'stroke-muted-foreground'}
-          strokeDasharray={path === 'relay' ? '7 5' : undefined}
-          strokeWidth={own ? (path ? 2.6 : 1.4) : Math.min(1 + Math.log2(weight), 6)}
-          opacity={own ? 0.9 : chosen ? 0.06 : 0.2}
-        />
-      ))}
-      {each
-        ? machines.map((machine) => {
-            const place = plan.places.get(machine.id)
-            if (!place) return null
-            const dim = near !== null && !near.has(machine.id)
-            return (
-              // biome-ignore lint/a11y/useSemanticElements: a drawing has no buttons of the browser's
-              <g
-                key={machine.id}
-                role="button"
-                tabIndex={0}
-                aria-pressed={machine.id === chosen}
-                aria-label={`${machine.name}, ${STATES[machine.state].label}`}
-                className="cursor-pointer outline-none [&:focus-visible>circle]:stroke-ring [&:focus-visible>circle]:stroke-[3px]"
-                opacity={dim ? 0.25 : 1}
-                onClick={() => choose(machine.id)}
-                onKeyDown={(event) => {
-                  if (event.key !== 'Enter' && event.key !== ' ') return
-                  event.preventDefault()
-                  choose(machine.id)
-                }}
-              >
-                <title>{`${machine.name} · ${machine.ipv4} · ${STATES[machine.state].label}`}</title>
-                <circle cx={place.x} cy={place.y} r={12} fill="transparent" />
-                <circle
-                  cx={place.x}
-                  cy={place.y}
-                  r={machine.id === chosen ? 9 : 7}
-                  strokeWidth={1.5}
-                  className={FILL[machine.state]}
-                />
-                {machines.length <= 60 || near?.has(machine.id) ? (
-                  <text
-                    x={place.x}
-                    y={place.y + 20}
-                    textAnchor="middle"
-                    className="pointer-events-none fill-foreground text-[10px]"
-                  >
-                    {machine.name.length > 16 ? `${machine.name.slice(0, 15)}…` : machine.name}
-                  </text>
-                ) : null}
-              </g>
-            )
-          })
-        : null}
-    </svg>
-  )
-}
-
-const LINES: Record<Connection['path'], string> = {
-  direct: 'stroke-good',
-  relay: 'stroke-warn',
-  none: 'stroke-muted-foreground',
-}
-
-const KINDS = [
-  ['direct', 'direct tunnel'],
-  ['relay', 'tunnel by relay'],
-  ['none', 'allowed, no tunnel now'],
-] as const
-
-function Legend({
-  machines,
-  paths,
-}: {
-  machines: Machine[]
-  paths: ReadonlyMap<string, Connection>
-}) {
-  const here = new Set(machines.map(({ state }) => state))
-  return (
-    <ul className="flex flex-wrap gap-x-4 gap-y-1 border-t px-4 py-2 text-xs text-muted-foreground">
-      {(Object.keys(STATES) as Machine['state'][])
-        .filter((state) => here.has(state))
-        .map((state) => (
-          <li key={state} className="flex items-center gap-1.5">
-            <StateDot state={state} /> {STATES[state].label}
-          </li>
-        ))}
-      {paths.size === 0
-        ? null
-        : KINDS.map(([path, label]) => (
-            <li key={path} className="flex items-center gap-1.5">
-              <svg aria-hidden viewBox="0 0 24 8" className="h-2 w-6">
-                <line
-                  x1={0}
-                  y1={4}
-                  x2={24}
-                  y2={4}
-                  strokeWidth={2.6}
-                  strokeDasharray={path === 'relay' ? '7 5' : undefined}
-                  className={LINES[path]}
-                />
-              </svg>
-              {label}
-            </li>
-          ))}
-    </ul>
+    <section className="flex flex-col gap-3 rounded-lg border bg-card p-4 text-sm">
+      <h2 className="font-semibold">{count(tunnels.length, 'tunnel')}</h2>
+      {tunnels.length === 0 ? (
+        <p className="text-muted-foreground">
+          No machine has told of a tunnel in the last 15 minutes. One opens with the first packet.
+        </p>
+      ) : (
+        <dl className="grid grid-cols-[minmax(0,1fr)_auto] gap-y-1">
+          {rows
+            .filter(([, n]) => n > 0)
+            .map(([label, n]) => (
+              <Fragment key={label}>
+                <dt className={label.startsWith(' ') ? 'pl-4 text-muted-foreground' : ''}>
+                  {label.trim()}
+                </dt>
+                <dd className="figures text-right">{n.toLocaleString('en')}</dd>
+              </Fragment>
+            ))}
+        </dl>
+      )}
+      <p className="text-muted-foreground">
+        {count(pairs.count, 'pair')} of machines may open something.
+        {pairs.count > pairs.pairs.length
+          ? ` The server names the first ${pairs.pairs.length.toLocaleString('en')}, which are drawn.`
+          : ''}
+        {partial ? ' Tunnels are those of the first 1,000 machines.' : ''}
+        {many ? ' With so many machines, the map shows groups.' : ''}
+      </p>
+    </section>
   )
 }
 
@@ -347,16 +228,29 @@ function Chosen({
   machine,
   machines,
   pairs,
+  tunnels,
+  regions,
   choose,
 }: {
   machine: Machine
   machines: Machine[]
   pairs: Pair[]
+  tunnels: Tunnel[]
+  regions: Regions
   choose: (id: string) => void
 }) {
   const org = useOrg()
   const names = useMemo(() => new Map(machines.map((one) => [one.id, one])), [machines])
   const { out, into } = neighbours(pairs, machine.id)
+  const paths = useMemo(() => {
+    const of = new Map<string, Tunnel>()
+    for (const tunnel of tunnels) {
+      if (tunnel.machine === machine.id) of.set(tunnel.peer, tunnel)
+      if (tunnel.peer === machine.id) of.set(tunnel.machine, tunnel)
+    }
+    return of
+  }, [tunnels, machine.id])
+  const shared = { names, paths, regions, choose }
   return (
     <section className="rounded-lg border bg-card">
       <header className="flex items-center justify-between gap-2 border-b px-4 py-2">
@@ -372,14 +266,8 @@ function Chosen({
         <StateBadge state={machine.state} />
       </header>
       <div className="flex max-h-[60dvh] flex-col gap-3 overflow-y-auto p-4">
-        <Side title="May reach" ids={out} names={names} choose={choose} from={machine.name} />
-        <Side
-          title="May be reached by"
-          ids={into}
-          names={names}
-          choose={choose}
-          to={machine.name}
-        />
+        <Side title="May reach" ids={out} {...shared} from={machine.name} />
+        <Side title="May be reached by" ids={into} {...shared} to={machine.name} />
       </div>
     </section>
   )
@@ -389,6 +277,8 @@ function Side({
   title,
   ids,
   names,
+  paths,
+  regions,
   choose,
   from,
   to,
@@ -396,6 +286,8 @@ function Side({
   title: string
   ids: string[]
   names: ReadonlyMap<string, Machine>
+  paths: ReadonlyMap<string, Tunnel>
+  regions: Regions
   choose: (id: string) => void
   from?: string
   to?: string
@@ -410,6 +302,7 @@ function Side({
       <ul className="flex flex-col">
         {ids.map((id) => {
           const peer = names.get(id)
+          const path = paths.get(id)
           if (!peer) return null
           return (
             <li key={id} className="flex items-center gap-2 text-sm">
@@ -421,6 +314,12 @@ function Side({
               >
                 {peer.name}
               </button>
+              {path ? (
+                <Badge tone={path.path === 'direct' ? 'good' : 'warn'}>
+                  {pathOf(path, regions)}
+                  {path.latency_ms == null ? '' : ` ${path.latency_ms}\u00a0ms`}
+                </Badge>
+              ) : null}
               <Link
                 to="/o/$org/policy"
                 params={{ org: org.slug }}

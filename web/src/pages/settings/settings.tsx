@@ -2,10 +2,10 @@ import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
 import { useState } from 'react'
 import { api, open, type Schemas } from '@/api/client'
-import { auditSettingsQuery, meQuery, refetch, settingsQuery } from '@/api/queries'
+import { auditSettingsQuery, facetsQuery, meQuery, refetch, settingsQuery } from '@/api/queries'
 import { Confirm, type Confirmation } from '@/components/confirm'
 import { CopyButton } from '@/components/copy'
-import { SwitchField, TextField } from '@/components/field'
+import { SelectField, SwitchField, TextField } from '@/components/field'
 import { Failure, Page, Ready } from '@/components/page'
 import { Badge } from '@/components/ui/badge'
 import { Button } from '@/components/ui/button'
@@ -24,7 +24,7 @@ export default function Settings() {
           {(data) => (
             <div className="flex flex-col gap-4">
               <Machines key={`${data.machine_approval} ${data.key_expiry_days}`} settings={data} />
-              <Network settings={data} />
+              <Network key={`${data.pq} ${data.ipv4_network}`} settings={data} />
               <Lockdown settings={data} />
             </div>
           )}
@@ -170,28 +170,67 @@ function Organisation({ settings }: { settings: OrgSettings }) {
   )
 }
 
-/** What holds for all tunnels and addresses. The server lets nobody change these. */
+/** What holds for all tunnels and addresses. */
 function Network({ settings }: { settings: OrgSettings }) {
+  const org = useOrg()
+  const queries = useQueryClient()
+  const { data: facets } = useQuery(facetsQuery(org.id))
+  const [pq, setPq] = useState(settings.pq)
+  const [network, setNetwork] = useState(settings.ipv4_network)
+  const locked = !org.may('manage')
+  // Members are told of their own machines alone.
+  const fixed = !org.may('read') || facets === undefined || facets.count > 0
+  const form = useSubmit(async () => {
+    await open(
+      api.PATCH('/api/orgs/{org}/settings', {
+        params: { path: { org: org.id } },
+        body: { pq, ...(fixed ? {} : { ipv4_network: network.trim() }) },
+      }),
+    )
+    toast.success('Settings are saved')
+    await refetch(queries, org.id, 'settings', 'audit')
+  })
   return (
     <Card>
       <CardHeader>
         <CardTitle>Network</CardTitle>
       </CardHeader>
       <CardContent>
-        <dl className="grid grid-cols-[8rem_minmax(0,1fr)] items-baseline gap-x-3 gap-y-2 text-sm">
-          <dt className="text-muted-foreground">Post-quantum keys</dt>
-          <dd>
-            {settings.pq}
-            <span className="block text-xs text-muted-foreground">
-              Every tunnel between agents has a preshared key of X25519 and ML-KEM-768 before its
-              first packet.
-            </span>
-          </dd>
-          <dt className="text-muted-foreground">IPv4 addresses</dt>
-          <dd className="font-mono text-xs">{settings.ipv4_network}</dd>
-          <dt className="text-muted-foreground">IPv6 addresses</dt>
-          <dd className="font-mono text-xs">{settings.ipv6_network}</dd>
-        </dl>
+        <form onSubmit={form.submit} className="flex flex-col gap-5">
+          <SelectField
+            label="Post-quantum keys"
+            hint="Every tunnel between agents has a preshared key of X25519 and ML-KEM-768 before its first packet, either way. Static peers have none up to their gateway."
+            disabled={locked}
+            value={pq}
+            onChange={(event) => setPq(event.target.value as OrgSettings['pq'])}
+          >
+            <option value="required">required: no static peers</option>
+            <option value="preferred">preferred: static peers may come in</option>
+          </SelectField>
+          <TextField
+            label="IPv4 addresses of machines"
+            hint={
+              fixed
+                ? 'An address stays with its machine, so this can be chosen only while the organisation has none.'
+                : 'A network within 100.64.0.0/10, 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16 that none of your machines is attached to. Fixed once the first machine has come.'
+            }
+            required
+            spellCheck={false}
+            disabled={locked || fixed}
+            value={network}
+            onChange={(event) => setNetwork(event.target.value)}
+          />
+          <dl className="text-sm">
+            <dt className="font-medium">IPv6 addresses of machines</dt>
+            <dd className="font-mono text-xs text-muted-foreground">{settings.ipv6_network}</dd>
+          </dl>
+          {form.error ? <Failure error={form.error} doing="Saving" /> : null}
+          {locked ? null : (
+            <Button type="submit" className="self-start" disabled={form.busy}>
+              Save the network
+            </Button>
+          )}
+        </form>
       </CardContent>
     </Card>
   )

@@ -3,11 +3,12 @@ import { Link } from '@tanstack/react-router'
 import { MoreHorizontal, Plus } from 'lucide-react'
 import { useState } from 'react'
 import { api, open, type Schemas } from '@/api/client'
-import { gatewaysQuery, refetch, staticPeersQuery } from '@/api/queries'
+import { gatewaysQuery, refetch, settingsQuery, staticPeersQuery } from '@/api/queries'
 import { Confirm, type Confirmation } from '@/components/confirm'
 import { Menu } from '@/components/menu'
 import { Empty, Page, Ready } from '@/components/page'
 import { StateBadge } from '@/components/state'
+import { Alert } from '@/components/ui/alert'
 import { Badge } from '@/components/ui/badge'
 import { Button } from '@/components/ui/button'
 import {
@@ -50,18 +51,37 @@ export default function StaticPeers() {
       },
     })
   const list = gateways.data ?? []
+  const { data: settings } = useQuery(settingsQuery(org.id))
+  const required = settings?.pq === 'required'
   return (
     <Page
       title="Static peers"
       lead="Phones, printers, routers: devices with a stock WireGuard app and no agent. They join through a gateway, which holds the policy for them. Their last hop, and only that, is plain WireGuard."
       actions={
-        list.length > 0 ? (
+        list.length > 0 && !required ? (
           <Button onClick={() => setMaking(true)}>
             <Plus /> Add a device
           </Button>
         ) : null
       }
     >
+      {required ? (
+        <Alert>
+          The organisation demands post-quantum keys on every tunnel, so no device without an agent
+          may come in.{' '}
+          {org.may('manage') ? (
+            <>
+              Set post-quantum keys to <em>preferred</em> in the{' '}
+              <Link to="/o/$org/settings" params={{ org: org.slug }} className="link">
+                settings
+              </Link>{' '}
+              to let them.
+            </>
+          ) : (
+            'An admin can let them.'
+          )}
+        </Alert>
+      ) : null}
       <Gateways query={gateways} ask={setAsked} />
       <section className="flex flex-col gap-2">
         <h2 className="font-semibold">Devices</h2>
