@@ -11,7 +11,6 @@ set -eu
 release_key=''
 
 program=/usr/local/bin/ztna
-unit=/etc/systemd/system/ztna-agent.service
 state=/var/lib/ztna
 
 usage() {
@@ -114,114 +113,24 @@ libc() { getconf GNU_LIBC_VERSION 2>/dev/null || echo "no glibc"; }
 
 # ── Installing ───────────────────────────────────────────────────────────────────────────────
 
-write_unit() {
-    cat <<'END'
-[Unit]
-Description=ztna agent
-Documentation=file:///usr/share/doc/ztna/deploy.md
-After=network-pre.target systemd-resolved.service
-Wants=network-pre.target
-
-[Service]
-ExecStart=/usr/local/bin/ztna daemon
-EnvironmentFile=-/etc/ztna/agent.env
-StateDirectory=ztna
-StateDirectoryMode=0700
-RuntimeDirectory=ztna
-RuntimeDirectoryMode=0755
-Restart=always
-RestartSec=1
-# Keys stay out of the swap: the daemon locks its memory.
-LimitMEMLOCK=infinity
-
-# It makes a tunnel device, addresses, routes and nftables rules (NET_ADMIN, and /dev/net/tun below), pings (NET_RAW), and
-# answers names on port 53 (NET_BIND_SERVICE).
-CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE
-NoNewPrivileges=yes
-# Not PrivateDevices=, which hides the tunnel device: this leaves that and the usual harmless ones.
-DevicePolicy=closed
-DeviceAllow=/dev/net/tun rw
-# Not ProtectKernelTunables=: routers turn forwarding on in /proc/sys/net. Not ProcSubset=, for the same reason.
-# Not PrivateUsers=, PrivateNetwork= or DynamicUser=: capabilities have to count in the machine's own network.
-# Not ProtectHome=yes: what the machine tells of its health includes whether /home is encrypted.
-ProtectHome=read-only
-# /etc for resolv.conf, where systemd-resolved does not run.
-ProtectSystem=strict
-ReadWritePaths=/etc
-PrivateTmp=yes
-PrivateIPC=yes
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectProc=invisible
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-KeyringMode=private
-RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK AF_UNIX
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources
-UMask=0077
-
-[Install]
-WantedBy=multi-user.target
-END
-}
-
+# The program knows its service. A daemon that runs goes on with the new program.
 register_service() {
+    set -- ${no_start:+--no-start}
     if ! have systemctl; then
+        set -- "$@" --no-service
         say "there is no systemd here: \`ztna up\` starts the daemon, also after a restart of the machine"
-        return
     fi
-    write_unit >"$work/unit"
-    if ! cmp -s "$work/unit" "$unit"; then
-        install -m 644 "$work/unit" "$unit"
-        changed=1
-    fi
-    systemctl --quiet enable "$unit" 2>"$work/why" || die "systemd does not take $unit: $(tail -n 1 "$work/why")"
-    say "the service ztna-agent starts with the machine"
-    [ -d /run/systemd/system ] && [ -z "$no_start" ] || return 0
-    systemctl daemon-reload
-    if [ -n "$changed" ] || ! systemctl --quiet is-active ztna-agent; then
-        systemctl restart ztna-agent || die "the service does not start; see journalctl -u ztna-agent"
-    fi
+    "$program" install "$@" || die "$program is ztna $version, and its service is not set up; see above"
 }
 
-# Daemons of this program that `ztna up` started, where systemd does not run.
-detached() {
-    for link in /proc/[0-9]*/exe; do
-        case $(readlink "$link" 2>/dev/null) in
-        "$program" | "$program (deleted)")
-            process=${link#/proc/}
-            echo "${process%/exe}"
-            ;;
-        esac
-    done
-}
-
-# Ends them; the machine's tunnel goes down with them.
-stop_detached() {
-    for process in $(detached); do
-        kill "$process" 2>/dev/null || true
-    done
-    waited=0
-    while [ -n "$(detached)" ] && [ "$waited" -lt 20 ]; do
-        sleep 1
-        waited=$((waited + 1))
-    done
+# What `ztna update` checks releases with.
+keep_key() {
+    if ! { mkdir -p "$state" && chmod 700 "$state" && install -m 644 "$work/key.pem" "$state/release-key.pem"; }; then
+        die "ztna $version is installed, and the release key could not be written to $state"
+    fi
 }
 
 join() {
-    if [ -n "$replaced" ] && [ ! -d /run/systemd/system ] && [ -n "$(detached)" ]; then
-        stop_detached
-        "$program" up || die "ztna $version is installed and its tunnel is down; see above, then: sudo ztna up"
-        return
-    fi
     [ -z "$no_start" ] || return 0
     if [ -n "${ZTNA_AUTH_KEY:-}" ]; then
         # The key goes by the environment: others of this machine see what is on a command line.
@@ -253,7 +162,6 @@ install_agent() {
 
     ask_for_release
     check_signature
-    changed='' replaced=''
     if [ -f "$program" ] && [ "$(digest <"$program")" = "$sha256" ]; then
         say "$program is release $version already"
     else
@@ -263,35 +171,23 @@ install_agent() {
         fetch "$server$path" "$beside" "$size"
         [ "$status" = 200 ] || die "$server does not give release $version out: HTTP $status; nothing was installed"
         check_file "$beside"
-        [ ! -e "$program" ] || replaced=1
         mv "$beside" "$program"
         beside=''
-        changed=1
         say "$program is release $version now"
     fi
+    keep_key
     register_service
     join
 }
 
 uninstall_agent() {
     if [ -x "$program" ]; then
-        "$program" down >/dev/null 2>&1 || true
-    fi
-    if have systemctl && [ -e "$unit" ]; then
-        systemctl --quiet disable ztna-agent 2>/dev/null || true
-        [ ! -d /run/systemd/system ] || systemctl --quiet stop ztna-agent 2>/dev/null || true
-        rm -f "$unit"
-        [ ! -d /run/systemd/system ] || systemctl daemon-reload
-    fi
-    [ -d /run/systemd/system ] || stop_detached
-    rm -f "$program"
-    if [ -n "$purge" ]; then
+        "$program" uninstall ${purge:+--purge} || die "ztna is not removed; see above"
+    elif [ -n "$purge" ] && [ -d "$state" ]; then
         rm -rf "$state"
-        say "removed, with the machine's keys; delete it from the organisation, too"
-    elif [ -d "$state" ]; then
-        say "removed; the machine's keys are left in $state (--purge takes them, too)"
+        say "the machine's keys are removed; delete it from the organisation, too"
     else
-        say "removed"
+        say "there is no $program"
     fi
 }
 

@@ -6,6 +6,7 @@ mod control;
 mod daemon;
 mod platform;
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod testing;
 
 use ztna_mesh::tunnel::NewWireGuard;

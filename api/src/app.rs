@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use ztna_proto::keys::WgPublicKey;
 use ztna_proto::ticket::TicketVerifier;
 
-use crate::config::{Config, Limits, OnCut};
+use crate::config::{Config, Limits, MoreFigures, OnCut};
 use crate::dashboard::Dashboard;
 use crate::db::{Db, SetupError};
 use crate::geoip::GeoIp;
@@ -84,6 +84,7 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) trusted_proxies: usize,
     pub(crate) metrics: Metrics,
+    pub(crate) more_figures: Option<MoreFigures>,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) stopping: CancellationToken,
     pub(crate) probe_period: Duration,
@@ -99,7 +100,7 @@ pub(crate) struct Inner {
     /// Where machines and browsers find us.
     pub(crate) public_url: String,
     pub(crate) pin: Option<String>,
-    dns_suffix: String,
+    pub(crate) dns_suffix: String,
     on_cut: Option<OnCut>,
 }
 
@@ -201,6 +202,7 @@ impl App {
             limits: config.limits,
             trusted_proxies: config.trusted_proxies,
             metrics: Metrics::install().map_err(StartError::Other)?,
+            more_figures: config.more_figures,
             revocations: Arc::default(),
             stopping,
             probe_period: config.probe_period,
@@ -225,6 +227,7 @@ impl App {
         tasks.spawn(look_after(state.clone()));
         tasks.spawn(realtime::follow(state.clone()));
         tasks.spawn(relays::keep_probing(state.clone()));
+        tasks.spawn(releases::follow(state.clone()));
         tasks.close();
         Ok(Self {
             router: router(&state, config.dashboard)?,

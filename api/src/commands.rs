@@ -1,14 +1,24 @@
-//! `ztna-api backup`, `ztna-api restore` and `ztna-api keys`.
+//! `ztna-api backup`, `ztna-api restore`, `ztna-api keys` and `ztna-api health`.
 
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use ztna_api::{
-    BackupConfig, DatabaseConfig, Manifest, Resealed, Restore, backup, forget_old_master_keys,
-    reseal, restore, rotate_master_key,
+    BackupConfig, DatabaseConfig, DatabaseFlags, Manifest, Resealed, Restore, backup,
+    forget_old_master_keys, reseal, restore, rotate_master_key, s3_settings,
 };
-use ztna_objects::{Objects, S3Settings};
+use ztna_objects::Objects;
+use ztna_proto::api::Health;
+use ztna_proto::relay::CertificatePin;
+use ztna_tls::{KeyExchange, parse_pin};
+
+use crate::ready::{READY_FILE, Ready};
+
+/// A node that takes longer is not well.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is done instead of serving.
 #[derive(Subcommand)]
@@ -37,6 +47,11 @@ it the authenticators of people are lost, with both whoever reads the backup has
         #[arg(long)]
         other_master_key: bool,
     },
+    /// Ask a node that runs for its health: it ends with status 0 where that serves, degraded or not, else with 1
+    #[command(after_help = "Examples:
+  ztna-api health
+  ztna-api health --url https://vpn.example.org")]
+    Health(HealthArgs),
     /// Change the master key, under which the secrets in the database are sealed
     #[command(
         subcommand,
@@ -49,6 +64,17 @@ Until all nodes have the new key, nodes hear of each other by the database alone
 old key: keep it as long as them. Backup codes of second factors from before step 1 end with step 4."
     )]
     Keys(Keys),
+}
+
+/// What is asked for its health.
+#[derive(Args)]
+pub struct HealthArgs {
+    /// Address of a node, as in https://vpn.example.org [default: the node of --data-dir, on this machine]
+    #[arg(long)]
+    url: Option<String>,
+    /// Folder of the node, with its api.json
+    #[arg(long, env = "ZTNA_DATA_DIR", default_value = "/var/lib/ztna-api")]
+    data_dir: PathBuf,
 }
 
 /// Steps of a rotation.
@@ -70,7 +96,7 @@ pub enum Keys {
 #[derive(Args)]
 pub struct Place {
     /// Where backups are: s3://bucket/prefix, or a folder. S3's credentials and address come from
-    /// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, and AWS_ENDPOINT_URL for a store that is not
+    /// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (or AWS_SECRET_ACCESS_KEY_FILE), AWS_REGION, and AWS_ENDPOINT_URL for a store that is not
     /// Amazon's
     location: String,
     #[command(flatten)]
@@ -80,9 +106,8 @@ pub struct Place {
 /// The database and the keys.
 #[derive(Args)]
 pub struct Deployment {
-    /// The database, as postgres://user@host/name; the user is a superuser, or to back up has BYPASSRLS
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    database_url: String,
+    #[command(flatten)]
+    database: DatabaseFlags,
     /// Folder of the signing keys and the master key
     #[arg(long, env = "ZTNA_DATA_DIR", default_value = "/var/lib/ztna-api")]
     data_dir: PathBuf,
@@ -94,6 +119,7 @@ pub struct Deployment {
 /// It could not be done; the message says what to do.
 pub async fn run(command: Command) -> Result<()> {
     match command {
+        Command::Health(args) => health(&args).await?,
         Command::Keys(keys) => change(keys).await?,
         Command::Backup(place) => {
             let (objects, database) = open(&place)?;
@@ -117,6 +143,61 @@ pub async fn run(command: Command) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Asks a node for its health.
+async fn health(args: &HealthArgs) -> Result<()> {
+    let (url, pin) = match &args.url {
+        Some(url) => (url.trim_end_matches('/').to_owned(), None),
+        None => here(&args.data_dir)?,
+    };
+    let pin = pin.unwrap_or(CertificatePin::WebPki);
+    let tls = ztna_tls::client_config(&pin, KeyExchange::PreferPostQuantum)?;
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured((*tls).clone())
+        .no_proxy()
+        .timeout(HEALTH_TIMEOUT)
+        .build()?;
+    let answer = client.get(format!("{url}/health")).send().await;
+    let answer = answer.with_context(|| format!("{url} does not answer"))?;
+    let served = answer.status().is_success();
+    let health: Health = answer
+        .json()
+        .await
+        .with_context(|| format!("what answers at {url} is no node of ztna"))?;
+    if !served {
+        bail!("{url} does not serve: {}", health.status);
+    }
+    tracing::info!(
+        status = health.status,
+        version = health.version,
+        "{url} serves"
+    );
+    Ok(())
+}
+
+/// How the node of a folder is reached from its own machine.
+fn here(data_dir: &Path) -> Result<(String, Option<CertificatePin>)> {
+    let path = data_dir.join(READY_FILE);
+    let text = std::fs::read(&path).with_context(|| {
+        format!(
+            "cannot read {}, which a node writes when it is ready; name one by --url",
+            path.display()
+        )
+    })?;
+    let ready: Ready = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not what a node writes", path.display()))?;
+    let mut address = ready.listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Ok(match &ready.pin {
+        Some(pin) => (format!("https://{address}"), Some(parse_pin(pin)?)),
+        None => (format!("http://{address}"), None),
+    })
 }
 
 async fn change(keys: Keys) -> Result<()> {
@@ -151,14 +232,15 @@ async fn change(keys: Keys) -> Result<()> {
 
 fn database(of: &Deployment) -> Result<DatabaseConfig> {
     let setup = of
-        .database_url
+        .database
+        .url()?
         .parse()
         .context("--database-url is not of the form postgres://user@host/name")?;
     Ok(DatabaseConfig { setup, app: None })
 }
 
 fn open(place: &Place) -> Result<(Objects, DatabaseConfig)> {
-    let objects = Objects::open(&place.location, S3Settings::from_env())?;
+    let objects = Objects::open(&place.location, s3_settings()?)?;
     Ok((objects, database(&place.deployment)?))
 }
 

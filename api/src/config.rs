@@ -26,6 +26,9 @@ use crate::releases::Releases;
 /// process cuts its connection.
 pub type OnCut = Arc<dyn Fn(WgPublicKey) + Send + Sync>;
 
+/// Gives figures that the recorder does not hold, in Prometheus' text format: of a relay in the same process.
+pub type MoreFigures = Arc<dyn Fn() -> String + Send + Sync>;
+
 /// How to run a control plane.
 pub struct Config {
     /// The database.
@@ -73,6 +76,8 @@ pub struct Config {
     pub ephemeral_silence: Duration,
     /// Told of machines that lost their place: deleted, expired, quarantined, locked or disabled.
     pub on_cut: Option<OnCut>,
+    /// What `/metrics` says besides.
+    pub more_figures: Option<MoreFigures>,
 }
 
 impl Config {
@@ -101,6 +106,7 @@ impl Config {
             posture_stale: Duration::from_secs(POSTURE_STALE_SECONDS),
             ephemeral_silence: Duration::from_secs(EPHEMERAL_SILENCE_SECONDS),
             on_cut: None,
+            more_figures: None,
         }
     }
 }

@@ -198,9 +198,11 @@ pub(crate) async fn serve(dashboard: Dashboard, request: Request, next: Next) ->
     }
 }
 
+/// Also as somebody may have written it by mistake: in another case, or with more slashes than one.
 fn is_below(path: &str, folder: &str) -> bool {
-    path.strip_prefix(folder)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    let mut names = path.split('/').filter(|name| !name.is_empty());
+    let first = names.next().unwrap_or_default();
+    first.eq_ignore_ascii_case(folder.trim_start_matches('/'))
 }
 
 /// Whether a client takes an encoding (RFC 9110 §12.5.3). A weight of 0 says that it does not.

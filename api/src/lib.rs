@@ -17,7 +17,7 @@
 //! * [`backup`]: everything in the database, written down and brought back.
 //!
 //! Below them: [`db`] (PostgreSQL, one transaction per request, row-level security), [`geoip`] (countries of addresses), [`dashboard`] (the dashboard's files), [`kv`] (what
-//! may be lost: counters and one-time codes) [`mail`] (letters to people), [`seal`] (secrets at rest) and [`http`] (the envelope, callers, limits,
+//! may be lost: counters and one-time codes) [`mail`] (letters to people), [`seal`] (secrets at rest), [`text`] (what names may hold) and [`http`] (the envelope, callers, limits,
 //! layers).
 //!
 //! [`App::start`] makes all of it into an [`axum::Router`] that `ztna-api` serves by itself and
@@ -48,11 +48,13 @@ mod realtime;
 mod relays;
 mod releases;
 mod seal;
+mod secrets;
 mod serve;
+mod text;
 
 pub use app::{App, StartError};
 pub use backup::{BackupConfig, BackupError, Manifest, Restore, Table, backup, backups, restore};
-pub use config::{Config, Limits, OnCut, RelayFile};
+pub use config::{Config, Limits, MoreFigures, OnCut, RelayFile};
 pub use dashboard::{Dashboard, DashboardError};
 pub use db::{APP_ROLE, DatabaseConfig, SetupError};
 pub use geoip::{GeoIp, GeoIpError};
@@ -62,5 +64,6 @@ pub use kv::{Heard, Kv, KvError, KvFuture, MemoryKv, Rate, ValkeyKv};
 pub use mail::{MailConfig, MailError};
 pub use master_key::{MasterKeyError, Resealed, forget_old_master_keys, reseal, rotate_master_key};
 pub use relays::{RevocationFeed, RevocationFeedError};
-pub use releases::{Releases, ReleasesError};
+pub use releases::{ReleaseKeyError, Releases};
+pub use secrets::{DatabaseFlags, MailFlags, SecretError, read_secret, s3_settings, secret};
 pub use serve::{default_host, serve_plain, url, write_ready_file};

@@ -1,6 +1,7 @@
 //! `ztna-api`: the control plane as a program of its own.
 
 mod commands;
+mod ready;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -10,15 +11,16 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use mimalloc::MiMalloc;
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use ztna_api::{
-    App, Config, Dashboard, DatabaseConfig, GeoIp, MailConfig, RelayFile, Releases, ServerKeys,
-    SignInFlags, default_host, serve_plain, url, write_ready_file,
+    App, Config, Dashboard, DatabaseConfig, DatabaseFlags, GeoIp, MailConfig, MailFlags, RelayFile,
+    Releases, ServerKeys, SignInFlags, default_host, secret, serve_plain, url, write_ready_file,
 };
 use ztna_tls::{AcceptLimits, ServerIdentity};
+
+use ready::{READY_FILE, Ready};
 
 /// Ten thousand connections allocate small things all the time: the system's allocator takes up to half of a
 /// heartbeat's time.
@@ -45,29 +47,21 @@ struct Flags {
     /// Address and port to serve on.
     #[arg(long, env = "ZTNA_LISTEN", default_value = "0.0.0.0:8443")]
     listen: SocketAddr,
-    /// The database, as postgres://user@host/name. Its account makes the roles at the first start.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, required = true)]
-    database_url: Option<String>,
+    #[command(flatten)]
+    database: DatabaseFlags,
     /// Valkey or Redis (7 or newer) that all nodes of the deployment share, as
     /// redis://[user:password@]host[:port][/database], or rediss://… for TLS [default: this process's own
     /// memory]
-    #[arg(long, env = "ZTNA_KV_URL", hide_env_values = true)]
+    #[arg(long, env = "ZTNA_KV_URL", hide_env_values = true, group = "kv")]
     kv_url: Option<String>,
+    /// File that holds it, in its place
+    #[arg(long, env = "ZTNA_KV_URL_FILE", group = "kv", value_name = "FILE")]
+    kv_url_file: Option<PathBuf>,
     /// File with the authorities that sign its certificate, in PEM [default: the public web's].
-    #[arg(long, env = "ZTNA_KV_AUTHORITIES", requires = "kv_url")]
+    #[arg(long, env = "ZTNA_KV_AUTHORITIES", requires = "kv")]
     kv_authorities: Option<PathBuf>,
-    /// Where letters to people go: smtp://[user:password@]host[:port][?tls=required], smtps://…, or
-    /// file:///folder to write them down. Addresses then have to be confirmed [default: no mail]
-    #[arg(
-        long,
-        env = "ZTNA_MAIL_URL",
-        hide_env_values = true,
-        requires = "mail_from"
-    )]
-    mail_url: Option<String>,
-    /// Sender of letters, as in `ztna <noreply@example.com>`.
-    #[arg(long, env = "ZTNA_MAIL_FROM", requires = "mail_url")]
-    mail_from: Option<String>,
+    #[command(flatten)]
+    mail: MailFlags,
     /// What links in letters, and addresses that browsers are sent back to, start with [default: the scheme, host and port that agents dial]
     #[arg(long, env = "ZTNA_PUBLIC_URL")]
     public_url: Option<String>,
@@ -106,6 +100,14 @@ struct Flags {
     /// Folder with releases of the agent (manifest.json, and a folder for each version) [default: none are served]
     #[arg(long, env = "ZTNA_RELEASES_DIR", value_name = "DIR")]
     releases: Option<PathBuf>,
+    /// Public key that releases have to be signed with, in PEM [default: signatures are left to machines to check]
+    #[arg(
+        long,
+        env = "ZTNA_RELEASE_KEY",
+        value_name = "FILE",
+        requires = "releases"
+    )]
+    release_key: Option<PathBuf>,
     /// Proxies in front of this server that append to X-Forwarded-For.
     #[arg(long, env = "ZTNA_TRUSTED_PROXIES", default_value_t = 0)]
     trusted_proxies: usize,
@@ -120,18 +122,6 @@ struct Flags {
     login_limit: u64,
     #[command(flatten)]
     sign_in: SignInFlags,
-}
-
-/// `api.json` in the data folder: how others reach this server.
-#[derive(Serialize)]
-struct Ready {
-    url: String,
-    /// `None` without TLS.
-    pin: Option<String>,
-    /// What relays check tickets with.
-    ticket_key: String,
-    pid: u32,
-    version: &'static str,
 }
 
 /// Libraries speak up only when something is wrong.
@@ -182,22 +172,20 @@ async fn run(flags: Flags) -> Result<()> {
     config.public_url = flags.public_url.clone().unwrap_or_else(|| url.clone());
     let public_url = config.public_url.clone();
     config.pin = pin.clone().filter(|_| flags.tls_cert.is_none());
-    config.mail = flags
-        .mail_url
-        .zip(flags.mail_from)
-        .map(|(mail_url, from)| MailConfig {
-            url: mail_url,
-            from,
-            public_url,
-        });
+    config.mail = flags.mail.read()?.map(|(url, from)| MailConfig {
+        url,
+        from,
+        public_url,
+    });
     let app = App::start(config).await?;
 
     let ready = Ready {
         url,
+        listen: address,
         pin,
         ticket_key: app.ticket_verifier().to_string(),
         pid: std::process::id(),
-        version: env!("CARGO_PKG_VERSION"),
+        version: env!("CARGO_PKG_VERSION").into(),
     };
     let tls = identity
         .map(|identity| identity.server_config())
@@ -218,7 +206,7 @@ async fn run(flags: Flags) -> Result<()> {
             None => serve_plain(listener, router, stopping).await,
         }
     });
-    let path = flags.data_dir.join("api.json");
+    let path = flags.data_dir.join(READY_FILE);
     write_ready_file(&path, &ready).with_context(|| format!("cannot write {}", path.display()))?;
     tracing::info!(
         url = ready.url,
@@ -254,13 +242,11 @@ fn identity(flags: &Flags, host: &str) -> Result<Option<ServerIdentity>> {
 }
 
 fn config(flags: &Flags) -> Result<Config> {
-    let setup: tokio_postgres::Config =
-        flags
-            .database_url
-            .as_deref()
-            .unwrap_or_default()
-            .parse()
-            .context("--database-url is not of the form postgres://user@host/name")?;
+    let setup: tokio_postgres::Config = flags
+        .database
+        .url()?
+        .parse()
+        .context("--database-url is not of the form postgres://user@host/name")?;
     if setup.get_dbname().is_none() {
         bail!("--database-url names no database; append /name");
     }
@@ -273,16 +259,19 @@ fn config(flags: &Flags) -> Result<Config> {
             .with_context(|| format!("{} is not a relay map", path.display()))?;
         config.relays = file.regions.into_values().collect();
     }
-    config.kv_url.clone_from(&flags.kv_url);
+    let kv_url = secret(flags.kv_url.as_deref(), flags.kv_url_file.as_deref())?;
+    config.kv_url = kv_url.map(|url| url.as_str().to_owned());
     config.kv_authorities.clone_from(&flags.kv_authorities);
-    config.sign_in = flags.sign_in.config();
+    config.sign_in = flags.sign_in.config()?;
     config.geoip = flags.geoip.as_deref().map(GeoIp::open).transpose()?;
     config.dashboard = flags
         .dashboard
         .as_deref()
         .map(Dashboard::open)
         .transpose()?;
-    config.releases = flags.releases.as_deref().map(Releases::open).transpose()?;
+    if let Some(folder) = &flags.releases {
+        config.releases = Some(Releases::open(folder, flags.release_key.as_deref())?);
+    }
     config.dns_suffix.clone_from(&flags.dns_suffix);
     config.allow_private_relays = flags.allow_private_relays;
     config.trusted_proxies = flags.trusted_proxies;

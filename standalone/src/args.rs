@@ -89,25 +89,18 @@ pub struct Args {
     )]
     pub database_url: Option<String>,
 
-    /// Where letters to people go: smtp://[user:password@]host[:port][?tls=required], smtps://…, or
-    /// file:///folder to write them down. Addresses then have to be confirmed [default: no mail]
+    /// File that holds it, in its place
     #[arg(
         long,
-        env = "ZTNA_MAIL_URL",
-        hide_env_values = true,
-        requires = "mail_from",
-        value_name = "URL"
+        global = true,
+        env = "DATABASE_URL_FILE",
+        conflicts_with = "database_url",
+        value_name = "FILE"
     )]
-    pub mail_url: Option<String>,
+    pub database_url_file: Option<PathBuf>,
 
-    /// Sender of letters, as in `ztna <noreply@example.com>`
-    #[arg(
-        long,
-        env = "ZTNA_MAIL_FROM",
-        requires = "mail_url",
-        value_name = "ADDRESS"
-    )]
-    pub mail_from: Option<String>,
+    #[command(flatten)]
+    pub mail: ztna_api::MailFlags,
 
     /// What links in letters, and addresses that browsers are sent back to, start with [default: the scheme, host and port that agents dial]
     #[arg(long, env = "ZTNA_PUBLIC_URL", value_name = "URL")]
@@ -135,6 +128,15 @@ pub struct Args {
     #[arg(long, env = "ZTNA_RELEASES_DIR", value_name = "DIR")]
     pub releases: Option<PathBuf>,
 
+    /// Public key that releases have to be signed with, in PEM [default: signatures are left to machines to check]
+    #[arg(
+        long,
+        env = "ZTNA_RELEASE_KEY",
+        value_name = "FILE",
+        requires = "releases"
+    )]
+    pub release_key: Option<PathBuf>,
+
     /// Probe orgs' own relays that are not on the public internet. Say false where strangers may
     /// sign up: they would learn what answers in this server's own network
     #[arg(
@@ -148,6 +150,13 @@ pub struct Args {
 
     #[command(flatten)]
     pub sign_in: ztna_api::SignInFlags,
+}
+
+impl Args {
+    /// Whether somebody else runs the database.
+    pub fn has_database(&self) -> bool {
+        self.database_url.is_some() || self.database_url_file.is_some()
+    }
 }
 
 #[cfg(test)]

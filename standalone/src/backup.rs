@@ -3,8 +3,8 @@
 
 use anyhow::Result;
 use clap::Subcommand;
-use ztna_api::{BackupConfig, DatabaseConfig, Restore, backup, restore};
-use ztna_objects::{Objects, S3Settings};
+use ztna_api::{BackupConfig, DatabaseConfig, Restore, backup, restore, s3_settings};
+use ztna_objects::Objects;
 use ztna_pg::{ADMIN_ROLE, Cluster};
 
 use crate::args::Args;
@@ -16,7 +16,7 @@ use crate::server::{DATABASE, Database, FOLDER, make_dir};
 pub enum Command {
     /// Write everything that the database holds to S3 or to a folder, while the server runs or not
     #[command(after_help = "\
-S3's credentials and address come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, and AWS_ENDPOINT_URL for a
+S3's credentials and address come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (or …_FILE), AWS_REGION, and AWS_ENDPOINT_URL for a
 store that is not Amazon's. Keys are not in a backup: keep the files of --data-dir (all but postgres/) elsewhere.")]
     Backup {
         /// s3://bucket/prefix, or a folder
@@ -49,9 +49,10 @@ pub async fn run(command: Command, args: &Args) -> Result<()> {
     let location = match &command {
         Command::Backup { location } | Command::Restore { location, .. } => location,
     };
-    let objects = Objects::open(location, S3Settings::from_env())?;
+    let objects = Objects::open(location, s3_settings()?)?;
     let lock = Lock::take(&data_dir);
-    if let (Command::Backup { .. }, Err(_), None) = (&command, &lock, &args.database_url) {
+    let is_ours = !args.has_database();
+    if let (Command::Backup { .. }, Err(_), true) = (&command, &lock, is_ours) {
         // The server runs, and its database with it.
         let (_folder, setup) = Cluster::elsewhere(&data_dir.join(FOLDER), ADMIN_ROLE, DATABASE)?;
         let database = DatabaseConfig { setup, app: None };
@@ -59,7 +60,7 @@ pub async fn run(command: Command, args: &Args) -> Result<()> {
     }
     // A backup of a database that somebody else runs asks for no lock.
     let _lock = match command {
-        Command::Backup { .. } if args.database_url.is_some() => None,
+        Command::Backup { .. } if !is_ours => None,
         _ => Some(lock?),
     };
     let database = Database::start(args, &data_dir).await?;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use ztna_api::{
     APP_ROLE, App, Config, DatabaseConfig, MailConfig, RevocationFeed, ServerKeys, default_host,
-    url, write_ready_file,
+    secret, url, write_ready_file,
 };
 use ztna_derp::key::RelayPrivateKey;
 use ztna_derp::server::{
@@ -91,20 +91,22 @@ pub async fn run(args: Args) -> Result<()> {
     // The relay comes after the control plane, which installs the recorder for figures, and the
     // control plane has to know the relay.
     let relay: Arc<OnceLock<Arc<Server>>> = Arc::default();
-    let cuts = Arc::clone(&relay);
+    let (cuts, figures) = (Arc::clone(&relay), Arc::clone(&relay));
     let mut config = Config::new(database.config.clone(), keys);
     let geoip = args.geoip.as_deref().map(ztna_api::GeoIp::open);
     config.geoip = geoip.transpose()?;
     let dashboard = args.dashboard.as_deref().map(ztna_api::Dashboard::open);
     config.dashboard = dashboard.transpose()?;
-    let releases = args.releases.as_deref().map(ztna_api::Releases::open);
-    config.releases = releases.transpose()?;
+    if let Some(folder) = &args.releases {
+        let releases = ztna_api::Releases::open(folder, args.release_key.as_deref())?;
+        config.releases = Some(releases);
+    }
     config.dns_suffix.clone_from(&args.dns_suffix);
     let own_url = || url("https", &host, address);
     config.public_url = args.public_url.clone().unwrap_or_else(own_url);
     config.pin = args.tls_cert.is_none().then(|| identity.pin());
-    config.mail = mail(&args, &config.public_url);
-    config.sign_in = args.sign_in.config();
+    config.mail = mail(&args, &config.public_url)?;
+    config.sign_in = args.sign_in.config()?;
     config.allow_private_relays = args.allow_private_relays;
     let mut region = own_region(&args, &host, address, stun_port, &identity);
     for node in &mut region.region.nodes {
@@ -118,6 +120,11 @@ pub async fn run(args: Args) -> Result<()> {
         if let Some(relay) = cuts.get() {
             relay.revoke(&key, Timestamp::now());
         }
+    }));
+    config.more_figures = Some(Arc::new(move || {
+        figures
+            .get()
+            .map_or(String::new(), |relay| relay.prometheus())
     }));
     let app = App::start(config).await?;
     let server = relay.get_or_init(|| {
@@ -242,7 +249,8 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) async fn start(args: &Args, data_dir: &Path) -> Result<Self> {
-        if let Some(url) = &args.database_url {
+        let (given, file) = (&args.database_url, &args.database_url_file);
+        if let Some(url) = secret(given.as_deref(), file.as_deref())? {
             let setup = url
                 .parse()
                 .context("--database-url is not of the form postgres://user@host/name")?;
@@ -335,13 +343,13 @@ fn identity(args: &Args, data_dir: &Path, host: &str) -> Result<ServerIdentity> 
     })
 }
 
-fn mail(args: &Args, public_url: &str) -> Option<MailConfig> {
-    let (url, from) = args.mail_url.clone().zip(args.mail_from.clone())?;
-    Some(MailConfig {
+fn mail(args: &Args, public_url: &str) -> Result<Option<MailConfig>> {
+    let mail = args.mail.read()?.map(|(url, from)| MailConfig {
         url,
         from,
         public_url: public_url.to_owned(),
-    })
+    });
+    Ok(mail)
 }
 
 /// This deployment's own region.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // Clippy allows them in test functions, not in their helpers.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -211,6 +212,48 @@ async fn it_starts_from_nothing_and_after_every_sudden_end() {
     assert!(program.has_its_data().await);
 }
 
+/// Names say which service and which unit, no two are the same, and each is explained.
+fn hold_the_scheme(metrics: &str) {
+    let told = |word: &str| {
+        let lines = metrics.lines().filter_map(|line| line.strip_prefix(word));
+        let pairs: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(' ')).collect();
+        let map: BTreeMap<&str, &str> = pairs.iter().copied().collect();
+        assert_eq!(map.len(), pairs.len(), "told twice: {pairs:?}");
+        map
+    };
+    let (kinds, helps) = (told("# TYPE "), told("# HELP "));
+    assert!(kinds.keys().eq(helps.keys()), "{kinds:?} and {helps:?}");
+    for service in ["ztna_api_", "ztna_derp_", "ztna_stun_"] {
+        assert!(
+            kinds.keys().any(|name| name.starts_with(service)),
+            "no figures of {service}"
+        );
+    }
+    for (name, kind) in &kinds {
+        let known = ["ztna_api_", "ztna_derp_", "ztna_stun_"];
+        assert!(
+            known.iter().any(|service| name.starts_with(service)),
+            "{name}"
+        );
+        assert_eq!(
+            name.ends_with("_total"),
+            *kind == "counter",
+            "{name}: {kind}"
+        );
+    }
+    for line in metrics.lines().filter(|line| line.starts_with("ztna")) {
+        let name = &line[..line.find(['{', ' ']).unwrap()];
+        let family = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|part| {
+                name.strip_suffix(part)
+                    .filter(|name| kinds.contains_key(name))
+            })
+            .unwrap_or(name);
+        assert!(kinds.contains_key(family), "{name} is not explained");
+    }
+}
+
 #[tokio::test]
 async fn one_port_serves_control_plane_and_relay_and_stun_has_its_own() {
     let folder = tempfile::tempdir().unwrap();
@@ -233,7 +276,7 @@ async fn one_port_serves_control_plane_and_relay_and_stun_has_its_own() {
         .await
         .unwrap();
     let metrics = metrics.text().await.unwrap();
-    assert!(metrics.contains("ztna_http_requests_total"), "{metrics}");
+    hold_the_scheme(&metrics);
 
     // RFC 9110 §7.8: the relay takes the connection over.
     let derp = program

@@ -3,7 +3,6 @@
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 use http::{Request, Response, StatusCode, header};
@@ -135,24 +134,6 @@ fn page(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     let bare = header::HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
     headers.insert(header::CONTENT_SECURITY_POLICY, bare);
     response
-}
-
-/// Opens the person's browser, if there is a display to open it on. The address is printed anyway.
-pub fn open(url: &str) {
-    let has_display = ["DISPLAY", "WAYLAND_DISPLAY"]
-        .iter()
-        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-    // Browsers refuse to run as root.
-    if !has_display || nix::unistd::geteuid().is_root() {
-        return;
-    }
-    // Without xdg-open the printed address has to do.
-    let _ = Command::new("xdg-open")
-        .arg(url)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ use clap::Args;
 use ztna_mesh::tunnel::NewWireGuard;
 
 use crate::daemon::{Daemon, LOG_FILE, Options, RESOLV_CONF, init_log};
+#[cfg(windows)]
+use crate::platform::private_folder;
+use crate::platform::{STATE_DIR, TUN_NAME, leave_terminal};
 
 /// Runs the daemon in the foreground, as systemd wants it
 #[derive(Args)]
@@ -18,6 +21,10 @@ pub struct DaemonArgs {
     /// Leave the terminal and log to the state folder
     #[arg(long, hide = true, env = "ZTNA_DETACHED", value_parser = clap::builder::FalseyValueParser::new())]
     pub detached: bool,
+    /// Run as the service that the system's service manager has started
+    #[cfg(windows)]
+    #[arg(long, hide = true, env = "ZTNA_SERVICE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub service: bool,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -32,11 +39,11 @@ pub struct DaemonFlags {
         long,
         env = "ZTNA_STATE_DIR",
         value_name = "DIR",
-        default_value = "/var/lib/ztna"
+        default_value = STATE_DIR
     )]
     pub state_dir: PathBuf,
     /// Name of the tunnel device
-    #[arg(long, env = "ZTNA_TUN", value_name = "NAME", default_value = "ztna0", value_parser = device_name)]
+    #[arg(long, env = "ZTNA_TUN", value_name = "NAME", default_value = TUN_NAME, value_parser = device_name)]
     pub tun: String,
     /// UDP port of the tunnel; 0: any
     #[arg(long, env = "ZTNA_PORT", default_value_t = 41641)]
@@ -48,6 +55,7 @@ pub struct DaemonFlags {
     #[arg(long, env = "ZTNA_NO_LAN_DISCOVERY", value_parser = clap::builder::FalseyValueParser::new())]
     pub no_lan_discovery: bool,
     /// File that names this machine's nameservers, for programs that do not ask systemd-resolved
+    #[cfg(target_os = "linux")]
     #[arg(long, env = "ZTNA_RESOLV_CONF", value_name = "FILE", default_value = RESOLV_CONF)]
     pub resolv_conf: PathBuf,
     /// Length of a preshared key's epoch
@@ -65,7 +73,10 @@ impl DaemonFlags {
             port: self.port,
             port_mapping: !self.no_port_mapping,
             lan_discovery: !self.no_lan_discovery,
+            #[cfg(target_os = "linux")]
             resolv_conf: self.resolv_conf.clone(),
+            #[cfg(not(target_os = "linux"))]
+            resolv_conf: RESOLV_CONF.into(),
             psk_interval: self.psk_interval.map(Duration::from_secs),
             wireguard,
         }
@@ -80,9 +91,9 @@ impl DaemonFlags {
             self.tun.clone().into(),
             "--port".into(),
             self.port.to_string().into(),
-            "--resolv-conf".into(),
-            self.resolv_conf.clone().into(),
         ];
+        #[cfg(target_os = "linux")]
+        args.extend(["--resolv-conf".into(), self.resolv_conf.clone().into()]);
         if self.no_port_mapping {
             args.push("--no-port-mapping".into());
         }
@@ -110,6 +121,28 @@ fn device_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Runs the daemon as the service that this process was started for.
+#[cfg(windows)]
+pub fn serve(
+    socket: PathBuf,
+    args: DaemonArgs,
+    wireguard: NewWireGuard,
+) -> anyhow::Result<ExitCode> {
+    crate::platform::service::run(Box::new(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let options = args.daemon.options(&socket, wireguard);
+            // The log comes first: nobody reads anything else of a service.
+            private_folder(&options.state_dir)?;
+            init_log(Some(&options.state_dir.join(LOG_FILE)))?;
+            Daemon::start(options).await?.run().await
+        })
+    }))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 pub async fn run(
     socket: &Path,
     args: DaemonArgs,
@@ -122,7 +155,13 @@ pub async fn run(
         return Ok(ExitCode::SUCCESS);
     }
     // A child of `ztna up` is no leader of a process group, so this succeeds.
-    nix::unistd::setsid()?;
+    leave_terminal()?;
+    logged(options).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a daemon that logs to its folder.
+async fn logged(options: Options) -> anyhow::Result<()> {
     let log = options.state_dir.join(LOG_FILE);
     // The log comes second, since its folder comes with the daemon; until then standard error is
     // a pipe to `ztna up`, which shows what went wrong.
@@ -132,6 +171,5 @@ pub async fn run(
     std::panic::set_hook(Box::new(
         |panic| tracing::error!(%panic, "a fault of ztna's own"),
     ));
-    daemon.run().await?;
-    Ok(ExitCode::SUCCESS)
+    daemon.run().await
 }

@@ -14,10 +14,11 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 use ztna_proto::api::{CLI_LOGIN_PATH, Session};
 
-use super::browser::{self, Callback};
+use super::browser::Callback;
 use super::session::{Kept, Store};
 use super::{ServerArgs, ui};
 use crate::control::{Api, Server};
+use crate::platform::open_browser;
 
 /// Signs you in by browser, so that `ztna up` can join your org without an auth key
 #[derive(Args)]
@@ -78,7 +79,7 @@ pub async fn sign_in(server: &Server) -> anyhow::Result<Session> {
     let state = random_text();
     let url = login_url(server, &challenge(&verifier), callback.port(), &state)?;
     ui::note(format_args!("Sign in at {url}"));
-    browser::open(url.as_str());
+    open_browser(url.as_str());
     let Ok(code) = timeout(PATIENCE, callback.code(&state)).await else {
         bail!(
             "nobody signed in within {} minutes; run `ztna login` again",

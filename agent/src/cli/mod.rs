@@ -5,22 +5,36 @@
 
 mod acl;
 mod browser;
+mod completion;
 mod daemon;
 mod debug;
 mod down;
+#[cfg(target_os = "linux")]
+mod install;
 mod ip;
 mod login;
 mod logout;
+mod metrics;
 mod netcheck;
 mod peers;
 mod ping;
 mod posture;
+#[cfg(target_os = "linux")]
+mod release_key;
+#[cfg(target_os = "linux")]
+mod running;
+#[cfg(not(target_os = "linux"))]
+mod service;
 mod session;
 mod start;
 mod static_peer;
 mod status;
 mod ui;
+#[cfg(target_os = "linux")]
+mod uninstall;
 mod up;
+#[cfg(target_os = "linux")]
+mod update;
 mod version;
 
 use std::path::PathBuf;
@@ -64,6 +78,18 @@ enum Command {
     Acl(acl::AclArgs),
     StaticPeer(static_peer::StaticPeerArgs),
     Debug(debug::DebugArgs),
+    Metrics(metrics::MetricsArgs),
+    #[cfg(target_os = "linux")]
+    Install(install::InstallArgs),
+    #[cfg(target_os = "linux")]
+    Uninstall(uninstall::UninstallArgs),
+    #[cfg(target_os = "linux")]
+    Update(update::UpdateArgs),
+    Completion(completion::CompletionArgs),
+    #[cfg(not(target_os = "linux"))]
+    Install(service::InstallArgs),
+    #[cfg(not(target_os = "linux"))]
+    Uninstall(service::UninstallArgs),
     Version(version::VersionArgs),
     Daemon(daemon::DaemonArgs),
 }
@@ -107,6 +133,13 @@ pub fn main(wireguard: NewWireGuard) -> ExitCode {
 }
 
 fn run(cli: Cli, wireguard: NewWireGuard) -> anyhow::Result<ExitCode> {
+    #[cfg(windows)]
+    let cli = match cli.command {
+        Command::Daemon(args) if args.service => {
+            return daemon::serve(cli.socket, args, wireguard);
+        }
+        command => Cli { command, ..cli },
+    };
     let mut runtime = match &cli.command {
         Command::Daemon(_) => tokio::runtime::Builder::new_multi_thread(),
         Command::Up(up) if up.foreground => tokio::runtime::Builder::new_multi_thread(),
@@ -126,12 +159,33 @@ fn run(cli: Cli, wireguard: NewWireGuard) -> anyhow::Result<ExitCode> {
             Command::Ip(args) => ip::run(socket, args).await,
             Command::Ping(args) => ping::run(socket, args).await,
             Command::Debug(args) => debug::run(socket, args).await,
+            Command::Metrics(args) => metrics::run(socket, args).await,
             Command::Netcheck(args) => netcheck::run(socket, args).await,
             Command::Posture(args) => posture::run(socket, args).await,
+            #[cfg(target_os = "linux")]
+            Command::Install(args) => install::run(socket, args).await,
+            #[cfg(target_os = "linux")]
+            Command::Uninstall(args) => uninstall::run(socket, args).await,
+            #[cfg(target_os = "linux")]
+            Command::Update(args) => update::run(socket, args).await,
+            Command::Completion(args) => completion::run(args),
+            #[cfg(not(target_os = "linux"))]
+            Command::Install(args) => service::install(&args),
+            #[cfg(not(target_os = "linux"))]
+            Command::Uninstall(_) => service::uninstall(),
             Command::Version(args) => version::run(socket, args).await,
             Command::Daemon(args) => daemon::run(socket, args, wireguard).await,
         }
     })
+}
+
+/// Whether this is root; `what` needs it.
+#[cfg(target_os = "linux")]
+fn need_root(what: &str) -> anyhow::Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    anyhow::bail!("{what} needs root; run it with sudo")
 }
 
 /// How things stand, by the daemon's word.

@@ -1,11 +1,9 @@
 //! A person's session with the control plane, kept by the command line: 0600 in the person's own
 //! configuration folder, never with the daemon.
 
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use nix::unistd::{Gid, Uid, User, getegid, geteuid, setegid, seteuid};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use ztna_local::{DaemonState, Secret, Status, UpOptions};
@@ -15,6 +13,7 @@ use ztna_proto::{ErrorCode, OrgId};
 use super::login;
 use crate::control::{Api, ControlError, Server};
 use crate::daemon::replace_file;
+use crate::platform::{Person, person_folder, readable_by_others};
 
 const FILE: &str = "session.json";
 const VERSION: u32 = 1;
@@ -52,8 +51,7 @@ impl Kept {
 /// Where a person's session is kept.
 pub struct Store {
     folder: PathBuf,
-    /// The person, if this process runs as another user (root, by sudo).
-    owner: Option<(Uid, Gid)>,
+    person: Person,
 }
 
 impl Store {
@@ -62,27 +60,23 @@ impl Store {
     /// # Errors
     /// There is no home folder.
     pub fn of_caller() -> anyhow::Result<Self> {
-        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        if let Some(folder) = variable("ZTNA_CONFIG_DIR") {
-            return Ok(Self {
-                folder: folder.into(),
-                owner: None,
-            });
+        let named = std::env::var_os("ZTNA_CONFIG_DIR").filter(|value| !value.is_empty());
+        if let Some(folder) = named {
+            return Ok(Self::at(folder.into()));
         }
-        if let Some(user) = sudo_user() {
-            return Ok(Self {
-                folder: user.dir.join(".config/ztna"),
-                owner: Some((user.uid, user.gid)),
-            });
-        }
-        let config = variable("XDG_CONFIG_HOME")
-            .map(PathBuf::from)
-            .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".config")))
+        let person = Person::calling()
             .context("there is no home folder to keep the sign-in in; set ZTNA_CONFIG_DIR")?;
         Ok(Self {
-            folder: config.join("ztna"),
-            owner: None,
+            folder: person.config.join("ztna"),
+            person,
         })
+    }
+
+    fn at(folder: PathBuf) -> Self {
+        Self {
+            person: Person::with_config(folder.clone()),
+            folder,
+        }
     }
 
     /// Reads the session. `None`: there is none.
@@ -91,7 +85,7 @@ impl Store {
     /// It cannot be read, or others can read it too.
     pub fn load(&self) -> anyhow::Result<Option<Kept>> {
         let path = self.folder.join(FILE);
-        self.as_owner(|| {
+        self.person.act(|| {
             let metadata = match std::fs::metadata(&path) {
                 Ok(metadata) => metadata,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -99,7 +93,7 @@ impl Store {
                     return Err(error).with_context(|| format!("cannot read {}", path.display()));
                 }
             };
-            if metadata.permissions().mode() & 0o077 != 0 || metadata.uid() != geteuid().as_raw() {
+            if readable_by_others(&metadata) {
                 bail!(
                     "others can read the sign-in in {}; delete it and sign in again with \
                      `ztna login`",
@@ -129,11 +123,8 @@ impl Store {
     pub fn save(&self, kept: &Kept) -> anyhow::Result<()> {
         let path = self.folder.join(FILE);
         let bytes = Zeroizing::new(serde_json::to_vec_pretty(kept)?);
-        self.as_owner(|| {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&self.folder)
+        self.person.act(|| {
+            person_folder(&self.folder)
                 .and_then(|()| replace_file(&path, &bytes, 0o600))
                 .with_context(|| format!("cannot write {}", path.display()))
         })
@@ -145,42 +136,13 @@ impl Store {
     /// The system refused.
     pub fn remove(&self) -> anyhow::Result<()> {
         let path = self.folder.join(FILE);
-        self.as_owner(|| match std::fs::remove_file(&path) {
+        self.person.act(|| match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("cannot delete {}", path.display()))
             }
             _ => Ok(()),
         })
     }
-
-    /// Does it with the rights of the person: what they may not touch, root does not touch for
-    /// them by way of a link.
-    fn as_owner<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let Some((uid, gid)) = self.owner else {
-            return work();
-        };
-        let (own_uid, own_gid) = (geteuid(), getegid());
-        setegid(gid)?;
-        let result = match seteuid(uid) {
-            Ok(()) => {
-                let result = work();
-                seteuid(own_uid).map(|()| result)
-            }
-            Err(error) => Err(error),
-        };
-        setegid(own_gid)?;
-        result?
-    }
-}
-
-/// Who typed sudo, if root was reached that way.
-fn sudo_user() -> Option<User> {
-    if !geteuid().is_root() {
-        return None;
-    }
-    let uid: u32 = std::env::var("SUDO_UID").ok()?.parse().ok()?;
-    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten()?;
-    (!user.uid.is_root()).then_some(user)
 }
 
 /// Puts a credential into the options, if the machine has to register and somebody signed in or
@@ -312,19 +274,19 @@ pub fn choose_org(me: &Me, wanted: Option<&str>) -> anyhow::Result<OrgId> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    #[cfg(unix)]
+    use std::{os::unix::fs::PermissionsExt, path::Path};
 
     use super::*;
     use ztna_proto::UserId;
     use ztna_proto::api::Role;
 
+    #[cfg(unix)]
     fn store_at(folder: &Path) -> Store {
-        Store {
-            folder: folder.to_owned(),
-            owner: None,
-        }
+        Store::at(folder.to_owned())
     }
 
+    #[cfg(unix)]
     fn kept() -> Kept {
         let session = Session {
             access_token: "access".to_owned(),
@@ -337,6 +299,7 @@ mod tests {
         )
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_session_is_private_and_comes_back() {
         let folder = tempfile::tempdir().unwrap();
@@ -356,6 +319,7 @@ mod tests {
         assert!(store.load().unwrap().is_none());
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_session_that_others_can_read_is_not_used() {
         let folder = tempfile::tempdir().unwrap();

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use ztna_local::{Client, ClientError};
 
 use super::daemon::DaemonFlags;
+use crate::platform::detach;
 
 /// How long a daemon may take until it listens.
 const WAIT: Duration = Duration::from_secs(10);
@@ -24,13 +25,14 @@ const MAX_LAST_WORDS: u64 = 64 * 1024;
 /// The daemon ended at once (what it said), or does not listen in time.
 pub async fn detached(socket: &Path, flags: &DaemonFlags) -> anyhow::Result<Client> {
     let program = std::env::current_exe().context("cannot find the ztna program's own file")?;
-    let mut daemon = Command::new(&program)
+    let mut command = Command::new(&program);
+    detach(&mut command);
+    let mut daemon = command
         .arg("daemon")
         .arg("--detached")
         .arg("--socket")
         .arg(socket)
         .args(flags.args())
-        .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -106,7 +106,7 @@ mod tests {
             control: ControlStatus {
                 url: Some("https://z.example".to_owned()),
                 connected: true,
-                error: None,
+                ..ControlStatus::default()
             },
             relay: RelayStatus {
                 home_code: Some("lon".to_owned()),

@@ -9,7 +9,7 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use ipnet::IpNet;
 use ztna_local::{
-    Answer, Answers, Client, ClientError, Progress, Request, Secret, StepState, UpOptions,
+    Answer, Answers, Client, ClientError, Progress, Request, START, Secret, StepState, UpOptions,
 };
 use ztna_mesh::tunnel::NewWireGuard;
 use ztna_proto::keys::KeyError;
@@ -20,6 +20,7 @@ use super::daemon::DaemonFlags;
 use super::{ServerArgs, session, start, ui};
 use crate::control::Server;
 use crate::daemon::{Daemon, init_log};
+use crate::platform::is_administrator;
 
 /// Joins the tailnet if need be and brings the tunnel up
 ///
@@ -148,8 +149,8 @@ pub async fn run(socket: &Path, args: UpArgs, wireguard: NewWireGuard) -> anyhow
     let (client, started) = match Client::connect(socket).await {
         Ok(client) => (client, false),
         Err(ClientError::NotRunning(_)) => {
-            if !nix::unistd::geteuid().is_root() {
-                bail!("no ztna daemon is running, and only root can start one; run `sudo ztna up`");
+            if !is_administrator() {
+                bail!("no ztna daemon is running, and only root can start one; run {START}");
             }
             let client = start::detached(socket, &args.daemon).await?;
             (client, true)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -15,6 +16,7 @@ use ztna_proto::error::Envelope;
 use ztna_proto::keys::KemPublicKey;
 use ztna_proto::network::{AdvertiseRoutesRequest, MachineRoutes};
 use ztna_proto::policy::{EvaluateRequest, Evaluation};
+use ztna_proto::releases::ClientVersion;
 use ztna_proto::static_peers::{
     AttachRequest, Attached, CreateStaticPeer, Gateway, RotateStaticPeer, StaticPeer,
     StaticPeerConfig,
@@ -28,8 +30,29 @@ use super::{ControlError, Server};
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a whole call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time for a download: the control plane gives none longer.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// Where releases are.
+const RELEASES: &str = "/api/releases/";
 /// Longest answer that is read, in bytes: no call that we make has one near to it.
 const MAX_ANSWER: usize = 1024 * 1024;
+
+/// A file on its way.
+pub struct Download<'a> {
+    api: &'a Api,
+    response: reqwest::Response,
+}
+
+impl Download<'_> {
+    /// What comes next of it. `None`: that was all.
+    ///
+    /// # Errors
+    /// The control plane went away.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ControlError> {
+        let chunk = self.response.chunk().await;
+        chunk.map_err(|error| self.api.unreachable(&error))
+    }
+}
 
 /// The HTTP API of one control plane. Cheap to clone.
 #[derive(Clone)]
@@ -317,6 +340,55 @@ impl Api {
             .map(drop)
     }
 
+    /// `GET /api/client-version`: the release that this machine is to have.
+    ///
+    /// # Errors
+    /// There is none for the target, or the control plane was not reached.
+    pub async fn client_version(
+        &self,
+        target: &str,
+        machine: Option<MachineId>,
+    ) -> Result<ClientVersion, ControlError> {
+        let machine = machine.map(|id| format!("&machine={id}"));
+        let path = format!(
+            "/api/client-version?target={target}{}",
+            machine.unwrap_or_default()
+        );
+        self.call(Method::GET, &path, None, None::<&()>).await
+    }
+
+    /// A file of a release, as [`Api::client_version`] names its path.
+    ///
+    /// # Errors
+    /// There is no such file, or the control plane was not reached.
+    pub async fn release(&self, path: &str) -> Result<Download<'_>, ControlError> {
+        if !path.starts_with(RELEASES) {
+            return Err(self.not_ours(format!("a release at {path:?}")));
+        }
+        let request = self.http.get(format!("{}{path}", self.server.origin()));
+        let sent = request.timeout(DOWNLOAD_TIMEOUT).send().await;
+        let response = sent.map_err(|error| self.unreachable(&error))?;
+        if response.status() != StatusCode::OK {
+            let why = format!("HTTP {} for {path}", response.status());
+            return Err(self.not_ours(why));
+        }
+        Ok(Download {
+            api: self,
+            response,
+        })
+    }
+
+    /// Why a call came to nothing on its way.
+    fn unreachable(&self, error: &reqwest::Error) -> ControlError {
+        if error.is_timeout() {
+            return ControlError::Unreachable {
+                url: self.server.origin().to_owned(),
+                why: "no answer in time".to_owned(),
+            };
+        }
+        ControlError::transport(self.server.origin(), error)
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -345,22 +417,14 @@ impl Api {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let unreachable = |error: &reqwest::Error| {
-            if error.is_timeout() {
-                return ControlError::Unreachable {
-                    url: self.server.origin().to_owned(),
-                    why: "no answer in time".to_owned(),
-                };
-            }
-            ControlError::transport(self.server.origin(), error)
-        };
-        let mut response = request.send().await.map_err(|error| unreachable(&error))?;
+        let sent = request.send().await;
+        let mut response = sent.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         let mut bytes = zeroize::Zeroizing::new(Vec::new());
         while let Some(chunk) = response
             .chunk()
             .await
-            .map_err(|error| unreachable(&error))?
+            .map_err(|error| self.unreachable(&error))?
         {
             if bytes.len() + chunk.len() > MAX_ANSWER {
                 return Err(self.not_ours("its answer is too long"));

@@ -129,6 +129,7 @@ mod tests {
         );
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn other_trouble_tells_its_root() {
         let wrapped = io::Error::other(io::Error::from_raw_os_error(libc::ECONNREFUSED));

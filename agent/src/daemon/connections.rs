@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use ztna_local::{PathKind, PskState};
 use ztna_proto::connections::{
     CONNECTIONS_REFRESH_SECONDS, CONNECTIONS_SECONDS, Connection, ConnectionPath, MAX_CONNECTIONS,
-    ReportConnections,
+    MAX_WHY, ReportConnections,
 };
 use ztna_proto::ids::MachineId;
 use ztna_proto::tokens::MachineToken;
@@ -47,11 +47,16 @@ impl Reporter {
             let Some(engine) = self.engine.upgrade() else {
                 return;
             };
-            let report = report(engine.status().await.peers);
-            drop(engine);
+            let mut report = report(engine.status().await.peers);
             if !turn.is_due(&report) {
                 continue;
             }
+            for connection in &mut report.connections {
+                let explained = engine.paths(connection.peer).await;
+                let why = explained.map(|paths| paths.why).unwrap_or_default();
+                connection.why = why.chars().take(MAX_WHY).collect();
+            }
+            drop(engine);
             let token = self.token.borrow().clone();
             let told = tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -95,6 +100,8 @@ fn connection(id: MachineId, peer: &EnginePeer) -> Connection {
         epoch: peer.psk.epoch,
         epoch_age_seconds: peer.psk.age_seconds,
         handshake_age_seconds: peer.last_handshake_seconds,
+        // Asked for once it is told.
+        why: String::new(),
     }
 }
 

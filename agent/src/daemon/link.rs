@@ -46,6 +46,8 @@ const GOOD_STREAM: Duration = Duration::from_secs(10);
 pub struct LinkView {
     /// Whether the stream stands.
     pub connected: bool,
+    /// How often it came to stand.
+    pub streams: u64,
     /// Whether the control plane has told or confirmed the netmap since the link was made.
     pub synced: bool,
     /// Why the stream does not stand.
@@ -297,6 +299,7 @@ impl Shared {
         );
         self.link.view.send_modify(|view| {
             view.connected = true;
+            view.streams += 1;
             view.error = None;
         });
         self.to_engine(ControlEvent::Connected).await;

@@ -2,12 +2,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
+
+use crate::platform::file_mode;
 
 /// Name of the file, and of the one before it with `.1` behind.
 pub const LOG_FILE: &str = "ztna.log";
@@ -51,11 +52,7 @@ struct BoundedFile {
 
 impl BoundedFile {
     fn open(path: &Path, max: u64) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(path)?;
+        let file = file_mode(OpenOptions::new().create(true).append(true), 0o600).open(path)?;
         let size = file.metadata()?.len();
         Ok(Self {
             path: path.to_owned(),

@@ -6,7 +6,6 @@
 //! * [`state`]: what is remembered, in [`state_dir`]. [`wipe`]: what is left of it when an admin says so.
 
 mod backoff;
-mod capabilities;
 mod connections;
 mod dns;
 mod engine;
@@ -14,7 +13,6 @@ mod gateway;
 mod inspect;
 mod link;
 mod log;
-mod memory;
 mod netcheck;
 mod network;
 mod peers;
@@ -31,6 +29,7 @@ mod up;
 mod wipe;
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests;
 
 use std::path::PathBuf;
@@ -38,7 +37,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::signal::unix::{SignalKind, signal};
 use ztna_local::Listener;
 use ztna_mesh::tunnel::NewWireGuard;
 
@@ -46,7 +44,7 @@ pub use dns::RESOLV_CONF;
 pub use log::{LOG_FILE, init as init_log};
 pub use state_dir::replace_file;
 
-use capabilities::CAP_NET_ADMIN;
+use crate::platform::{EndSignals, may_make_devices, protect_memory};
 use state::State;
 use state_dir::StateDir;
 use supervisor::{Door, Supervisor};
@@ -86,11 +84,11 @@ impl Daemon {
     /// # Errors
     /// Not permitted, another daemon has them, or the state file cannot be used.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        if !capabilities::has(CAP_NET_ADMIN)? {
-            bail!("the ztna daemon needs root to make the tunnel device; run it with sudo");
+        if let Err(why) = may_make_devices()? {
+            bail!(why);
         }
         // Before the first key is read.
-        let warning = memory::protect();
+        let warning = protect_memory();
         let dir = StateDir::open(&options.state_dir)?;
         let state = State::load(&dir)?;
         let listener = Listener::bind(&options.socket).await?;
@@ -111,8 +109,7 @@ impl Daemon {
     /// # Errors
     /// Signals cannot be received.
     pub async fn run(self) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate()).context("cannot receive signals")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot receive signals")?;
+        let mut signals = EndSignals::listen().context("cannot receive signals")?;
         let supervisor = &self.supervisor;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -124,8 +121,7 @@ impl Daemon {
         tokio::select! {
             () = self.listener.run(Arc::new(Door(Arc::clone(supervisor)))) => {}
             () = supervisor.ended() => {}
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            () = signals.wait() => {}
         }
         self.supervisor.end().await;
         tracing::info!("daemon ended");

@@ -101,9 +101,7 @@ fn with_next_step(message: &str, next: &str) -> String {
 
 /// The wanted name, or the system's, as a DNS label (RFC 1035 §2.3.1).
 fn machine_name(wanted: Option<&str>) -> String {
-    let system = nix::unistd::gethostname()
-        .ok()
-        .and_then(|name| name.into_string().ok());
+    let system = crate::platform::host_name();
     label(wanted.or(system.as_deref()).unwrap_or_default())
 }
 

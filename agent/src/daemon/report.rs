@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use ztna_local::{
     AdvertisedRoute, ControlStatus, DaemonState, NetworkStatus, PathStatus, PeerStatus,
-    RelayStatus, Status, ThisMachine,
+    RelayStatus, Status, ThisMachine, Totals, Traffic,
 };
 use ztna_netmap::Netmap;
 use ztna_proto::RegionId;
@@ -17,6 +17,7 @@ use super::link::LinkView;
 use super::network::NetworkView;
 use super::session::Session;
 use super::state::{Machine, State};
+use crate::control::Server;
 
 /// People are told this long before a machine's sign-in ends.
 const RENEW_WITHIN: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -74,8 +75,32 @@ pub async fn add_session(status: &mut Status, session: &Session, tun: &str) {
         status.peers = peers(&engine, map);
         status.network = network(&network_view, map);
     });
+    status.totals = totals(&engine, &status.peers);
+    status.totals.streams = view.streams;
+    status.totals.netmap_seq = session.read_map(Netmap::seq);
     status.endpoints = engine.endpoints;
     status.drops = engine.drops;
+}
+
+fn totals(engine: &EngineStatus, peers: &[PeerStatus]) -> Totals {
+    let mut drops = engine.drops.clone();
+    let of_peers = peers.iter().flat_map(|peer| &peer.drops);
+    for (reason, count) in of_peers.chain(&engine.departed_drops) {
+        *drops.entry(reason.clone()).or_default() += count;
+    }
+    let told = |traffic: ztna_mesh::Traffic| Traffic {
+        sent_packets: traffic.sent_packets,
+        sent_bytes: traffic.sent_bytes,
+        received_packets: traffic.received_packets,
+        received_bytes: traffic.received_bytes,
+    };
+    Totals {
+        direct: told(engine.totals.direct),
+        relay: told(engine.totals.relay),
+        epochs: engine.totals.epochs,
+        drops,
+        ..Totals::default()
+    }
 }
 
 /// This machine's part in the network.
@@ -111,12 +136,13 @@ pub fn network(view: &NetworkView, map: &Netmap) -> NetworkStatus {
 
 /// An empty status of a daemon.
 #[must_use]
-pub fn base(state: DaemonState, message: String, url: Option<String>) -> Status {
+pub fn base(state: DaemonState, message: String, server: Option<&Server>) -> Status {
     Status {
         state,
         message,
         control: ControlStatus {
-            url,
+            url: server.map(|server| server.origin().to_owned()),
+            pin: server.and_then(Server::pin_text),
             ..ControlStatus::default()
         },
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -224,6 +250,7 @@ fn peers(engine: &EngineStatus, map: &Netmap) -> Vec<PeerStatus> {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 

@@ -18,13 +18,13 @@ use super::state::{Keys, Machine};
 use super::state_dir::StateDir;
 use super::{Options, routes};
 use crate::control::Api;
-use crate::platform::{Addresses, Interface, NetworkMonitor, Tun};
+use crate::platform::{Addresses, Interface, NetworkMonitor, Tun, device_hint};
 
 /// Why a tunnel could not be brought up.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// The device could not be made.
-    #[error("cannot make the tunnel device {name}: {}", hint(.error))]
+    #[error("cannot make the tunnel device {name}: {}", device_hint(.error))]
     Tun {
         /// Its name.
         name: String,
@@ -45,23 +45,6 @@ pub enum SessionError {
     /// The engine did not start.
     #[error("cannot open a UDP socket for the tunnel: {0}")]
     Engine(io::Error),
-}
-
-/// What the system's refusal means and what to do.
-fn hint(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => {
-            format!("{error}; the daemon needs root, or CAP_NET_ADMIN")
-        }
-        Some(libc::EBUSY | libc::EEXIST | libc::EINVAL) => {
-            format!("{error}; the name is in use: choose another with --tun")
-        }
-        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => format!(
-            "{error}; the kernel offers no TUN devices: run `modprobe tun`, and in a container \
-             pass /dev/net/tun in"
-        ),
-        _ => error.to_string(),
-    }
 }
 
 /// A tunnel that is up.
@@ -111,12 +94,13 @@ impl Session {
             error,
         };
         let index = tun.index().map_err(setup)?;
-        let mut interface = Interface::of(&tun, &name).map_err(setup)?;
+        // Some systems name their devices themselves.
+        let device = tun.name().map_err(setup)?;
+        let mut interface = Interface::of(&tun, &device).map_err(setup)?;
         let addresses = interface.set_addresses(ipv4, ipv6).await.map_err(setup)?;
         if addresses == Addresses::Ipv4Only {
             warnings.push(format!(
-                "IPv6 is switched off on this machine: {} has its IPv4 address only",
-                options.tun
+                "IPv6 is switched off on this machine: {device} has its IPv4 address only"
             ));
         }
         let wanted = routes::wanted(ipv4, ipv6, map.peers().values());
@@ -156,7 +140,7 @@ impl Session {
             to_engine: to_engine.clone(),
             view: network_view,
             stop: stop.clone(),
-            device: name.clone(),
+            device,
             index,
             resolv_conf: options.resolv_conf.clone(),
         };

@@ -1,16 +1,15 @@
-//! The daemon's folder: 0700, with a lock that one daemon holds, and files that are replaced whole
+//! The daemon's folder: for root alone (0700), with a lock that one daemon holds, and files that are replaced whole
 //! or not at all.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use nix::fcntl::{Flock, FlockArg};
 use zeroize::Zeroizing;
 
-const FOLDER_MODE: u32 = 0o700;
+use crate::platform::{file_mode, private_folder, sync_folder};
+
 const FILE_MODE: u32 = 0o600;
 const LOCK_FILE: &str = "lock";
 
@@ -20,7 +19,7 @@ const MAX_FILE: u64 = 256 * 1024 * 1024;
 /// The daemon's folder, while this process holds its lock.
 pub struct StateDir {
     path: PathBuf,
-    _lock: Flock<File>,
+    _lock: File,
 }
 
 impl StateDir {
@@ -29,44 +28,40 @@ impl StateDir {
     /// # Errors
     /// Another daemon holds the lock, or the system refused.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(FOLDER_MODE)
-            .create(path)
-            .and_then(|()| fs::set_permissions(path, Permissions::from_mode(FOLDER_MODE)))
-            .with_context(|| {
-                format!(
-                    "cannot use the state folder {}; run as root or choose another with --state-dir",
-                    path.display()
-                )
-            })?;
+        private_folder(path).with_context(|| {
+            format!(
+                "cannot use the state folder {}; run as root or choose another with --state-dir",
+                path.display()
+            )
+        })?;
         let lock_path = path.join(LOCK_FILE);
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(FILE_MODE)
-            .open(&lock_path)
-            .with_context(|| format!("cannot open {}", lock_path.display()))?;
+        let mut lock = file_mode(
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false),
+            FILE_MODE,
+        )
+        .open(&lock_path)
+        .with_context(|| format!("cannot open {}", lock_path.display()))?;
         let mut holder = String::new();
         // Only for the message.
         let _ = (&mut lock).take(32).read_to_string(&mut holder);
-        let mut lock = match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => bail!(
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => bail!(
                 "another ztna daemon (process {}) uses {}; use it (`ztna status`), or choose \
                  another folder with --state-dir",
                 holder.trim(),
                 path.display()
             ),
-            Err((_, errno)) => {
-                return Err(io::Error::from(errno))
-                    .with_context(|| format!("cannot lock {}", lock_path.display()));
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", lock_path.display()));
             }
-        };
+        }
         lock.set_len(0)
-            .and_then(|()| io::Seek::rewind(&mut *lock))
+            .and_then(|()| io::Seek::rewind(&mut lock))
             .and_then(|()| writeln!(lock, "{}", std::process::id()))
             .with_context(|| format!("cannot write {}", lock_path.display()))?;
         Ok(Self {
@@ -120,7 +115,7 @@ impl StateDir {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        File::open(&self.path)?.sync_all()
+        sync_folder(&self.path)
     }
 
     /// Moves a file that cannot be used out of the way, where nothing overwrites it, and tells
@@ -163,15 +158,16 @@ pub fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     // Left by a process with our id that died between two steps.
     let _ = fs::remove_file(&beside);
     let written = (|| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&beside)?;
+        let mut file =
+            file_mode(OpenOptions::new().write(true).create_new(true), mode).open(&beside)?;
+        // Whatever the caller's umask is.
+        #[cfg(unix)]
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
         file.write_all(bytes)?;
         file.sync_all()?;
+        drop(file);
         fs::rename(&beside, path)?;
-        File::open(folder)?.sync_all()
+        sync_folder(folder)
     })();
     if written.is_err() {
         let _ = fs::remove_file(&beside);
@@ -181,6 +177,11 @@ pub fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(unix)]
+    use std::fs::Permissions;
+    #[cfg(unix)]
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -204,6 +205,7 @@ mod tests {
         StateDir::open(&path).unwrap();
     }
 
+    #[cfg(unix)]
     #[test]
     fn folder_and_files_are_private_even_if_they_were_not() {
         let folder = tempfile::tempdir().unwrap();

@@ -21,9 +21,9 @@ use super::session::Session;
 use super::state::{Keys, State, Wanted};
 use super::state_dir::StateDir;
 use super::{Options, netcheck, report};
-use crate::control::Api;
-use crate::platform::ThisHealth;
+use crate::control::{Api, Server};
 use crate::platform::health::posture;
+use crate::platform::{ThisHealth, resident_memory};
 
 /// A network check that was asked for is there by then, or never: one that is begun anew by a change of
 /// network on the way takes as long again.
@@ -69,7 +69,7 @@ impl Core {
 
 #[derive(Default)]
 struct View {
-    url: Option<String>,
+    server: Option<Server>,
     this: Option<ThisMachine>,
     operator: Option<u32>,
     session: Option<Arc<Session>>,
@@ -139,11 +139,7 @@ impl Supervisor {
     /// Shows readers what there is now.
     pub(super) fn publish(&self, core: &Core) {
         let view = View {
-            url: core
-                .state
-                .server
-                .as_ref()
-                .map(|server| server.origin().to_owned()),
+            server: core.state.server.clone(),
             this: report::registered(&core.state),
             operator: core.state.operator,
             session: core.session.clone(),
@@ -313,7 +309,7 @@ impl Supervisor {
         let (session, mut status) = {
             let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
             let (state, message) = view.describe();
-            let mut status = report::base(state, message, view.url.clone());
+            let mut status = report::base(state, message, view.server.as_ref());
             status.this.clone_from(&view.this);
             status.warnings.extend(self.warning.clone());
             (view.session.clone(), status)
@@ -321,6 +317,7 @@ impl Supervisor {
         if let Some(session) = session {
             report::add_session(&mut status, &session, &self.options.tun).await;
         }
+        status.totals.memory_bytes = resident_memory();
         status
     }
 

@@ -17,7 +17,7 @@ use super::session::Session;
 use super::state::{State, Wanted};
 use super::supervisor::{Core, Supervisor, ended_message, failed, held};
 use crate::control::{Api, Server};
-use crate::platform::check_forwarding;
+use crate::platform::{Unsupported, can_steer, check_forwarding, user_id};
 
 /// How long the control plane may take to answer.
 const CONTROL_WAIT: Duration = Duration::from_secs(15);
@@ -121,6 +121,9 @@ impl Supervisor {
         let core = &mut *core;
         core.follow();
         let prefs = core.state.network.with(options)?;
+        if prefs.accept_routes || prefs.exit_node.is_some() {
+            can_steer().map_err(|error| Failure::new(FailureKind::Failed, error.to_string()))?;
+        }
         if !prefs.advertise.is_empty() {
             check_forwarding()
                 .await
@@ -261,6 +264,12 @@ fn set_operator(state: &mut State, options: &UpOptions, caller: Caller) -> Resul
     let Some(name) = &options.operator else {
         return Ok(());
     };
+    if cfg!(windows) && !name.is_empty() {
+        let error = Unsupported {
+            what: "an operator beside administrators (--operator)",
+        };
+        return Err(Failure::new(FailureKind::BadRequest, error.to_string()));
+    }
     if Some(caller.uid) == state.operator && caller.uid != 0 {
         return Err(Failure::new(
             FailureKind::NotPermitted,
@@ -272,8 +281,7 @@ fn set_operator(state: &mut State, options: &UpOptions, caller: Caller) -> Resul
         return Ok(());
     }
     let by_number = name.parse().ok();
-    let by_name = || nix::unistd::User::from_name(name).ok().flatten();
-    let Some(uid) = by_number.or_else(|| by_name().map(|user| user.uid.as_raw())) else {
+    let Some(uid) = by_number.or_else(|| user_id(name)) else {
         return Err(Failure::new(
             FailureKind::BadRequest,
             format!("there is no user {name:?} on this machine; check --operator"),

@@ -61,7 +61,9 @@ fn area_of(path: &str) -> Option<&str> {
         "api-keys" => None,
         "invitations" => Some("members"),
         "acl-evaluate" => Some("policy"),
-        "routes" | "gateways" | "static-peers" => Some("machines"),
+        "connections" | "gateways" | "machine-facets" | "routes" | "static-peers" => {
+            Some("machines")
+        }
         area => Some(area),
     }
 }

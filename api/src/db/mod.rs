@@ -7,9 +7,13 @@
 
 mod setup;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+};
 use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{NoTls, Row};
@@ -54,7 +58,22 @@ pub struct DatabaseConfig {
 
 /// The connections.
 #[derive(Clone)]
-pub struct Db(Pool);
+pub struct Db {
+    pool: Pool,
+    /// How often no connection came free in time.
+    timeouts: Arc<AtomicU64>,
+}
+
+/// How the connections are used at a moment.
+pub(crate) struct PoolFigures {
+    pub in_use: u64,
+    pub idle: u64,
+    pub max: u64,
+    /// Calls that wait for one.
+    pub waiting: u64,
+    /// Calls that have waited in vain, since the start.
+    pub timeouts: u64,
+}
 
 impl Db {
     /// Prepares the schema and opens the pool.
@@ -92,19 +111,43 @@ impl Db {
             }))
             .build()
             .map_err(|error| SetupError::Pool(error.to_string()))?;
-        let db = Self(pool);
+        let db = Self {
+            pool,
+            timeouts: Arc::default(),
+        };
         db.check_rights().await?;
         Ok(db)
     }
 
     /// A connection for one request.
     pub(crate) async fn connect(&self) -> Result<Connection, ApiError> {
-        Ok(Connection(self.0.get().await?))
+        Ok(Connection(self.get().await?))
+    }
+
+    /// How the connections are used now.
+    pub(crate) fn figures(&self) -> PoolFigures {
+        let status = self.pool.status();
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        PoolFigures {
+            in_use: count(status.size.saturating_sub(status.available)),
+            idle: count(status.available),
+            max: count(status.max_size),
+            waiting: count(status.waiting),
+            timeouts: self.timeouts.load(Ordering::Relaxed),
+        }
+    }
+
+    async fn get(&self) -> Result<Object, PoolError> {
+        let got = self.pool.get().await;
+        if matches!(got, Err(PoolError::Timeout(_))) {
+            self.timeouts.fetch_add(1, Ordering::Relaxed);
+        }
+        got
     }
 
     /// Takes an advisory lock for as long as the answer lives. `None`: another process has it.
     pub(crate) async fn lead(&self, lock: i64) -> Result<Option<Lead>, ApiError> {
-        let mut lead = Lead(Some(self.0.get().await?));
+        let mut lead = Lead(Some(self.get().await?));
         let Some(client) = &lead.0 else {
             return Ok(None);
         };
@@ -122,7 +165,6 @@ impl Db {
     /// Refuses to serve with more rights than the policies of the schema reckon with.
     async fn check_rights(&self) -> Result<(), SetupError> {
         let client = self
-            .0
             .get()
             .await
             .map_err(|error| SetupError::Pool(error.to_string()))?;

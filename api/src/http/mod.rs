@@ -5,6 +5,7 @@ mod answer;
 mod call;
 mod caller;
 mod document;
+mod figures;
 mod layers;
 mod limit;
 mod observe;

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::extract;
-use http::StatusCode;
+use http::{StatusCode, header};
 use metrics::{Counter, Histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use utoipa_axum::router::OpenApiRouter;
@@ -16,12 +16,15 @@ use ztna_proto::error::ErrorCode;
 
 use super::answer::{ApiError, refuse};
 use super::caller::ClientIp;
+use super::figures;
 use crate::app::State;
 
 /// Buckets of durations, in seconds.
 const BUCKETS: [f64; 10] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
-/// `/health` waits this long for the database.
+/// `/health` and `/metrics` wait this long for the database.
 const HEALTH_LIMIT: Duration = Duration::from_secs(3);
+/// Prometheus' text format.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The process's figures.
 #[derive(Clone)]
@@ -39,6 +42,7 @@ impl Metrics {
                     .build_recorder();
                 let handle = recorder.handle();
                 metrics::set_global_recorder(recorder).map_err(|error| error.to_string())?;
+                figures::describe();
                 Ok(Self(Arc::new(handle)))
             })
             .clone()
@@ -71,13 +75,40 @@ pub(super) fn count_call(method: &'static str, route: &str, status: u16, took: D
         ("status", status.to_string()),
     ];
     let figures = (
-        metrics::counter!("ztna_http_requests_total", &labels),
-        metrics::histogram!("ztna_http_request_seconds", &labels[..2]),
+        metrics::counter!("ztna_api_http_requests_total", &labels),
+        metrics::histogram!("ztna_api_http_request_seconds", &labels[..2]),
     );
     let mut kinds = KINDS.write().unwrap_or_else(PoisonError::into_inner);
     let of_route = kinds.entry(route.to_owned()).or_default();
     of_route.insert((method, status), figures);
     count(&kinds);
+}
+
+/// How well a node can serve: the one source of what `/health` and `/metrics` say.
+pub(super) struct Condition {
+    /// Whether the database answers; without it nothing is served.
+    pub database: bool,
+    /// Parts that it may serve without, and why it does, if so.
+    pub parts: [(&'static str, Option<&'static str>); 2],
+}
+
+impl Condition {
+    async fn of(state: &State) -> Self {
+        let check = async {
+            let mut connection = state.db.connect().await?;
+            let tx = connection.bare().await?;
+            tx.query_one("SELECT 1", &[]).await?;
+            Ok::<_, ApiError>(())
+        };
+        let answer = tokio::time::timeout(HEALTH_LIMIT, check).await;
+        Self {
+            database: matches!(answer, Ok(Ok(()))),
+            parts: [
+                ("kv", state.kv.degraded()),
+                ("releases", state.releases.degraded()),
+            ],
+        }
+    }
 }
 
 pub(crate) fn routes() -> OpenApiRouter<State> {
@@ -92,18 +123,12 @@ pub(crate) fn routes() -> OpenApiRouter<State> {
     (status = 503, description = "It cannot; `status` says why.", body = Health),
 ))]
 async fn health(extract::State(state): extract::State<State>) -> (StatusCode, axum::Json<Health>) {
-    let check = async {
-        let mut connection = state.db.connect().await?;
-        let tx = connection.bare().await?;
-        tx.query_one("SELECT 1", &[]).await?;
-        Ok::<_, ApiError>(())
-    };
-    let (code, status) = match tokio::time::timeout(HEALTH_LIMIT, check).await {
-        Ok(Ok(())) => match state.kv.degraded() {
-            Some(why) => (StatusCode::OK, format!("degraded: {why}")),
-            None => (StatusCode::OK, "ok".to_owned()),
-        },
-        Ok(Err(_)) | Err(_) => (
+    let condition = Condition::of(&state).await;
+    let why: Vec<&str> = condition.parts.iter().filter_map(|(_, why)| *why).collect();
+    let (code, status) = match (condition.database, why.is_empty()) {
+        (true, false) => (StatusCode::OK, format!("degraded: {}", why.join("; "))),
+        (true, true) => (StatusCode::OK, "ok".to_owned()),
+        (false, _) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "the database does not answer".to_owned(),
         ),
@@ -122,14 +147,20 @@ async fn health(extract::State(state): extract::State<State>) -> (StatusCode, ax
 async fn figures(
     ClientIp(ip): ClientIp,
     extract::State(state): extract::State<State>,
-) -> Result<String, ApiError> {
+) -> Result<([(header::HeaderName, &'static str); 1], String), ApiError> {
     if !is_near(ip) {
         return Err(refuse(
             ErrorCode::Forbidden,
             "figures are only for the server's own network",
         ));
     }
-    Ok(state.metrics.0.render())
+    let condition = Condition::of(&state).await;
+    let mut text = state.metrics.0.render();
+    text += &figures::of_state(&condition, &state.db.figures());
+    if let Some(more) = &state.more_figures {
+        text += &more();
+    }
+    Ok(([(header::CONTENT_TYPE, METRICS_TYPE)], text))
 }
 
 fn is_near(ip: IpAddr) -> bool {

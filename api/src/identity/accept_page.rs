@@ -53,7 +53,7 @@ async fn offer(state: &State, text: &str) -> Result<(InvitationToken, Offer), Ap
     })?;
     let mut connection = state.db.connect().await?;
     let tx = connection.bare().await?;
-    let offer = orgs::find_invitation(&tx, &token).await?;
+    let offer = orgs::find_invitation(&tx, &token, orgs::Take::Look).await?;
     Ok((token, offer))
 }
 

@@ -119,6 +119,15 @@ impl Kv for FallbackKv {
         })
     }
 
+    fn get_many<'a>(&'a self, keys: &'a [String]) -> KvFuture<'a, Vec<Option<Vec<u8>>>> {
+        Box::pin(async move {
+            match self.shared(|store| store.get_many(keys)).await {
+                Some(values) => Ok(values),
+                None => self.own.get_many(keys).await,
+            }
+        })
+    }
+
     fn set<'a>(&'a self, key: &'a str, value: Vec<u8>, lifetime: Duration) -> KvFuture<'a, ()> {
         Box::pin(async move {
             let copy = value.clone();

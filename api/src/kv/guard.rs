@@ -146,7 +146,7 @@ impl Guard {
     /// Something stands in the store that is not ours, or is not where it belongs. Said once: who writes
     /// there could fill the log.
     fn suspect(&self, what: &str) {
-        metrics::counter!("ztna_kv_refused").increment(1);
+        metrics::counter!("ztna_api_kv_refused_total").increment(1);
         if !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 what,

@@ -119,6 +119,16 @@ impl Kv for MemoryKv {
         Box::pin(async { Ok(value.and_then(Value::into_bytes)) })
     }
 
+    fn get_many<'a>(&'a self, keys: &'a [String]) -> KvFuture<'a, Vec<Option<Vec<u8>>>> {
+        let now = Instant::now();
+        let mut entries = self.entries();
+        let values = keys.iter().map(|key| entries.get(key, now));
+        let values = values.map(|value| value.and_then(Value::into_bytes));
+        let values = values.collect();
+        drop(entries);
+        Box::pin(async { Ok(values) })
+    }
+
     fn set<'a>(&'a self, key: &'a str, value: Vec<u8>, lifetime: Duration) -> KvFuture<'a, ()> {
         let now = Instant::now();
         let mut entries = self.entries();

@@ -64,6 +64,9 @@ pub trait Kv: Send + Sync {
     /// A value, if it is there.
     fn get<'a>(&'a self, key: &'a str) -> KvFuture<'a, Option<Vec<u8>>>;
 
+    /// Several values, each if it is there, in the keys' order.
+    fn get_many<'a>(&'a self, keys: &'a [String]) -> KvFuture<'a, Vec<Option<Vec<u8>>>>;
+
     /// Stores a value for `lifetime`, over any that is there.
     fn set<'a>(&'a self, key: &'a str, value: Vec<u8>, lifetime: Duration) -> KvFuture<'a, ()>;
 

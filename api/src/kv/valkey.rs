@@ -32,6 +32,8 @@ const RECONNECT_PAUSE_MS: u32 = 500;
 const UNRESPONSIVE: Duration = Duration::from_secs(2);
 /// How often that is looked at.
 const UNRESPONSIVE_PERIOD: Duration = Duration::from_millis(500);
+/// Keys that one command asks for, at most: it holds up all others at the store.
+const MANY: usize = 500;
 /// Commands that wait for the connection, at most.
 const MAX_WAITING: usize = 10_000;
 
@@ -270,6 +272,19 @@ impl Kv for ValkeyKv {
         Box::pin(async move {
             let stored: Option<Vec<u8>> = bounded(self.client.get(full(key))).await?;
             Ok(stored.and_then(|sealed| self.guard.open(key, &sealed)))
+        })
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [String]) -> KvFuture<'a, Vec<Option<Vec<u8>>>> {
+        Box::pin(async move {
+            let mut values = Vec::with_capacity(keys.len());
+            for keys in keys.chunks(MANY) {
+                let names: Vec<String> = keys.iter().map(|key| full(key)).collect();
+                let stored: Vec<Option<Vec<u8>>> = bounded(self.client.mget(names)).await?;
+                let opened = keys.iter().zip(stored);
+                values.extend(opened.map(|(key, sealed)| self.guard.open(key, &sealed?)));
+            }
+            Ok(values)
         })
     }
 

@@ -22,6 +22,7 @@ use crate::http::{Answer, ApiError, Empty, Json, Machine, Path, User, ok, refuse
 use crate::netmap::{self, Changed};
 use crate::orgs::{Right, authorise};
 use crate::relays;
+use crate::text::has_hidden;
 
 pub(super) fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
@@ -92,7 +93,7 @@ fn begin(held: &mut Option<String>, reason: &str, name: &str, what: &str) -> Res
     if held.is_some() {
         return Err(conflict(name, &format!("is {what} already")));
     }
-    if reason.chars().count() > MAX_REASON || reason.chars().any(char::is_control) {
+    if reason.chars().count() > MAX_REASON || has_hidden(reason) {
         return Err(refuse(
             ErrorCode::ValidationError,
             format!(

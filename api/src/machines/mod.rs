@@ -5,6 +5,7 @@ mod address;
 mod authenticate;
 mod connections;
 mod country;
+mod facets;
 mod join;
 mod registration;
 mod routes;
@@ -31,6 +32,7 @@ use ztna_proto::ids::{MachineId, OrgId};
 
 use crate::db::Tx;
 use crate::http::{ApiError, refuse};
+use crate::text::has_hidden;
 
 /// Refuses an id that no machine of the org has.
 pub(crate) async fn demand_machine(tx: &Tx<'_>, org: OrgId, id: MachineId) -> Result<(), ApiError> {
@@ -73,7 +75,7 @@ const MAX_TEXT: usize = 64;
 
 /// Checks a text that a machine tells of itself, for display.
 fn check_text(field: &str, text: &str) -> Result<(), ApiError> {
-    if text.chars().count() <= MAX_TEXT && !text.chars().any(char::is_control) {
+    if text.chars().count() <= MAX_TEXT && !has_hidden(text) {
         return Ok(());
     }
     Err(refuse(

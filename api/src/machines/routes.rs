@@ -17,8 +17,8 @@ use ztna_proto::keys::{KemKeyHash, KemPublicKey};
 use super::authenticate::authenticate_hash;
 use super::search::Wanted;
 use super::tags::check_tags;
-use super::view::read_machines;
-use super::{actions, connections, join, registration, static_peers, upkeep};
+use super::view::{read_machines, read_page};
+use super::{actions, connections, facets, join, registration, static_peers, upkeep};
 use crate::app::State;
 use crate::http::{
     Answer, ApiError, Bearer, ClientIp, Counted, Empty, Json, KnownMachine, Machine, Path, Query,
@@ -37,6 +37,7 @@ pub(crate) fn routes() -> OpenApiRouter<State> {
         .routes(routes!(show, update, delete))
         .merge(join::routes())
         .merge(connections::routes())
+        .merge(facets::routes())
         .merge(actions::routes())
         .merge(static_peers::routes())
 }
@@ -158,10 +159,13 @@ async fn list(
     let tx = connection.org(org).await?;
     let role = authorise(&tx, org, user, Right::Belong).await?;
     let own = (role == Role::Member).then_some(user);
-    let machines = read_machines(&state, &tx, org, None, own).await?;
+    let (total, mut page) = match wanted.in_database() {
+        Some(page) => read_page(&state, &tx, org, own, &page).await?,
+        None => wanted.select(read_machines(&state, &tx, org, None, own).await?),
+    };
     drop(tx);
     drop(connection);
-    let (total, page) = wanted.select(machines);
+    connections::add_tunnels(&state, org, &mut page).await?;
     let (status, body) = ok(page)?;
     Ok((status, [("x-total-count", total.to_string())], body))
 }
@@ -180,8 +184,11 @@ async fn show(
     let tx = connection.org(org).await?;
     let role = authorise(&tx, org, user, Right::Belong).await?;
     let own = (role == Role::Member).then_some(user);
-    let machine = read_machines(&state, &tx, org, Some(id), own).await?.pop();
-    machine.map_or_else(|| Err(no_machine()), ok)
+    let mut machine = read_machines(&state, &tx, org, Some(id), own).await?;
+    drop(tx);
+    drop(connection);
+    connections::add_tunnels(&state, org, &mut machine).await?;
+    machine.pop().map_or_else(|| Err(no_machine()), ok)
 }
 
 /// Renames a machine, gives it tags, or sets when and whether it must sign in again.

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use utoipa::{IntoParams, ToSchema};
 use ztna_proto::api::Machine;
 use ztna_proto::error::ErrorCode;
@@ -14,6 +14,8 @@ use crate::http::{ApiError, refuse};
 const MAX_SEARCH: usize = 100;
 /// Most machines of a page.
 const MAX_LIMIT: u32 = 1_000;
+/// Most entries of a list in a query.
+const MAX_LIST: usize = 50;
 
 /// What is wanted. Nothing said: all machines by name.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -22,9 +24,18 @@ pub(super) struct Wanted {
     /// Words, each of which stands somewhere in a machine's name, addresses, user, tags, system or version, in any case.
     #[param(max_length = 100)]
     search: Option<String>,
-    /// Only machines in this state.
-    #[param(inline)]
-    state: Option<MachineState>,
+    /// Only machines in one of these states, with commas between them.
+    #[serde(default, deserialize_with = "states")]
+    #[param(value_type = Option<String>, example = "pending,quarantined")]
+    state: Vec<MachineState>,
+    /// Only machines with one of these systems, without the architecture, with commas between them.
+    #[serde(default, deserialize_with = "list")]
+    #[param(value_type = Option<String>, example = "linux,windows")]
+    os: Vec<String>,
+    /// Only machines with one of these tags, with commas between them.
+    #[serde(default, deserialize_with = "list")]
+    #[param(value_type = Option<String>, example = "tag:web,tag:db")]
+    tag: Vec<String>,
     /// By what they are sorted; else by name.
     #[serde(default)]
     #[param(inline)]
@@ -66,6 +77,13 @@ impl Wanted {
                 format!("`search` may have {MAX_SEARCH} characters; shorten it"),
             ));
         }
+        let lists = [self.state.len(), self.os.len(), self.tag.len()];
+        if lists.into_iter().any(|length| length > MAX_LIST) {
+            return Err(refuse(
+                ErrorCode::ValidationError,
+                format!("`state`, `os` and `tag` may have {MAX_LIST} entries each; shorten them"),
+            ));
+        }
         if self
             .limit
             .is_some_and(|limit| !(1..=MAX_LIMIT).contains(&limit))
@@ -78,16 +96,35 @@ impl Wanted {
         Ok(())
     }
 
+    fn words(&self) -> Vec<String> {
+        let words = self.search.iter().flat_map(|text| text.split_whitespace());
+        words.map(str::to_lowercase).collect()
+    }
+
+    /// The page as the database can find it, without reading the whole org: not by what is known of machines' presence
+    /// alone, nor by versions, which are more than texts.
+    pub(super) fn in_database(&self) -> Option<InDatabase> {
+        let limit = self.limit.filter(|_| self.state.is_empty())?;
+        Some(InDatabase {
+            words: self.words(),
+            systems: self.os.clone(),
+            tags: self.tag.clone(),
+            order: self.sort.in_database(self.descending)?,
+            limit,
+            offset: self.offset,
+        })
+    }
+
     /// The page, and how many machines there are on all pages. `machines` are sorted by name.
-    pub(super) fn select(&self, mut machines: Vec<Machine>) -> (usize, Vec<Machine>) {
-        let words: Vec<String> = self
-            .search
-            .iter()
-            .flat_map(|text| text.split_whitespace())
-            .map(str::to_lowercase)
-            .collect();
+    pub(super) fn select(&self, mut machines: Vec<Machine>) -> (u64, Vec<Machine>) {
+        let words = self.words();
         machines.retain(|machine| {
-            self.state.is_none_or(|state| machine.life.state == state)
+            let is_in = |list: &[String], text: &str| list.iter().any(|one| one == text);
+            let system = machine.os.split('-').next().unwrap_or_default();
+            (self.state.is_empty() || self.state.contains(&machine.life.state))
+                && (self.os.is_empty() || is_in(&self.os, system))
+                && (self.tag.is_empty()
+                    || machine.life.tags.iter().any(|tag| is_in(&self.tag, tag)))
                 && (words.is_empty() || {
                     let text = text_of(machine);
                     words.iter().all(|word| text.contains(word))
@@ -102,7 +139,7 @@ impl Wanted {
                 order
             }
         });
-        let total = machines.len();
+        let total = u64::try_from(machines.len()).unwrap_or(u64::MAX);
         let offset = usize::try_from(self.offset).unwrap_or(usize::MAX);
         let limit = self.limit.and_then(|limit| usize::try_from(limit).ok());
         let page = machines.into_iter().skip(offset);
@@ -110,7 +147,37 @@ impl Wanted {
     }
 }
 
+/// A page that the database finds.
+pub(super) struct InDatabase {
+    pub(super) words: Vec<String>,
+    pub(super) systems: Vec<String>,
+    pub(super) tags: Vec<String>,
+    /// An `ORDER BY` of ours.
+    pub(super) order: &'static str,
+    pub(super) limit: u32,
+    pub(super) offset: u32,
+}
+
 impl Sort {
+    /// The order in SQL. Names and addresses have an index.
+    fn in_database(self, descending: bool) -> Option<&'static str> {
+        Some(match (self, descending) {
+            (Self::Name, false) => "m.name",
+            (Self::Name, true) => "m.name DESC",
+            (Self::Address, false) => "m.ipv4",
+            (Self::Address, true) => "m.ipv4 DESC",
+            (Self::User, false) => "u.email COLLATE \"C\" NULLS FIRST, m.name",
+            (Self::User, true) => "u.email COLLATE \"C\" DESC NULLS LAST, m.name",
+            (Self::Os, false) => "m.os COLLATE \"C\", m.name",
+            (Self::Os, true) => "m.os COLLATE \"C\" DESC, m.name",
+            (Self::CreatedAt, false) => "m.created_at, m.name",
+            (Self::CreatedAt, true) => "m.created_at DESC, m.name",
+            (Self::KeyExpiresAt, false) => "m.key_expires_at NULLS FIRST, m.name",
+            (Self::KeyExpiresAt, true) => "m.key_expires_at DESC NULLS LAST, m.name",
+            (Self::Version | Self::State | Self::LastSeen, _) => return None,
+        })
+    }
+
     fn compare(self, a: &Machine, b: &Machine) -> Ordering {
         match self {
             Self::Name => a.name.cmp(&b.name),
@@ -124,6 +191,21 @@ impl Sort {
             Self::KeyExpiresAt => a.key_expires_at.cmp(&b.key_expires_at),
         }
     }
+}
+
+/// A list with commas.
+fn list<'de, D: Deserializer<'de>>(text: D) -> Result<Vec<String>, D::Error> {
+    let text = String::deserialize(text)?;
+    let words = text.split(',').filter(|word| !word.is_empty());
+    Ok(words.map(str::to_owned).collect())
+}
+
+fn states<'de, D: Deserializer<'de>>(text: D) -> Result<Vec<MachineState>, D::Error> {
+    use serde::de::IntoDeserializer;
+    let words = list(text)?.into_iter();
+    words
+        .map(|word| MachineState::deserialize(word.into_deserializer()))
+        .collect()
 }
 
 /// Numbers of a version as numbers: 0.10 comes after 0.9.

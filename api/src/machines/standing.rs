@@ -90,6 +90,9 @@ impl Standing {
             )
     }
 
+    /// SQL for [`MachineState::Pending`] of a machine `m`, as [`Standing::state`] has it.
+    pub(crate) const IS_PENDING: &str = "(NOT m.approved AND NOT m.expired AND m.locked IS NULL
+        AND m.disabled IS NULL AND m.wipe_asked_at IS NULL)";
     /// SQL for [`Standing::is_held`] of a machine `m`.
     pub(crate) const IS_HELD: &str = "(m.quarantined IS NOT NULL OR m.locked IS NOT NULL
         OR m.disabled IS NOT NULL OR m.wipe_asked_at IS NOT NULL OR m.posture_quarantine IS NOT NULL)";

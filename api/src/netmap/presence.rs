@@ -1,8 +1,11 @@
 //! Volatile state: where a machine is reached, and whether it is there.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
 use ztna_proto::api::OFFLINE_AFTER_SECONDS;
 use ztna_proto::ids::{MachineId, RegionId};
 use ztna_proto::netmap::{PeerVolatile, VolatileReport};
@@ -32,6 +35,24 @@ pub(super) struct Presence {
     /// Not in the database yet.
     dirty: bool,
     written: Option<Instant>,
+    told: Option<Told>,
+}
+
+/// What peers are told, as it is sent: a hundred of them hear the same.
+struct Told {
+    version: u64,
+    last_seen: Option<Timestamp>,
+    text: Text,
+}
+
+/// A [`PeerVolatile`] as it is sent.
+#[derive(Clone)]
+pub(super) struct Text(Arc<RawValue>);
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
 }
 
 /// What becomes of what another node says.
@@ -63,6 +84,7 @@ impl Presence {
             stream: None,
             dirty: false,
             written: None,
+            told: None,
         }
     }
 
@@ -80,6 +102,7 @@ impl Presence {
             stream: said.stream,
             dirty: false,
             written: None,
+            told: None,
         }
     }
 
@@ -231,16 +254,33 @@ impl Presence {
         Some(self.say(id, now))
     }
 
-    /// What peers are told. Nothing before the machine's first report: an empty one in its place
-    /// would have them drop the paths that they have.
-    pub(super) fn tell(&self, id: MachineId) -> Option<PeerVolatile> {
-        Some(PeerVolatile {
+    /// What peers are told. Nothing before the machine's first report: an empty one in its
+    /// place would have them drop the paths that they have.
+    pub(super) fn tell(&mut self, id: MachineId) -> serde_json::Result<Option<Text>> {
+        let (version, online) = (self.version, self.online);
+        let last_seen = self.last_seen.filter(|_| !online);
+        if let Some(told) = &self.told
+            && (told.version, told.last_seen) == (version, last_seen)
+        {
+            return Ok(Some(told.text.clone()));
+        }
+        let Some(report) = self.report.clone() else {
+            return Ok(None);
+        };
+        let peer = PeerVolatile {
             id,
-            version: self.version,
-            online: self.online,
-            last_seen: self.last_seen.filter(|_| !self.online),
-            report: self.report.clone()?,
-        })
+            version,
+            online,
+            last_seen,
+            report,
+        };
+        let text = Text(to_raw_value(&peer)?.into());
+        self.told = Some(Told {
+            version,
+            last_seen,
+            text: text.clone(),
+        });
+        Ok(Some(text))
     }
 }
 
@@ -270,28 +310,33 @@ mod tests {
         }
     }
 
+    fn told(presence: &mut Presence, id: MachineId) -> Option<PeerVolatile> {
+        let text = presence.tell(id).unwrap()?;
+        Some(serde_json::from_str(text.0.get()).unwrap())
+    }
+
     #[test]
     fn peers_are_told_of_news_only_and_versions_grow() {
         let start = Instant::now();
         let id = MachineId::generate();
         let mut presence = Presence::unknown();
         assert!(presence.hear(start));
-        assert!(presence.tell(id).is_none(), "it has not told yet");
+        assert!(told(&mut presence, id).is_none(), "it has not told yet");
         assert!(presence.report(VolatileReport::default(), start));
-        let tell = |presence: &Presence| presence.tell(id).unwrap();
-        let mut version = tell(&presence).version;
-        let mut grown = |presence: &Presence| {
+        let tell = |presence: &mut Presence| told(presence, id).unwrap();
+        let mut version = tell(&mut presence).version;
+        let mut grown = |presence: &mut Presence| {
             let now = tell(presence).version;
             std::mem::replace(&mut version, now) < now
         };
-        assert!(!presence.hear(start) && !grown(&presence));
-        assert!(presence.report(report(1), start) && grown(&presence));
-        assert!(!presence.report(report(1), start) && !grown(&presence));
-        assert!(presence.leave() && grown(&presence));
-        assert!(tell(&presence).last_seen.is_some());
-        assert!(!presence.leave() && !grown(&presence));
-        assert!(presence.report(report(1), start) && grown(&presence));
-        assert!(tell(&presence).last_seen.is_none());
+        assert!(!presence.hear(start) && !grown(&mut presence));
+        assert!(presence.report(report(1), start) && grown(&mut presence));
+        assert!(!presence.report(report(1), start) && !grown(&mut presence));
+        assert!(presence.leave() && grown(&mut presence));
+        assert!(tell(&mut presence).last_seen.is_some());
+        assert!(!presence.leave() && !grown(&mut presence));
+        assert!(presence.report(report(1), start) && grown(&mut presence));
+        assert!(tell(&mut presence).last_seen.is_none());
     }
 
     #[test]
@@ -310,10 +355,10 @@ mod tests {
             Presence::restored(said, start)
         };
         let mut homeless = restored(VolatileReport::default());
-        assert!(homeless.tell(id).is_none());
+        assert!(told(&mut homeless, id).is_none());
         assert!(homeless.report(report(1), start));
-        for presence in [homeless, restored(report(1))] {
-            assert_eq!(presence.tell(id).unwrap().report, report(1));
+        for mut presence in [homeless, restored(report(1))] {
+            assert_eq!(told(&mut presence, id).unwrap().report, report(1));
         }
     }
 
@@ -367,7 +412,7 @@ mod tests {
             other.hear_of(&one.say(id, start), None, start),
             Verdict::News
         );
-        assert_eq!(other.tell(id), one.tell(id));
+        assert_eq!(told(&mut other, id), told(&mut one, id));
         assert_eq!(
             other.hear_of(&one.say(id, start), None, start),
             Verdict::Same
@@ -390,7 +435,7 @@ mod tests {
             Verdict::News
         );
         assert_eq!((one.online(), one.stream()), (true, at_other));
-        assert_eq!(one.tell(id), other.tell(id));
+        assert_eq!(told(&mut one, id), told(&mut other, id));
         assert_eq!(other.hear_of(&late, at_other, start), Verdict::Old);
     }
 

@@ -7,12 +7,12 @@ use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::response::Response;
-use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -27,10 +27,9 @@ use crate::http::{ApiError, refuse};
 /// Largest message of a machine, in bytes: a report with all its endpoints has 4 KiB.
 const MAX_CLIENT_MESSAGE: usize = 64 * 1024;
 /// Bytes that are read at a time. The buffer is filled with zeros for each read, and stays.
-const READ_BUFFER: usize = 1024;
-/// Longer texts go in several frames (RFC 6455, section 5.4): what is written at a time stays allocated
-/// for as long as the connection lasts, and a full map may have many times this.
-const MAX_FRAME: usize = 1024;
+const READ_BUFFER: usize = 512;
+/// Longest header of a frame that a server sends, in bytes.
+const MAX_HEADER: usize = 10;
 /// Largest task that serves a WebSocket, in bytes; what is awaited once, at its beginning, is boxed.
 const MAX_TASK: usize = 2560;
 
@@ -121,19 +120,19 @@ impl Socket {
         sent.map_err(|_| ())
     }
 
+    /// Writes the frame (RFC 6455, section 5.2) past tungstenite's buffer, which would stay as large as the
+    /// largest map for as long as the connection lasts.
     async fn send_text(
         &mut self,
         text: Utf8Bytes,
     ) -> Result<(), tokio_tungstenite::tungstenite::Error> {
-        let mut rest = Bytes::from(text);
-        let mut kind = Data::Text;
-        while rest.len() > MAX_FRAME {
-            let part = rest.split_to(MAX_FRAME);
-            let frame = Frame::message(part, OpCode::Data(kind), false);
-            self.0.feed(Message::Frame(frame)).await?;
-            kind = Data::Continue;
-        }
-        let last = Frame::message(rest, OpCode::Data(kind), true);
-        self.0.send(Message::Frame(last)).await
+        // What waits there, an answer to a ping, is before it.
+        self.0.flush().await?;
+        let mut frame = Vec::with_capacity(MAX_HEADER + text.len());
+        Frame::message(text, OpCode::Data(Data::Text), true).format(&mut frame)?;
+        let io = self.0.get_mut();
+        io.write_all(&frame).await?;
+        io.flush().await?;
+        Ok(())
     }
 }

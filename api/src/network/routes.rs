@@ -17,11 +17,8 @@ use crate::app::State;
 use crate::db::Tx;
 use crate::http::{Answer, ApiError, Json, Machine, Path, User, ok, refuse};
 use crate::netmap::{self, Changed};
-use crate::orgs::{Right, authorise};
+use crate::orgs::{IPV6_BITS, Right, authorise};
 use crate::{machines, policy};
-
-/// Bits of an org's IPv4 and IPv6 networks (`crates/proto` names no other).
-const NETWORK_BITS: (u8, u8) = (10, 48);
 
 pub(super) fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
@@ -141,19 +138,18 @@ fn check(routes: &[IpNet], tailnet: &[IpNet]) -> Result<BTreeSet<IpNet>, ApiErro
 pub(crate) async fn tailnet(tx: &Tx<'_>, org: OrgId) -> Result<Vec<IpNet>, ApiError> {
     let row = tx
         .query_one(
-            "SELECT ipv4_network, ipv6_network FROM orgs WHERE id = $1",
+            "SELECT ipv4_network, ipv6_network, masklen(ipv4_network) FROM orgs WHERE id = $1",
             &[&org.0],
         )
         .await?;
+    let damaged = || ApiError::Internal(format!("the networks of org {org} are damaged"));
     let (IpAddr::V4(ipv4), IpAddr::V6(ipv6)) = (row.get(0), row.get(1)) else {
-        return Err(ApiError::Internal(format!("org {org} has no networks")));
+        return Err(damaged());
     };
-    let (v4, v6) = NETWORK_BITS;
-    let damaged = |_| ApiError::Internal(format!("org {org} has no networks"));
-    Ok(vec![
-        Ipv4Net::new(ipv4, v4).map_err(damaged)?.trunc().into(),
-        Ipv6Net::new(ipv6, v6).map_err(damaged)?.trunc().into(),
-    ])
+    let bits = u8::try_from(row.get::<_, i32>(2)).map_err(|_| damaged())?;
+    let ipv4 = Ipv4Net::new(ipv4, bits).map_err(|_| damaged())?;
+    let ipv6 = Ipv6Net::new(ipv6, IPV6_BITS).map_err(|_| damaged())?;
+    Ok(vec![ipv4.trunc().into(), ipv6.trunc().into()])
 }
 
 /// Those of the networks that the policy approves by itself for this machine.

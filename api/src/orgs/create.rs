@@ -11,6 +11,7 @@ use super::secrets::make_key;
 use crate::app::State;
 use crate::http::{ApiError, refuse};
 use crate::policy;
+use crate::text::has_hidden;
 
 /// Collisions (of 40 random bits, or of a label with one that somebody takes just now) are tried
 /// again so often.
@@ -52,11 +53,12 @@ pub(crate) async fn create(
 /// A name as it is kept.
 pub(super) fn check_name(name: &str) -> Result<&str, ApiError> {
     let name = name.trim();
-    if name.is_empty() || name.chars().count() > MAX_ORG_NAME || name.chars().any(char::is_control)
-    {
+    if name.is_empty() || name.chars().count() > MAX_ORG_NAME || has_hidden(name) {
         return Err(refuse(
             ErrorCode::ValidationError,
-            format!("`name` needs 1 to {MAX_ORG_NAME} characters; choose another"),
+            format!(
+                "`name` needs 1 to {MAX_ORG_NAME} characters, none of them invisible; choose another"
+            ),
         ));
     }
     Ok(name)
@@ -99,7 +101,7 @@ async fn try_create(
 }
 
 /// Bits of an org's IPv6 network.
-pub(super) const IPV6_BITS: u8 = 48;
+pub(crate) const IPV6_BITS: u8 = 48;
 
 /// A Unique Local Address block of 48 bits (RFC 4193 §3.1): `fd` and 40 random bits.
 fn ula_network() -> Ipv6Addr {

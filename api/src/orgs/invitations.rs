@@ -192,17 +192,25 @@ async fn preview(
     ClientIp(ip): ClientIp,
     Json(request): Json<AcceptInvitationRequest>,
 ) -> Answer<InvitationPreview> {
-    Counted::by_address(
+    let looks = Counted::by_address(
         &*state.kv,
         "looks at invitations",
         state.limits.invitations,
         ip,
-    )
-    .spend()
-    .await?;
+    );
+    looks.check().await?;
     let mut connection = state.db.connect().await?;
     let tx = connection.bare().await?;
-    let offer = find(&tx, &request.token).await?;
+    let offer = match find(&tx, &request.token, Take::Look).await {
+        Ok(offer) => offer,
+        Err(error) => {
+            drop(tx);
+            drop(connection);
+            // Only guesses count.
+            looks.count().await?;
+            return Err(error);
+        }
+    };
     let row = tx
         .query_one(
             "SELECT i.expires_at, u.email FROM invitations i
@@ -243,11 +251,24 @@ pub(crate) struct Offer {
     pub(crate) role: ztna_proto::api::Role,
 }
 
+/// Why an invitation is looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Take {
+    /// To be shown.
+    Look,
+    /// To be accepted: nobody else may at the same time.
+    Accept,
+}
+
 /// The invitation of a token; the transaction then works within its org.
 ///
 /// # Errors
 /// `INVALID_KEY` if it is not good.
-pub(crate) async fn find(tx: &Tx<'_>, token: &InvitationToken) -> Result<Offer, ApiError> {
+pub(crate) async fn find(
+    tx: &Tx<'_>,
+    token: &InvitationToken,
+    take: Take,
+) -> Result<Offer, ApiError> {
     let bad = || {
         refuse(
             ErrorCode::InvalidKey,
@@ -264,12 +285,16 @@ pub(crate) async fn find(tx: &Tx<'_>, token: &InvitationToken) -> Result<Offer, 
         .ok_or_else(bad)?;
     let (org, id) = (OrgId(row.get(0)), InvitationId(row.get(1)));
     tx.enter_org(org).await?;
+    let lock = match take {
+        Take::Look => "",
+        Take::Accept => "FOR UPDATE OF i",
+    };
+    let query = format!(
+        "SELECT o.name, o.slug, i.email, i.role FROM invitations i JOIN orgs o ON o.id = i.org_id
+         WHERE i.org_id = $1 AND i.id = $2 AND i.hash = $3 {lock}"
+    );
     let row = tx
-        .query_opt(
-            "SELECT o.name, o.slug, i.email, i.role FROM invitations i JOIN orgs o ON o.id = i.org_id
-             WHERE i.org_id = $1 AND i.id = $2 AND i.hash = $3 FOR UPDATE OF i",
-            &[&org.0, &id.0, &hash.as_slice()],
-        )
+        .query_opt(&query, &[&org.0, &id.0, &hash.as_slice()])
         .await?
         .ok_or_else(bad)?;
     Ok(Offer {
@@ -293,7 +318,7 @@ pub(crate) async fn join(
     let account = tx
         .query_opt("SELECT email FROM users WHERE id = $1", &[&user.0])
         .await?;
-    let offer = find(&tx, token).await?;
+    let offer = find(&tx, token, Take::Accept).await?;
     if account.is_none_or(|row| row.get::<_, &str>(0) != offer.email) {
         return Err(refuse(
             ErrorCode::EmailMismatch,

@@ -12,12 +12,12 @@ use ztna_proto::api::Role;
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{OrgId, UserId};
 
-pub(crate) use create::create;
-pub(crate) use invitations::{Offer, find as find_invitation, join};
+pub(crate) use create::{IPV6_BITS, create};
+pub(crate) use invitations::{Offer, Take, find as find_invitation, join};
 pub(crate) use members::{dissolve, take_out};
 pub(crate) use routes::routes;
 pub(crate) use secrets::{make_missing_keys, open_secret, seal_secret};
-pub(crate) use settings::is_locked_down;
+pub(crate) use settings::{admits_plain_devices, is_locked_down};
 
 use crate::db::Tx;
 use crate::http::{ApiError, refuse};

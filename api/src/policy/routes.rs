@@ -103,9 +103,8 @@ async fn dry_run(
     // A large org takes a while: not on a thread that serves others.
     let compare = move || {
         let now = Timestamp::now();
-        let known = || machines.iter().map(|(id, facts)| (*id, facts.clone()));
-        let before = compile(before.into(), known(), now);
-        let after = compile(after.into(), known(), now);
+        let before = compile(before.into(), machines, now);
+        let after = before.with_document(after.into(), now);
         impact(&before, &after)
     };
     let impact = tokio::task::spawn_blocking(compare).await;

@@ -19,6 +19,7 @@ use crate::db::Tx;
 use crate::http::{Answer, ApiError, Empty, Json, Path, User, created, ok, refuse};
 use crate::netmap::{self, Changed};
 use crate::orgs::{self, Right, authorise};
+use crate::text::has_hidden;
 
 /// Longest tag or group that a policy names, in bytes: as in the policy document.
 const MAX_LABEL: usize = 260;
@@ -260,7 +261,7 @@ fn read_policy(row: &Row) -> Result<PosturePolicy, ApiError> {
 fn check(spec: &PosturePolicySpec) -> Result<(), ApiError> {
     let invalid = |message: String| Err(refuse(ErrorCode::ValidationError, message));
     let length = spec.name.chars().count();
-    if !(1..=MAX_POSTURE_NAME).contains(&length) || spec.name.chars().any(char::is_control) {
+    if !(1..=MAX_POSTURE_NAME).contains(&length) || has_hidden(&spec.name) {
         return invalid(format!(
             "`name` has 1 to {MAX_POSTURE_NAME} characters, none of them invisible; choose another"
         ));
@@ -282,7 +283,8 @@ fn check(spec: &PosturePolicySpec) -> Result<(), ApiError> {
             .or_else(|| label.strip_prefix("group:"));
         name.is_some_and(|name| !name.is_empty())
             && label.len() <= MAX_LABEL
-            && !label.chars().any(|c| c.is_control() || c == '"')
+            && !has_hidden(label)
+            && !label.contains('"')
     };
     if let Some(label) = spec.scope.iter().find(|label| !is_label(label)) {
         return invalid(format!(

@@ -107,7 +107,7 @@ impl Realtime {
             return Err(Full::Org);
         }
         *own += 1;
-        metrics::gauge!("ztna_realtime_connections").increment(1);
+        metrics::gauge!("ztna_api_realtime_connections").increment(1);
         drop(listeners);
         Ok(Seat {
             realtime: Arc::clone(self),
@@ -166,7 +166,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        metrics::gauge!("ztna_realtime_connections").decrement(1);
+        metrics::gauge!("ztna_api_realtime_connections").decrement(1);
         let mut feeds = self.realtime.feeds();
         let mut listeners = self.feed.listeners();
         if self.hears_presence {

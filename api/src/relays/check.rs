@@ -9,6 +9,7 @@ use ztna_proto::keys::parse_hex;
 use ztna_proto::relay::{CertificatePin, ORG_REGIONS, RegionDocument, RelayNode};
 
 use crate::http::{ApiError, refuse};
+use crate::text::has_hidden;
 
 /// Regions that an org may have.
 pub(super) const MAX_OWN_REGIONS: usize = 8;
@@ -64,10 +65,9 @@ pub(super) fn own(id: RegionId, document: &RegionDocument) -> Result<(), ApiErro
         )));
     }
     label("code", &region.code)?;
-    let name = region.name.chars();
     if region.name.trim().is_empty()
-        || name.clone().count() > MAX_NAME
-        || name.clone().any(char::is_control)
+        || region.name.chars().count() > MAX_NAME
+        || has_hidden(&region.name)
     {
         return Err(invalid(format!(
             "`name` needs 1 to {MAX_NAME} characters, none of them invisible"

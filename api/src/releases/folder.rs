@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use sha2::{Digest, Sha256};
 use ztna_proto::ids::MachineId;
 use ztna_proto::keys::hex;
 use ztna_proto::releases::{ClientVersion, Release, ReleaseFile, ReleaseManifest};
+
+use super::order;
+use super::signature::{ReleaseKey, ReleaseKeyError};
 
 /// The manifest's name.
 const MANIFEST: &str = "manifest.json";
@@ -24,14 +27,14 @@ const MAX_FILES: usize = 50;
 const MAX_FILE: u64 = 512 * 1024 * 1024;
 /// Longest version, target, name or signature.
 const MAX_TEXT: usize = 256;
-/// The manifest is looked at this often at most.
-const LOOK_PERIOD: Duration = Duration::from_secs(5);
+/// A manifest that does not fit its files is tried again after so long, if it has not changed before.
+pub(super) const RETRY_PERIOD: Duration = Duration::from_secs(30);
 /// Tells the draw of a rollout from other hashes.
 const ROLLOUT: &[u8] = b"ztna rollout v1\0";
 
 /// The folder cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum ReleasesError {
+pub(super) enum ReleasesError {
     /// The file system's.
     #[error("cannot read {path}: {error}; correct --releases")]
     Io {
@@ -56,14 +59,24 @@ pub struct Releases(Arc<Inner>);
 
 struct Inner {
     folder: PathBuf,
+    key: Option<ReleaseKey>,
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
-    /// When the manifest was looked at, and what it looked like then.
-    looked: Instant,
-    seen: Stamp,
-    manifest: Arc<ReleaseManifest>,
+    /// What the manifest looked like when it was read.
+    seen: Option<Stamp>,
+    /// The last one that was taken.
+    manifest: Option<Arc<ReleaseManifest>>,
+    fault: Option<Fault>,
+}
+
+/// Why the manifest that is there now was not taken.
+struct Fault {
+    what: String,
+    /// A file may have come after its manifest: from then on it is tried again.
+    retry_at: Instant,
 }
 
 /// By what a changed file is told.
@@ -74,71 +87,80 @@ struct Stamp {
 }
 
 impl Releases {
-    /// Reads a folder, and every file that its manifest names.
+    /// Reads a folder, and every file that its manifest names, which have to be signed by the key if there is one. A
+    /// folder that cannot be served is said in the log and by `/health`, and looked at again: nobody's sign-in hangs on it.
     ///
     /// # Errors
-    /// There is no manifest, it is malformed, or a file is missing or not as the manifest says.
-    pub fn open(folder: &Path) -> Result<Self, ReleasesError> {
-        let folder = folder
-            .canonicalize()
-            .map_err(|error| failed(folder, error))?;
-        let (seen, manifest) = read(&folder)?;
-        let state = State {
-            looked: Instant::now(),
-            seen,
-            manifest: Arc::new(manifest),
-        };
-        Ok(Self(Arc::new(Inner {
-            folder,
-            state: Mutex::new(state),
-        })))
+    /// The file of the key holds none.
+    pub fn open(folder: &Path, key: Option<&Path>) -> Result<Self, ReleaseKeyError> {
+        let releases = Self(Arc::new(Inner {
+            folder: folder.to_owned(),
+            key: key.map(ReleaseKey::open).transpose()?,
+            state: Mutex::default(),
+        }));
+        releases.look(Instant::now());
+        Ok(releases)
     }
 
-    /// The manifest in force. Reads the disk now and then, so not on a thread that serves others.
-    pub(super) fn manifest(&self) -> Arc<ReleaseManifest> {
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.looked.elapsed() >= LOOK_PERIOD {
-            state.looked = Instant::now();
-            let path = self.0.folder.join(MANIFEST);
-            match stamp(&path) {
-                Ok(stamp) if stamp == state.seen => {}
-                Ok(stamp) => {
-                    // What does not fit is told once, and looked at again when it has changed again.
-                    state.seen = stamp;
-                    match read(&self.0.folder) {
-                        Ok((stamp, manifest)) => {
-                            state.seen = stamp;
-                            state.manifest = Arc::new(manifest);
-                            tracing::info!(path = %path.display(), "releases were read again");
-                        }
-                        Err(error) => {
-                            tracing::error!(%error, "the releases of before stay in force");
-                        }
-                    }
-                }
-                Err(error) => tracing::error!(%error, "the releases of before stay in force"),
+    /// Reads the folder again where its manifest is another one, or was not to be taken and it is time to try again. Hashes
+    /// files, while others are served.
+    pub(super) fn look(&self, now: Instant) {
+        let path = self.0.folder.join(MANIFEST);
+        let stamp = stamp(&path).ok();
+        {
+            let state = self.state();
+            let is_tried = match &state.fault {
+                Some(fault) => now < fault.retry_at,
+                None => true,
+            };
+            if stamp.is_some() && stamp == state.seen && is_tried {
+                return;
             }
         }
-        Arc::clone(&state.manifest)
+        let read = read(&self.0.folder, self.0.key.as_ref());
+        let mut state = self.state();
+        match read {
+            Ok((stamp, manifest)) => {
+                state.seen = Some(stamp);
+                state.manifest = Some(Arc::new(manifest));
+                state.fault = None;
+                tracing::info!(path = %path.display(), "the releases are served");
+            }
+            Err(error) => {
+                state.seen = stamp;
+                let what = error.to_string();
+                if state.fault.as_ref().is_none_or(|fault| fault.what != what) {
+                    let before = state.manifest.is_some();
+                    tracing::error!(%error, before, "the releases are not served; those of before are, if there are any");
+                }
+                let retry_at = now + RETRY_PERIOD;
+                state.fault = Some(Fault { what, retry_at });
+            }
+        }
     }
 
-    /// A file that the manifest names, open, if it still has the size that it had.
-    pub(super) fn file(
-        &self,
-        version: &str,
-        name: &str,
-    ) -> Result<Option<(File, u64)>, ReleasesError> {
-        let manifest = self.manifest();
-        let release = manifest.releases.iter().find(|r| r.version == version);
-        let found = release.and_then(|r| r.files.iter().find(|file| file.name == name));
-        let Some(named) = found else {
-            return Ok(None);
-        };
-        let path = self.0.folder.join(version).join(name);
+    /// The manifest in force, if there ever was one that could be taken.
+    pub(super) fn manifest(&self) -> Option<Arc<ReleaseManifest>> {
+        self.state().manifest.clone()
+    }
+
+    /// Whether the folder is as its manifest says, and all of it signed as it has to be.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.state().fault.is_none()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A file that a manifest names, open, if it still has the size that it had.
+    pub(super) fn file(&self, version: &str, named: &ReleaseFile) -> Result<File, ReleasesError> {
+        let path = self.0.folder.join(version).join(&named.name);
         let file = open(&self.0.folder, &path)?;
         let size = file.metadata().map_err(|error| failed(&path, error))?.len();
         match size == named.size {
-            true => Ok(Some((file, size))),
+            true => Ok(file),
             false => Err(unfit(&path, "it is not the file that the manifest names")),
         }
     }
@@ -193,7 +215,11 @@ fn stamp(path: &Path) -> Result<Stamp, ReleasesError> {
     read().map_err(|error| failed(path, error))
 }
 
-fn read(folder: &Path) -> Result<(Stamp, ReleaseManifest), ReleasesError> {
+/// The manifest, its releases in order, once each of its files is as it says.
+fn read(
+    folder: &Path,
+    key: Option<&ReleaseKey>,
+) -> Result<(Stamp, ReleaseManifest), ReleasesError> {
     let path = folder.join(MANIFEST);
     let seen = stamp(&path)?;
     if seen.size > MAX_MANIFEST {
@@ -201,9 +227,12 @@ fn read(folder: &Path) -> Result<(Stamp, ReleaseManifest), ReleasesError> {
         return Err(unfit(&path, what));
     }
     let text = fs::read(&path).map_err(|error| failed(&path, error))?;
-    let manifest: ReleaseManifest = serde_json::from_slice(&text)
+    let mut manifest: ReleaseManifest = serde_json::from_slice(&text)
         .map_err(|error| unfit(&path, format!("it is no manifest of releases: {error}")))?;
-    check(&manifest).map_err(|what| unfit(&path, what))?;
+    check(&manifest, key).map_err(|what| unfit(&path, what))?;
+    // Who is to have an older release first would never hear of the newer one.
+    let releases = &mut manifest.releases;
+    releases.sort_by(|a, b| order::compare(&b.version, &a.version));
     let mut checked: BTreeSet<(&str, &str, &str, u64)> = BTreeSet::new();
     for release in &manifest.releases {
         for file in &release.files {
@@ -218,13 +247,15 @@ fn read(folder: &Path) -> Result<(Stamp, ReleaseManifest), ReleasesError> {
 }
 
 /// Whether the manifest says what can be served.
-fn check(manifest: &ReleaseManifest) -> Result<(), String> {
+fn check(manifest: &ReleaseManifest, key: Option<&ReleaseKey>) -> Result<(), String> {
     if manifest.releases.len() > MAX_RELEASES {
         return Err(format!(
             "it has more than {MAX_RELEASES} releases; take old ones out"
         ));
     }
+    let mut versions = BTreeSet::new();
     for release in &manifest.releases {
+        let mut targets = BTreeSet::new();
         let Release {
             version,
             rollout,
@@ -233,6 +264,11 @@ fn check(manifest: &ReleaseManifest) -> Result<(), String> {
         if !is_name(version) {
             return Err(format!(
                 "the version {version:?} is not one; use letters, digits and .+-_"
+            ));
+        }
+        if !versions.insert(version) {
+            return Err(format!(
+                "there are two releases {version}; give one of them another version"
             ));
         }
         if *rollout > 100 {
@@ -246,6 +282,12 @@ fn check(manifest: &ReleaseManifest) -> Result<(), String> {
             if !is_name(name) || !is_name(&file.target) {
                 return Err(format!(
                     "{version}: {name:?} for {:?} is no file's name; use letters, digits and .+-_",
+                    file.target
+                ));
+            }
+            if !targets.insert(&file.target) {
+                return Err(format!(
+                    "{version}: there are two files for {}; take one out",
                     file.target
                 ));
             }
@@ -265,6 +307,12 @@ fn check(manifest: &ReleaseManifest) -> Result<(), String> {
             if file.signature.is_empty() || file.signature.len() > MAX_TEXT {
                 return Err(format!(
                     "{version}: {name} has no signature; sign the release"
+                ));
+            }
+            if key.is_some_and(|key| !key.has_signed(version, file)) {
+                return Err(format!(
+                    "{version}: {name} for {} is not signed by the key of --release-key; sign it with that",
+                    file.target
                 ));
             }
         }
@@ -317,6 +365,9 @@ impl io::Write for Hashed<'_> {
 /// Opens a file of the folder that is one, wherever links have led.
 fn open(folder: &Path, path: &Path) -> Result<File, ReleasesError> {
     let real = path.canonicalize().map_err(|error| failed(path, error))?;
+    let folder = folder
+        .canonicalize()
+        .map_err(|error| failed(folder, error))?;
     if !real.starts_with(folder) {
         return Err(unfit(
             path,

@@ -69,7 +69,7 @@ fn a_rollout_reaches_its_share_of_machines_and_grows() {
 fn a_manifest_is_taken_with_all_of_its_files_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
-    let refused = |root: &Path| Releases::open(root).err().map(|error| error.to_string());
+    let refused = |root: &Path| read(root, None).err().map(|error| error.to_string());
     assert!(refused(root).unwrap().contains(MANIFEST));
     fs::create_dir(root.join("0.1.0")).unwrap();
     fs::write(root.join("0.1.0/ztna"), b"agent").unwrap();
@@ -103,16 +103,76 @@ fn a_manifest_is_taken_with_all_of_its_files_or_not_at_all() {
         (release("../0.1.0", 100, vec![]), "not one"),
         (release("", 100, vec![]), "not one"),
         (
-            release("0.1.0", 100, vec![good; MAX_FILES + 1]),
+            release("0.1.0", 100, vec![good.clone(); MAX_FILES + 1]),
             "more than",
+        ),
+        (
+            release("0.1.0", 100, vec![good.clone(), good.clone()]),
+            "two files for linux-x86_64",
         ),
     ] {
         put(root, &[bad]);
         let text = refused(root).unwrap();
         assert!(text.contains(why), "{why}: {text}");
     }
+    let twice = || release("0.1.0", 100, vec![good.clone()]);
+    put(root, &[twice(), twice()]);
+    assert!(refused(root).unwrap().contains("two releases 0.1.0"));
     fs::write(root.join(MANIFEST), r#"{"releases": [], "x": 1}"#).unwrap();
     assert!(refused(root).unwrap().contains("unknown field"));
     fs::write(root.join(MANIFEST), vec![b' '; MAX_MANIFEST as usize + 1]).unwrap();
     assert!(refused(root).unwrap().contains("larger than"));
+}
+
+#[test]
+fn the_highest_version_is_the_newest_wherever_it_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let versions = ["0.9.1", "0.10.0-rc.1", "0.10.0", "0.2.0"];
+    let releases = versions.map(|version| {
+        fs::create_dir(root.join(version)).unwrap();
+        fs::write(root.join(version).join("ztna"), b"agent").unwrap();
+        release(version, 100, vec![file("linux-x86_64", "ztna", b"agent")])
+    });
+    put(root, &releases);
+    let (_, manifest) = read(root, None).unwrap();
+    let order: Vec<&str> = manifest
+        .releases
+        .iter()
+        .map(|release| release.version.as_str())
+        .collect();
+    assert_eq!(order, ["0.10.0", "0.10.0-rc.1", "0.9.1", "0.2.0"]);
+}
+
+#[test]
+fn what_was_not_taken_is_tried_again_although_the_manifest_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let releases = Releases::open(root, None).unwrap();
+    assert!(!releases.is_sound(), "there is nothing");
+    assert!(releases.manifest().is_none());
+    // The manifest came before its file.
+    put(
+        root,
+        &[release(
+            "0.1.0",
+            100,
+            vec![file("linux-x86_64", "ztna", b"agent")],
+        )],
+    );
+    let now = Instant::now();
+    releases.look(now);
+    assert!(!releases.is_sound());
+    fs::create_dir(root.join("0.1.0")).unwrap();
+    fs::write(root.join("0.1.0/ztna"), b"agent").unwrap();
+    releases.look(now);
+    assert!(!releases.is_sound(), "it is not hashed all the time");
+    releases.look(now + RETRY_PERIOD);
+    assert!(releases.is_sound());
+    let taken = releases.manifest().unwrap();
+    // One that is bad leaves those of before in force.
+    put(root, &[release("0.2.0", 101, vec![])]);
+    releases.look(now + RETRY_PERIOD);
+    assert!(!releases.is_sound());
+    assert_eq!(releases.manifest().unwrap(), taken);
 }

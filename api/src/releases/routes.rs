@@ -2,27 +2,30 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
-use http::header;
+use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::io::ReaderStream;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use ztna_proto::error::{Envelope, ErrorBody, ErrorCode};
 use ztna_proto::ids::MachineId;
-use ztna_proto::releases::ClientVersion;
+use ztna_proto::releases::{ClientVersion, ReleaseManifest};
 
 use super::folder::{Releases, choose};
 use crate::app::State;
 use crate::http::{Answer, ApiError, ClientIp, Path, Query, Seat, Seats, ok, refuse};
 
+/// How often it is looked whether the manifest has changed.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// Downloads at once; each holds an open file and a buffer …
 const MAX_DOWNLOADS: usize = 200;
 /// … and from one address: a company's laptops may share one.
@@ -46,6 +49,12 @@ impl Serving {
         }
     }
 
+    /// Why machines may not get the releases that they should, if so.
+    pub(crate) fn degraded(&self) -> Option<&'static str> {
+        let fault = self.releases.as_ref().is_some_and(|it| !it.is_sound());
+        fault.then_some("the folder of releases is not as it should be: those of before are served, if there are any, and the log says what is wrong")
+    }
+
     fn releases(&self) -> Result<Releases, ApiError> {
         self.releases.clone().ok_or_else(|| {
             refuse(
@@ -53,6 +62,26 @@ impl Serving {
                 "this server has no releases of the agent; its operator names their folder (--releases)",
             )
         })
+    }
+}
+
+/// Looks whether there are other releases, until the end.
+pub(crate) async fn follow(state: State) {
+    let Some(releases) = state.releases.releases.clone() else {
+        return;
+    };
+    let mut looks = interval(LOOK_PERIOD);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = state.stopping.cancelled() => return,
+            _ = looks.tick() => {
+                let releases = releases.clone();
+                if let Err(error) = spawn_blocking(move || releases.look(Instant::now())).await {
+                    tracing::error!(%error, "the releases could not be looked at; trying again");
+                }
+            }
+        }
     }
 }
 
@@ -81,10 +110,7 @@ async fn version(
     extract::State(state): extract::State<State>,
     Query(wanted): Query<Wanted>,
 ) -> Answer<ClientVersion> {
-    let releases = state.releases.releases()?;
-    let manifest = spawn_blocking(move || releases.manifest())
-        .await
-        .map_err(|error| ApiError::Internal(error.to_string()))?;
+    let manifest = manifest(&state.releases.releases()?)?;
     let found = choose(&manifest, &wanted.target, wanted.machine);
     found.map_or_else(
         || {
@@ -101,30 +127,48 @@ async fn version(
 #[utoipa::path(get, path = "/api/releases/{version}/{file}", tag = "releases",
     params(("version" = String, Path), ("file" = String, Path)), responses(
     (status = 200, description = "The file.", body = Vec<u8>, content_type = "application/octet-stream"),
+    (status = 304, description = "It is the one of `If-None-Match`: an entity tag is the file's SHA-256."),
     (status = 404, body = ErrorBody), (status = 503, body = ErrorBody),
 ))]
 async fn download(
     extract::State(state): extract::State<State>,
     ClientIp(ip): ClientIp,
     Path((version, name)): Path<(String, String)>,
+    request: HeaderMap,
 ) -> Result<Response, ApiError> {
     let releases = state.releases.releases()?;
+    let manifest = manifest(&releases)?;
+    let release = manifest.releases.iter().find(|r| r.version == version);
+    let named = release.and_then(|r| r.files.iter().find(|file| file.name == name));
+    let Some(named) = named.cloned() else {
+        return Err(refuse(
+            ErrorCode::NotFound,
+            "no release has that file; `GET /api/client-version` names those that there are",
+        ));
+    };
+    // A path names no digest, so whoever keeps a copy asks whether it is still the one.
+    let kept = [
+        (header::ETAG, format!("\"{}\"", named.sha256)),
+        (header::CACHE_CONTROL, "public, no-cache".to_owned()),
+    ];
+    let known = request.get_all(header::IF_NONE_MATCH).iter();
+    if known
+        .filter_map(|tags| tags.to_str().ok())
+        .any(|tags| tags.contains(&kept[0].1))
+    {
+        return Ok((StatusCode::NOT_MODIFIED, kept).into_response());
+    }
+    let size = named.size;
     let Some(seat) = state.releases.downloads.take(ip) else {
         return Err(refuse(
             ErrorCode::Unavailable,
             "too many downloads are under way; try again in a minute",
         ));
     };
-    let found = spawn_blocking(move || releases.file(&version, &name))
+    let file = spawn_blocking(move || releases.file(&version, &named))
         .await
         .map_err(|error| ApiError::Internal(error.to_string()))?;
-    let found = found.map_err(|error| ApiError::Internal(error.to_string()))?;
-    let Some((file, size)) = found else {
-        return Err(refuse(
-            ErrorCode::NotFound,
-            "no release has that file; `GET /api/client-version` names those that there are",
-        ));
-    };
+    let file = file.map_err(|error| ApiError::Internal(error.to_string()))?;
     let chunks = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK);
     // The place is free when the body ends. Who does not read is not asked for more: that it has lasted too
     // long, only somebody else can find out.
@@ -143,13 +187,17 @@ async fn download(
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, size.to_string()),
-        // A version's files never change.
-        (
-            header::CACHE_CONTROL,
-            "public, max-age=86400, immutable".to_owned(),
-        ),
     ];
-    Ok((headers, Body::from_stream(chunks)).into_response())
+    Ok((headers, kept, Body::from_stream(chunks)).into_response())
+}
+
+fn manifest(releases: &Releases) -> Result<Arc<ReleaseManifest>, ApiError> {
+    releases.manifest().ok_or_else(|| {
+        refuse(
+            ErrorCode::Unavailable,
+            "this server's releases of the agent cannot be served; its log says why to its operator",
+        )
+    })
 }
 
 type Held = Mutex<Option<Seat>>;

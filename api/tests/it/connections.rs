@@ -2,8 +2,11 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use ztna_proto::api::Machine;
 use ztna_proto::api::Role;
-use ztna_proto::connections::{ConnectionPath, MAX_CONNECTIONS, MachineConnections};
+use ztna_proto::connections::{
+    ConnectionPath, MAX_CONNECTIONS, MachineConnections, OrgConnections, TunnelMix,
+};
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{MachineId, RegionId};
 
@@ -70,6 +73,18 @@ async fn people_see_a_machines_tunnels_and_members_those_of_their_own() {
     let many = vec![tunnel(gate.machine_id); MAX_CONNECTIONS + 1];
     let refused = tell(json!({"connections": many, "count": 51})).await;
     assert_eq!(code(refused), ErrorCode::ValidationError);
+    let mut talkative = tunnel(gate.machine_id);
+    for why in ["x".repeat(241), "by \u{202e}relay".to_owned()] {
+        talkative["why"] = json!(why);
+        let refused = tell(json!({"connections": [talkative], "count": 1})).await;
+        assert_eq!(code(refused), ErrorCode::ValidationError);
+    }
+    talkative["why"] = json!("by relay: none of 3 candidates answers");
+    tell(json!({"connections": [talkative], "count": 1}))
+        .await
+        .unwrap();
+    let told = shown(&owner.client, laptop.machine_id).await.unwrap();
+    assert_eq!(told.connections[0].connection.why, talkative["why"]);
     // A newer agent may know ways that this server does not.
     let mut odd = tunnel(gate.machine_id);
     odd["path"] = json!("carrier_pigeon");
@@ -81,4 +96,61 @@ async fn people_see_a_machines_tunnels_and_members_those_of_their_own() {
     tell(json!({"connections": [], "count": 0})).await.unwrap();
     let told = shown(&owner.client, laptop.machine_id).await.unwrap();
     assert!(told.reported_at.is_some() && told.connections.is_empty());
+}
+
+#[tokio::test]
+async fn an_orgs_tunnels_are_listed_once_each_and_counted_per_machine() {
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    let member = owner.add(&server, "member", Role::Member).await;
+    owner
+        .put_policy(
+            r#"{"tagOwners": {"tag:hidden": []},
+                "acls": [{"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:member:*"]}]}"#,
+        )
+        .await
+        .unwrap();
+    let key = owner.key(json!({"tags": ["tag:hidden"]})).await;
+    let hidden = owner.enrol_with(&key, "hidden").await;
+    let one = member.register(&machine("one")).await.unwrap();
+    let other = member.register(&machine("other")).await.unwrap();
+    let tell = async |node_key, tunnels: Value| {
+        let body = json!({"connections": tunnels, "count": 2});
+        let machine = owner.as_machine(node_key);
+        let path = "/api/machine-connections";
+        machine
+            .call::<Value>(Method::PUT, path, body)
+            .await
+            .unwrap()
+    };
+    // One that is in the org, but not in its map, is not kept.
+    let tunnels = json!([tunnel(other.machine_id), tunnel(hidden.machine_id)]);
+    tell(&one.node_key, tunnels).await;
+    let path = owner.path("/connections");
+    let told: OrgConnections = owner.client.get(&path).await.unwrap();
+    assert_eq!(told.tunnels.len(), 1);
+    assert_eq!(told.tunnels[0].machine, one.machine_id);
+    assert_eq!(told.tunnels[0].connection.peer, other.machine_id);
+    assert!(!told.is_partial);
+    // The other end sees it otherwise, and later.
+    let mut direct = tunnel(one.machine_id);
+    direct["path"] = json!("direct");
+    tell(&other.node_key, json!([direct])).await;
+    let told: OrgConnections = owner.client.get(&path).await.unwrap();
+    assert_eq!(told.tunnels.len(), 1);
+    assert_eq!(told.tunnels[0].connection.path, ConnectionPath::Direct);
+    assert_eq!(code(member.get::<Value>(&path).await), ErrorCode::Forbidden);
+
+    let list: Vec<Machine> = owner.client.get(&owner.path("/machines")).await.unwrap();
+    let mixes: Vec<_> = list.iter().map(|machine| machine.tunnels).collect();
+    let mix = |direct, relayed| TunnelMix {
+        direct,
+        relayed,
+        waiting: 0,
+        post_quantum: 1,
+    };
+    assert_eq!(mixes, [None, Some(mix(0, 1)), Some(mix(1, 0))]);
+    let path = owner.path(&format!("/machines/{}", one.machine_id));
+    let shown: Machine = member.get(&path).await.unwrap();
+    assert_eq!(shown.tunnels, Some(mix(0, 1)));
 }

@@ -93,6 +93,10 @@ async fn pages_are_the_dashboards_and_calls_are_the_apis() {
         ("/api/auth/login", 405),
         ("/derp/nothing", 404),
         ("/sign-in/a/b/c", 404),
+        ("//api/auth/me", 404),
+        ("/API/auth/me", 404),
+        ("/api//auth/me", 404),
+        ("//DERP", 404),
     ] {
         let refusal = ask(&server, &format!("GET {path}"), "").await;
         assert_eq!(refusal.status, status, "{path}");

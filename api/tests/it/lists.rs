@@ -6,6 +6,7 @@ use ztna_proto::api::{Machine, Role};
 use ztna_proto::audit::AuditPage;
 use ztna_proto::error::{Envelope, ErrorCode};
 use ztna_proto::ids::{MachineId, RegionId};
+use ztna_proto::machines::{Facet, MachineFacets};
 use ztna_proto::policy::{Reach, ReachList};
 
 use crate::common::client::{Owner, code};
@@ -53,7 +54,7 @@ async fn machines_come_page_by_page_as_they_are_asked_for() {
             .unwrap();
     }
     let all = ["alpha", "bravo", "charlie", "delta", "laptop"];
-    let cases: [(&str, &[&str], u64); 13] = [
+    let cases: [(&str, &[&str], u64); 22] = [
         ("", &all, 5),
         ("?limit=2", &["alpha", "bravo"], 5),
         ("?limit=2&offset=4", &["laptop"], 5),
@@ -71,6 +72,15 @@ async fn machines_come_page_by_page_as_they_are_asked_for() {
         ("?search=nothing", &[], 0),
         ("?state=offline&limit=1", &["alpha"], 5),
         ("?state=quarantined", &[], 0),
+        ("?state=quarantined,offline&limit=1", &["alpha"], 5),
+        ("?os=windows&limit=2", &["alpha", "bravo"], 3),
+        ("?os=windows", &["alpha", "bravo", "charlie"], 3),
+        ("?os=linux,windows&limit=1&descending=true", &["laptop"], 5),
+        ("?tag=tag:none&limit=2", &[], 0),
+        ("?limit=1&search=windows%20ALPHA", &["alpha"], 1),
+        ("?limit=9&search=MEMBER@", &["laptop"], 1),
+        ("?limit=9&search=alpha.acme.ztna.internal", &["alpha"], 1),
+        ("?limit=1&sort=user&descending=true", &["laptop"], 5),
     ];
     for (query, names, total) in cases {
         let (found, count) = list(&owner, &owner.client, query).await;
@@ -87,6 +97,7 @@ async fn machines_come_page_by_page_as_they_are_asked_for() {
         "limit=x",
         "sort=colour",
         "state=gone",
+        "state=offline,gone",
         "offset=-1",
     ] {
         let path = owner.path(&format!("/machines?{bad}"));
@@ -238,4 +249,56 @@ async fn the_audit_log_names_the_machine_of_a_route_and_of_a_verdict() {
         .await
         .unwrap();
     assert_eq!(verified["intact"], true, "{verified}");
+}
+
+#[tokio::test]
+async fn pages_of_thousands_are_as_those_of_few() {
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    let admin = connect(&server.database.setup).await;
+    let rows = "INSERT INTO machines (org_id, id, name, os, agent_version, wg_key, kem_key, kem_hash, token_hash,
+                        ipv4, ipv6, auth_key_id)
+                SELECT org_id, gen_random_uuid(), 'm-' || n, os, agent_version, sha256(('w' || n)::bytea), kem_key,
+                        kem_hash, sha256(('t' || n)::bytea), ipv4 + n, ipv6 + n, auth_key_id
+                FROM machines, generate_series(1, 5000) n WHERE name = 'first'";
+    owner.enrol("first").await;
+    admin.execute(rows, &[]).await.unwrap();
+    admin.batch_execute("ANALYZE machines").await.unwrap();
+    let (names, total) = list(&owner, &owner.client, "?limit=3&offset=1").await;
+    assert_eq!(total, 5_001);
+    assert_eq!(names, ["m-1", "m-10", "m-100"]);
+    let (names, total) = list(&owner, &owner.client, "?limit=3&search=m-4999").await;
+    assert_eq!((names.len(), total), (1, 1));
+}
+
+#[tokio::test]
+async fn facets_count_what_a_list_may_be_narrowed_by() {
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    let member = owner.add(&server, "member", Role::Member).await;
+    owner
+        .put_policy(r#"{"tagOwners": {"tag:web": [], "tag:db": []}}"#)
+        .await
+        .unwrap();
+    let key = owner.key(json!({"tags": ["tag:web", "tag:db"]})).await;
+    owner.enrol_with(&key, "one").await;
+    let key = owner.key(json!({"tags": ["tag:web"]})).await;
+    owner.enrol_with(&key, "two").await;
+    owner.set(json!({"machine_approval": true})).await;
+    let new = crate::common::client::machine("laptop");
+    member.register(&new).await.unwrap();
+    let path = owner.path("/machine-facets");
+    let told: MachineFacets = owner.client.get(&path).await.unwrap();
+    let pairs = |facets: &[Facet]| -> Vec<(String, u64)> {
+        let pairs = facets.iter();
+        pairs.map(|one| (one.value.clone(), one.count)).collect()
+    };
+    assert_eq!((told.count, told.pending), (3, 1));
+    assert_eq!(pairs(&told.systems), [("linux".to_owned(), 3)]);
+    let tags = [("tag:web".to_owned(), 2), ("tag:db".to_owned(), 1)];
+    assert_eq!(pairs(&told.tags), tags);
+    let (names, _) = list(&owner, &owner.client, "?tag=tag:db,tag:none&limit=5").await;
+    assert_eq!(names, ["one"]);
+    let told: MachineFacets = member.get(&path).await.unwrap();
+    assert_eq!((told.count, told.pending, told.tags.len()), (1, 1, 0));
 }

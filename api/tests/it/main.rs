@@ -30,6 +30,7 @@ mod own_identities;
 mod pages;
 mod policy;
 mod posture;
+mod program;
 mod realtime;
 mod relays;
 mod releases;

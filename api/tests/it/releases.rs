@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use ztna_api::Releases;
+use ztna_proto::api::Health;
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::MachineId;
 use ztna_proto::keys::hex;
@@ -16,6 +18,10 @@ use ztna_proto::releases::{ClientVersion, release_statement};
 use crate::common::client::code;
 use crate::common::{Client, Server};
 
+/// Pause between two looks at the server's health.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Longer than anything here takes; a test that waits so long has failed.
+const LIMIT: Duration = Duration::from_secs(60);
 /// Larger than what is read at once.
 const SIZE: usize = 200_000;
 
@@ -78,6 +84,28 @@ fn manifest(folder: &Path, releases: Value) {
     fs::rename(folder.join("manifest.new"), folder.join("manifest.json")).unwrap();
 }
 
+async fn serve(folder: &Path) -> Server {
+    let releases = Releases::open(folder, None).unwrap();
+    Server::start_with(|config| config.releases = Some(releases)).await
+}
+
+/// Waits until `/health` says what is wanted.
+async fn health(client: &Client, wanted: impl Fn(&str) -> bool) {
+    let search = async {
+        loop {
+            let answer = client.request(Method::GET, "/health").send().await.unwrap();
+            let health: Health = answer.json().await.unwrap();
+            if wanted(&health.status) {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, search)
+        .await
+        .expect("the health is never as wanted");
+}
+
 async fn wanted(
     client: &Client,
     query: &str,
@@ -95,8 +123,7 @@ async fn a_machine_gets_a_release_that_openssl_can_check() {
         {"version": "0.1.0", "files": [old]},
     ]);
     manifest(folder.path(), releases);
-    let served = Releases::open(folder.path()).unwrap();
-    let server = Server::start_with(|config| config.releases = Some(served)).await;
+    let server = serve(folder.path()).await;
     let client = Client::anonymous(&server);
     let release = wanted(&client, "target=linux-x86_64").await.unwrap();
     assert_eq!(release.version, "0.1.0");
@@ -114,6 +141,16 @@ async fn a_machine_gets_a_release_that_openssl_can_check() {
         response.headers()["content-type"],
         "application/octet-stream"
     );
+    // The path does not name the file's digest: who keeps a copy has to ask.
+    assert_eq!(response.headers()["cache-control"], "public, no-cache");
+    let tag = response.headers()["etag"].clone();
+    assert_eq!(tag, format!("\"{}\"", release.sha256).as_str());
+    for (tag, status) in [(tag.to_str().unwrap(), 304), ("\"another\"", 200)] {
+        let again = client
+            .request(Method::GET, &release.path)
+            .header("if-none-match", tag);
+        assert_eq!(again.send().await.unwrap().status().as_u16(), status);
+    }
     let bytes = response.bytes().await.unwrap();
     assert_eq!(bytes.len() as u64, release.size);
     assert_eq!(hex(&Sha256::digest(&bytes)), release.sha256);
@@ -181,9 +218,9 @@ async fn a_new_manifest_is_taken_while_the_server_runs_and_a_bad_one_is_not() {
     let old = publish(folder.path(), "0.1.0");
     let first = json!({"version": "0.1.0", "files": [old]});
     manifest(folder.path(), json!([first]));
-    let served = Releases::open(folder.path()).unwrap();
-    let server = Server::start_with(|config| config.releases = Some(served)).await;
+    let server = serve(folder.path()).await;
     let client = Client::anonymous(&server);
+    health(&client, |status| status == "ok").await;
     let new = publish(folder.path(), "0.2.0");
     let mut damaged = new.clone();
     damaged["sha256"] = json!("0".repeat(64));
@@ -191,8 +228,25 @@ async fn a_new_manifest_is_taken_while_the_server_runs_and_a_bad_one_is_not() {
         folder.path(),
         json!([{"version": "0.2.0", "files": [damaged]}, first]),
     );
-    // Longer than it is looked at again.
-    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    health(&client, |status| {
+        status.starts_with("degraded: the folder of releases")
+    })
+    .await;
+    let metrics = client
+        .request(Method::GET, "/metrics")
+        .send()
+        .await
+        .unwrap();
+    let metrics = metrics.text().await.unwrap();
+    for line in [
+        "ztna_api_degraded{part=\"releases\"} 1",
+        "ztna_api_database_up 1",
+    ] {
+        assert!(
+            metrics.lines().any(|other| other == line),
+            "{line} in {metrics}"
+        );
+    }
     assert_eq!(
         wanted(&client, "target=linux-x86_64")
             .await
@@ -204,7 +258,7 @@ async fn a_new_manifest_is_taken_while_the_server_runs_and_a_bad_one_is_not() {
         folder.path(),
         json!([{"version": "0.2.0", "files": [new]}, first]),
     );
-    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    health(&client, |status| status == "ok").await;
     assert_eq!(
         wanted(&client, "target=linux-x86_64")
             .await
@@ -212,6 +266,57 @@ async fn a_new_manifest_is_taken_while_the_server_runs_and_a_bad_one_is_not() {
             .version,
         "0.2.0"
     );
+}
+
+#[tokio::test]
+async fn a_server_starts_without_the_releases_that_it_was_told_of_and_takes_them_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let releases = folder.path().join("releases");
+    let server = serve(&releases).await;
+    let client = Client::anonymous(&server);
+    health(&client, |status| {
+        status.starts_with("degraded: the folder of releases")
+    })
+    .await;
+    let refused = wanted(&client, "target=linux-x86_64").await;
+    assert_eq!(code(refused), ErrorCode::Unavailable);
+    fs::create_dir(&releases).unwrap();
+    let file = publish(&releases, "0.1.0");
+    manifest(&releases, json!([{"version": "0.1.0", "files": [file]}]));
+    health(&client, |status| status == "ok").await;
+    assert!(wanted(&client, "target=linux-x86_64").await.is_ok());
+}
+
+#[tokio::test]
+async fn with_a_release_key_only_what_it_has_signed_is_served() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let good = publish(folder.path(), "0.1.0");
+    let forged = publish(other.path(), "0.1.0");
+    let key = folder.path().join("pub.pem");
+    let sound = |file: &Value, version: &str| {
+        manifest(
+            folder.path(),
+            json!([{"version": version, "files": [file]}]),
+        );
+        let served = Releases::open(folder.path(), Some(key.as_path())).unwrap();
+        served.is_sound()
+    };
+    assert!(sound(&good, "0.1.0"));
+    assert!(!sound(&forged, "0.1.0"), "another key");
+    let mut bare = good.clone();
+    bare["signature"] = json!("none");
+    assert!(!sound(&bare, "0.1.0"));
+    fs::rename(folder.path().join("0.1.0"), folder.path().join("0.2.0")).unwrap();
+    assert!(!sound(&good, "0.2.0"), "another version");
+    for none in ["key.pem", "manifest.json", "gone.pem"] {
+        let none_there = folder.path().join(none);
+        let refused = Releases::open(folder.path(), Some(none_there.as_path()));
+        let text = refused.err().unwrap().to_string();
+        assert!(
+            text.contains(none) && text.contains("--release-key"),
+            "{text}"
+        );
+    }
 }
 
 #[tokio::test]

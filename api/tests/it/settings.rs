@@ -10,7 +10,7 @@ use ztna_proto::netmap::PqMode;
 use ztna_proto::policy::Evaluation;
 
 use crate::common::acts::this;
-use crate::common::client::{Owner, code};
+use crate::common::client::{Owner, code, machine};
 use crate::common::stream::Stream;
 use crate::common::{Client, Server};
 
@@ -53,7 +53,14 @@ async fn an_org_is_renamed_and_its_machines_hear_of_it() {
     assert_eq!(texts(&row.before), r#"{"name": "acme"}"#);
     assert_eq!(texts(&row.after), r#"{"name": "Acme & Söhne"}"#);
 
-    for bad in ["", "   ", "a\u{7}b", &"x".repeat(65)] {
+    for bad in [
+        "",
+        "   ",
+        "a\u{7}b",
+        "Ac\u{200b}me",
+        "\u{202e}emcA",
+        &"x".repeat(65),
+    ] {
         let refused = owner
             .client
             .call::<Value>(Method::PATCH, &settings, json!({ "name": bad }))
@@ -184,7 +191,7 @@ async fn machines_are_told_how_to_join() {
 
 #[tokio::test]
 async fn an_invitation_is_shown_to_who_holds_its_token() {
-    let server = Server::start_with(|config| config.limits.invitations.count = 6).await;
+    let server = Server::start_with(|config| config.limits.invitations.count = 4).await;
     let owner = Owner::new(&server, "acme").await;
     let admin = owner.add(&server, "admin", Role::Admin).await;
     let token = owner.invite(&admin, "new@example.com", Role::Auditor);
@@ -217,8 +224,131 @@ async fn an_invitation_is_shown_to_who_holds_its_token() {
 
     let malformed = look(json!("ztna-invite-x")).await;
     assert_eq!(code(malformed), ErrorCode::ValidationError);
+    // Whoever knows it may look as often as they like.
+    let token = owner.invite(&admin, "another@example.com", Role::Member);
+    let token = token.await.unwrap();
+    for _ in 0..6 {
+        look(json!(token.expose())).await.unwrap();
+    }
     look(json!(other.expose())).await.unwrap_err();
     look(json!(other.expose())).await.unwrap_err();
     let often = look(json!(other.expose())).await;
     assert_eq!(code(often), ErrorCode::RateLimited);
+}
+
+/// Where the org's log of changes stands.
+async fn seq(server: &Server) -> i64 {
+    let admin = crate::common::connect(&server.database.setup).await;
+    let row = admin.query_one("SELECT seq FROM orgs", &[]).await.unwrap();
+    row.get(0)
+}
+
+#[tokio::test]
+async fn what_is_so_already_is_no_change() {
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    let shown = owner.set(json!({"lockdown": true, "name": "Acme"})).await;
+    let (before, rows) = (seq(&server).await, changes(&owner).await.len());
+    let same = json!({
+        "lockdown": true, "name": " Acme ", "machine_approval": false, "pq": "required",
+        "key_expiry_days": shown.key_expiry_days, "ipv4_network": "100.64.0.0/10",
+    });
+    for same in [same, json!({})] {
+        assert_eq!(owner.set(same).await, shown);
+    }
+    assert_eq!(seq(&server).await, before);
+    assert_eq!(changes(&owner).await.len(), rows);
+    owner.set(json!({"lockdown": false, "name": "Acme"})).await;
+    assert_eq!(seq(&server).await, before + 1);
+}
+
+#[tokio::test]
+async fn an_org_chooses_its_ipv4_network_before_its_first_machine() {
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    let path = owner.path("/settings");
+    let ask = async |network: &str| {
+        let body = json!({ "ipv4_network": network });
+        let call = owner.client.call::<OrgSettings>(Method::PATCH, &path, body);
+        call.await
+    };
+    for bad in [
+        "8.8.8.0/24",
+        "0.0.0.0/0",
+        "100.0.0.0/8",
+        "10.0.0.1/24",
+        "10.0.0.0/29",
+        "fd00::/64",
+        "x",
+    ] {
+        assert_eq!(code(ask(bad).await), ErrorCode::ValidationError, "{bad}");
+    }
+    let shown = ask("192.168.77.0/28").await.unwrap();
+    assert_eq!(shown.ipv4_network.to_string(), "192.168.77.0/28");
+    let mut addresses = Vec::new();
+    for number in 1..=13 {
+        let (_, joined) = owner.enrol(&format!("box-{number}")).await;
+        assert!(shown.ipv4_network.contains(&joined.ipv4), "{}", joined.ipv4);
+        assert!(shown.ipv6_network.contains(&joined.ipv6), "{}", joined.ipv6);
+        addresses.push((joined.machine_id, joined.ipv4));
+    }
+    // 14 hosts have an address; the network of 16 has no fifteenth.
+    owner.enrol("box-14").await;
+    let key = owner.key(json!({})).await;
+    let full = Client::anonymous(&server)
+        .bearer(key.key.expose())
+        .register(&machine("box-15"))
+        .await;
+    assert_eq!(code(full), ErrorCode::AddressesExhausted);
+    assert_eq!(code(ask("10.0.0.0/8").await), ErrorCode::Conflict);
+    // One that is freed is used again, and no other: the service's own address lies elsewhere.
+    let (gone, freed) = addresses[4];
+    let path = owner.path(&format!("/machines/{gone}"));
+    let _: Value = owner
+        .client
+        .call(Method::DELETE, &path, json!({}))
+        .await
+        .unwrap();
+    let (_, joined) = owner.enrol("box-15").await;
+    assert_eq!(joined.ipv4, freed);
+}
+
+#[tokio::test]
+async fn an_org_lets_devices_without_post_quantum_keys_in_or_not() {
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    let (_, gate) = owner.enrol("gate").await;
+    let path = owner.path(&format!("/machines/{}/gateway", gate.machine_id));
+    let body = json!({"endpoint": "vpn.example.com:51820"});
+    let _: Value = owner.client.call(Method::PUT, &path, body).await.unwrap();
+    let device = json!({"name": "phone", "gateway": gate.machine_id});
+    let refused = owner.phone(&owner.client, device.clone()).await;
+    let refused = refused.err().unwrap();
+    assert_eq!(refused.code, ErrorCode::Forbidden);
+    assert!(refused.to_string().contains("`preferred`"), "{refused}");
+
+    let shown = owner.set(json!({"pq": "preferred"})).await;
+    assert_eq!(shown.pq, PqMode::Preferred);
+    let phone = owner.phone(&owner.client, device).await.unwrap();
+    let settings = owner.path("/settings");
+    let back = async |pq: &str| {
+        let body = json!({ "pq": pq });
+        let call = owner
+            .client
+            .call::<OrgSettings>(Method::PATCH, &settings, body);
+        call.await
+    };
+    assert_eq!(code(back("required").await), ErrorCode::Conflict);
+    let path = owner.path(&format!("/machines/{}", phone.peer.machine.id));
+    let _: Value = owner
+        .client
+        .call(Method::DELETE, &path, json!({}))
+        .await
+        .unwrap();
+    assert_eq!(back("required").await.unwrap().pq, PqMode::Required);
+    // What this server does not know is the stricter one.
+    back("preferred").await.unwrap();
+    assert_eq!(back("later").await.unwrap().pq, PqMode::Required);
+    let row = &changes(&owner).await[0];
+    assert_eq!(row.after.as_ref().unwrap().get(), r#"{"pq": "required"}"#);
 }

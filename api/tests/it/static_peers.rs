@@ -17,7 +17,9 @@ use crate::common::{Client, Server, connect};
 const ENDPOINT: &str = "vpn.example.com:51820";
 
 impl Owner {
+    /// In an org that lets plain devices in.
     pub async fn make_gateway(&self, id: MachineId) -> Gateway {
+        self.set(json!({"pq": "preferred"})).await;
         let path = self.path(&format!("/machines/{id}/gateway"));
         let body = json!({ "endpoint": ENDPOINT });
         self.client.call(Method::PUT, &path, body).await.unwrap()
@@ -433,6 +435,7 @@ async fn members_have_devices_of_their_own_and_no_others() {
         .await;
     assert_eq!(code(refused), ErrorCode::Forbidden);
     let body = |name: &str| json!({"name": name, "gateway": gate.machine_id});
+    owner.set(json!({"pq": "preferred"})).await;
     let early = owner.phone(&member, body("phone")).await;
     assert_eq!(code(early), ErrorCode::ValidationError);
     owner.make_gateway(gate.machine_id).await;

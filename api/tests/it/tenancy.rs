@@ -269,6 +269,7 @@ async fn fill_network(owner: &Owner, machine: &MachineToken) {
     let body = json!({"endpoint": "vpn.example.com:51820"});
     let call = owner.client.call::<Value>(Method::PUT, &path, body);
     call.await.unwrap();
+    owner.set(json!({"pq": "preferred"})).await;
     let body = json!({"name": "phone", "gateway": id});
     let path = owner.path("/static-peers");
     owner.client.post::<Value>(&path, body).await.unwrap();

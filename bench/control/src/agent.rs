@@ -46,10 +46,23 @@ pub struct Machine {
 pub struct World {
     pub board: Board,
     pub nodes: Vec<Target>,
-    /// The node that connections go to now: what a balancer would know.
+    /// The node that connections go to now, or [`SPREAD`]: what a balancer would know.
     pub node: AtomicUsize,
     /// Connections that are being made at a time.
     pub gate: Semaphore,
+}
+
+/// Connections go to all nodes in turn.
+pub const SPREAD: usize = usize::MAX;
+
+impl World {
+    /// The node for a connection of this agent.
+    fn target(&self, agent: usize) -> Option<&Target> {
+        match self.node.load(Ordering::Relaxed) {
+            SPREAD => self.nodes.get(agent % self.nodes.len()),
+            node => self.nodes.get(node),
+        }
+    }
 }
 
 type Socket = WebSocketStream<Pin<Box<dyn Io>>>;
@@ -91,10 +104,7 @@ impl std::error::Error for Wrong {}
 /// Connects and reads up to the ticket.
 async fn connect(machine: &Machine, world: &World, map: &mut Option<Map>) -> Result<Socket> {
     let _turn = world.gate.acquire().await?;
-    let target = world
-        .nodes
-        .get(world.node.load(Ordering::Relaxed))
-        .context("no such node")?;
+    let target = world.target(machine.index).context("no such node")?;
     let mut socket = open(machine, target).await?;
     let hello = ClientMessage::Hello {
         capability: CAPABILITY,

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use ztna_proto::netmap::ClientMessage;
 
-use crate::agent::{Machine, World, live};
+use crate::agent::{Machine, SPREAD, World, live};
 use crate::board::Board;
 use crate::deployment::Target;
 
@@ -27,12 +27,17 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Agents that begin to connect to the first of the nodes.
+    /// Agents that begin to connect, to all nodes in turn.
     pub fn start(nodes: Vec<Target>, machines: &[Arc<Machine>]) -> Self {
+        Self::start_at(SPREAD, nodes, machines)
+    }
+
+    /// Agents that begin to connect to one of the nodes.
+    pub fn start_at(node: usize, nodes: Vec<Target>, machines: &[Arc<Machine>]) -> Self {
         let world = Arc::new(World {
             board: Board::default(),
             nodes,
-            node: AtomicUsize::new(0),
+            node: AtomicUsize::new(node),
             gate: Semaphore::new(AT_ONCE),
         });
         let mut tasks = JoinSet::new();

@@ -4,18 +4,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::UnixStream;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
 use crate::MAX_ANSWER;
 use crate::protocol::{Answer, Call, Failure, Progress, Request, VERSION};
 use crate::status::Status;
+use crate::transport::{ClientStream, START, connect};
 
 /// Why a call did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens.
-    #[error("no ztna daemon is running (nobody answers at {}); start it with `sudo ztna up`", .0.display())]
+    #[error("no ztna daemon is running (nobody answers at {}); start it with {start}", .0.display(), start = START)]
     NotRunning(PathBuf),
     /// The socket cannot be reached.
     #[error("cannot reach the ztna daemon at {}: {error}", .path.display())]
@@ -39,7 +39,7 @@ pub enum ClientError {
 }
 
 /// A connection to the daemon, for one call.
-pub struct Client(Framed<UnixStream, LinesCodec>);
+pub struct Client(Framed<ClientStream, LinesCodec>);
 
 impl Client {
     /// Connects to the daemon's socket.
@@ -47,7 +47,7 @@ impl Client {
     /// # Errors
     /// Nobody listens, or the socket cannot be reached.
     pub async fn connect(socket: &Path) -> Result<Self, ClientError> {
-        match UnixStream::connect(socket).await {
+        match connect(socket).await {
             Ok(stream) => Ok(Self(Framed::new(
                 stream,
                 LinesCodec::new_with_max_length(MAX_ANSWER),
@@ -106,7 +106,7 @@ impl Client {
 }
 
 /// The answers to one call.
-pub struct Answers(Framed<UnixStream, LinesCodec>);
+pub struct Answers(Framed<ClientStream, LinesCodec>);
 
 impl Answers {
     /// The next answer.

@@ -1,20 +1,18 @@
 //! The daemon's half.
 
 use std::collections::BTreeMap;
-use std::fs::Permissions;
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 use tokio_util::codec::{Framed, LinesCodec};
 
 use crate::protocol::{Answer, Call, Failure, FailureKind, Request, VERSION};
+use crate::transport::{ServerStream, Socket, own_user};
 use crate::{MAX_ANSWER, MAX_REQUEST};
 
 /// Clients at once; root may have [`MAX_CLIENTS_PER_USER`] beside them.
@@ -27,11 +25,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after the system refused to accept (out of file descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-/// Everybody may connect; who may do what is decided by who it is.
-const SOCKET_MODE: u32 = 0o666;
-/// The socket's folder: everybody may pass, nobody else may put a socket of theirs there.
-const FOLDER_MODE: u32 = 0o755;
-
 /// Why a daemon cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenerError {
@@ -51,7 +44,7 @@ pub enum ListenerError {
 /// Who is at the other end of a connection, by the kernel's word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// User id.
+    /// User id. On Windows, where administrators alone connect, 0 as root's.
     pub uid: u32,
     /// Process id, if it is known.
     pub pid: Option<i32>,
@@ -73,7 +66,7 @@ pub trait Service: Send + Sync + 'static {
 }
 
 /// Takes answers on the way.
-pub struct Replies(Framed<UnixStream, LinesCodec>);
+pub struct Replies(Framed<ServerStream, LinesCodec>);
 
 impl Replies {
     /// Sends an answer.
@@ -96,10 +89,7 @@ impl Replies {
 }
 
 /// The daemon's socket. Removed on drop.
-pub struct Listener {
-    socket: UnixListener,
-    path: PathBuf,
-}
+pub struct Listener(Socket);
 
 impl Listener {
     /// Listens at `path`. A socket that a dead daemon left is replaced.
@@ -107,51 +97,21 @@ impl Listener {
     /// # Errors
     /// Another daemon listens there, or the system refused.
     pub async fn bind(path: &Path) -> Result<Self, ListenerError> {
-        let io = |error| ListenerError::Io {
-            path: path.to_owned(),
-            error,
-        };
-        if let Some(folder) = path.parent() {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(FOLDER_MODE)
-                .create(folder)
-                .map_err(io)?;
-        }
-        match UnixStream::connect(path).await {
-            Ok(_) => return Err(ListenerError::InUse(path.to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(path).map_err(io)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(io(error)),
-        }
-        let socket = UnixListener::bind(path).map_err(io)?;
-        std::fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE)).map_err(io)?;
-        Ok(Self {
-            socket,
-            path: path.to_owned(),
-        })
+        Socket::bind(path).await.map(Self)
     }
 
     /// Accepts clients until the future is dropped; their calls go on.
     pub async fn run(&self, service: Arc<impl Service>) {
         let clients = Arc::new(Clients::default());
         loop {
-            let stream = match self.socket.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, caller) = match self.0.accept().await {
+                Ok(Some(client)) => client,
+                Ok(None) => continue,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a client");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
-            };
-            let Ok(credentials) = stream.peer_cred() else {
-                continue;
-            };
-            let caller = Caller {
-                uid: credentials.uid(),
-                pid: credentials.pid(),
             };
             let service = Arc::clone(&service);
             let mut replies = Replies(Framed::new(
@@ -173,13 +133,6 @@ impl Listener {
                 }
             });
         }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -234,7 +187,7 @@ fn bad_request(why: &str) -> Failure {
 
 /// Root, the user whom the daemon runs as, and the operator.
 fn may_change(uid: u32, operator: Option<u32>) -> bool {
-    uid == 0 || uid == nix::unistd::geteuid().as_raw() || operator == Some(uid)
+    uid == 0 || uid == own_user() || operator == Some(uid)
 }
 
 /// Who is connected, to keep the bounds.

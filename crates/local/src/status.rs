@@ -40,6 +40,42 @@ pub struct Status {
     pub interface: Option<String>,
     /// This machine's part in the network.
     pub network: NetworkStatus,
+    /// What was counted, for monitoring.
+    pub totals: Totals,
+}
+
+/// What was counted since the tunnel came up, peers that are gone included.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Totals {
+    /// What went by direct paths.
+    pub direct: Traffic,
+    /// What went through relays.
+    pub relay: Traffic,
+    /// Preshared keys that hybrid handshakes made.
+    pub epochs: u64,
+    /// Packets that were dropped, by reason.
+    pub drops: BTreeMap<String, u64>,
+    /// How often the machine stream came to stand.
+    pub streams: u64,
+    /// The number of the last change in the netmap.
+    pub netmap_seq: Option<u64>,
+    /// The daemon's memory, in bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+/// IP packets to and from peers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Traffic {
+    /// Packets to them.
+    pub sent_packets: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// Packets from them.
+    pub received_packets: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
 }
 
 /// What a machine routes for others, and sends to others.
@@ -171,6 +207,9 @@ pub struct ThisMachine {
 pub struct ControlStatus {
     /// Its URL.
     pub url: Option<String>,
+    /// Pin of its certificate, if it is self-signed: `sha256:` and 64 hex digits.
+    #[serde(default)]
+    pub pin: Option<String>,
     /// Whether the machine stream stands.
     pub connected: bool,
     /// Why it does not, for people.

@@ -37,4 +37,4 @@ pub use config::{MeshConfig, SourceFilter};
 pub use mesh::Mesh;
 pub use output::{Event, Output};
 pub use routing::RouteUse;
-pub use status::{DropCounts, PeerStatus, PskStatus};
+pub use status::{DropCounts, PeerStatus, PskStatus, Totals, Traffic};

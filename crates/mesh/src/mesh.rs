@@ -24,7 +24,7 @@ use crate::config::{MeshConfig, SourceFilter};
 use crate::output::Output;
 use crate::peer::{Peer, Tick};
 use crate::routing::{RouteUse, RoutingTable};
-use crate::status::{DropCounts, PeerStatus};
+use crate::status::{DropCounts, PeerStatus, Totals};
 use crate::tunnel::WireGuard;
 
 /// The data plane of one machine. See the [crate's page](crate).
@@ -59,6 +59,9 @@ pub struct Mesh {
     origin: Option<Instant>,
     outputs: VecDeque<Output>,
     drops: DropCounts,
+    /// Drops of peers that are gone.
+    departed: DropCounts,
+    totals: Totals,
 }
 
 impl Mesh {
@@ -95,6 +98,8 @@ impl Mesh {
             origin: None,
             outputs: VecDeque::new(),
             drops: DropCounts::default(),
+            departed: DropCounts::default(),
+            totals: Totals::default(),
         }
     }
 
@@ -208,6 +213,7 @@ impl Mesh {
         let Some(peer) = self.peers.remove(&id) else {
             return;
         };
+        self.departed.absorb(peer.drops.clone());
         self.handshakes.remove_peer(&peer.record.wg_key);
         self.by_key.remove(&peer.record.wg_key);
         if let Some(key) = peer.disco_key {
@@ -380,6 +386,16 @@ impl Mesh {
     /// Packets that were dropped before they could be said to be a peer's.
     pub fn drops(&self) -> &DropCounts {
         &self.drops
+    }
+
+    /// Packets that were dropped of peers that are gone.
+    pub fn departed_drops(&self) -> &DropCounts {
+        &self.departed
+    }
+
+    /// What was counted since this mesh was made.
+    pub fn totals(&self) -> Totals {
+        self.totals
     }
 
     /// Takes over what a peer's path and timers are now.

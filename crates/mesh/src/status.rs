@@ -25,12 +25,53 @@ impl DropCounts {
         self.count(reason.name());
     }
 
+    /// Takes over the counts of a peer that is gone.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        for (reason, count) in other.0 {
+            *self.0.entry(reason).or_default() += count;
+        }
+    }
+
     /// The counts, by reason.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0
             .iter()
             .map(|(reason, count)| (reason.as_str(), *count))
     }
+}
+
+/// What a mesh has counted since it was made. Peers that are gone are in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// What went by direct paths.
+    pub direct: Traffic,
+    /// What went through relays.
+    pub relay: Traffic,
+    /// Preshared keys that hybrid handshakes made.
+    pub epochs: u64,
+}
+
+impl Totals {
+    /// What went the way of `is_direct`.
+    pub(crate) fn by(&mut self, is_direct: bool) -> &mut Traffic {
+        match is_direct {
+            true => &mut self.direct,
+            false => &mut self.relay,
+        }
+    }
+}
+
+/// IP packets, before they are sealed and after they were opened and let through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets to peers.
+    pub sent_packets: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// Packets from peers.
+    pub received_packets: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
 }
 
 /// One peer's state.

@@ -230,6 +230,12 @@ impl Netmap {
         readings.into_iter().flat_map(Readings::warnings)
     }
 
+    /// The number of the last change in the map. `None`: there is no map.
+    #[must_use]
+    pub fn seq(&self) -> Option<u64> {
+        self.durable.as_ref().map(|durable| durable.seq)
+    }
+
     /// Where the map stands. `None`: there is none.
     #[must_use]
     pub fn resume(&self) -> Option<Resume> {

@@ -60,7 +60,7 @@ impl Change {
 pub struct Compiled {
     document: Arc<Document>,
     lowered: Lowered,
-    machines: BTreeMap<MachineId, (Facts, Arc<Class>)>,
+    machines: BTreeMap<MachineId, (Arc<Facts>, Arc<Class>)>,
     keys: BTreeMap<Key, u32>,
     classes: BTreeMap<u32, (Arc<Class>, BTreeSet<MachineId>)>,
     next_class: u32,
@@ -79,17 +79,7 @@ pub fn compile(
     now: Timestamp,
 ) -> Compiled {
     let lowered = Lowered::new(&document, now);
-    let mut compiled = Compiled {
-        machines: BTreeMap::new(),
-        keys: BTreeMap::new(),
-        classes: BTreeMap::new(),
-        next_class: 0,
-        sources: vec![BTreeSet::new(); lowered.flats.len()],
-        destinations: vec![BTreeSet::new(); lowered.flats.len()],
-        itself: lowered.flats.iter().any(|flat| flat.itself),
-        document,
-        lowered,
-    };
+    let mut compiled = Compiled::empty(document, lowered);
     for (id, facts) in machines {
         compiled.remove(id);
         compiled.insert(id, facts);
@@ -98,6 +88,20 @@ pub fn compile(
 }
 
 impl Compiled {
+    fn empty(document: Arc<Document>, lowered: Lowered) -> Self {
+        Self {
+            machines: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            classes: BTreeMap::new(),
+            next_class: 0,
+            sources: vec![BTreeSet::new(); lowered.flats.len()],
+            destinations: vec![BTreeSet::new(); lowered.flats.len()],
+            itself: lowered.flats.iter().any(|flat| flat.itself),
+            document,
+            lowered,
+        }
+    }
+
     /// The document.
     #[must_use]
     pub fn document(&self) -> &Arc<Document> {
@@ -112,13 +116,15 @@ impl Compiled {
 
     /// What is known of the machines.
     pub fn machines(&self) -> impl Iterator<Item = (MachineId, &Facts)> {
-        self.machines.iter().map(|(id, (facts, _))| (*id, facts))
+        self.machines
+            .iter()
+            .map(|(id, (facts, _))| (*id, facts.as_ref()))
     }
 
     /// What is known of one machine.
     #[must_use]
     pub fn facts(&self, machine: MachineId) -> Option<&Facts> {
-        self.machines.get(&machine).map(|(facts, _)| facts)
+        self.machines.get(&machine).map(|(facts, _)| facts.as_ref())
     }
 
     /// The machines that `machine` sees and that see it. Empty for a machine that is not in the
@@ -282,11 +288,30 @@ impl Compiled {
         }
     }
 
+    /// The same machines under another document. What is the same in both is taken over, so it costs
+    /// what the documents differ in, and little for each machine.
+    #[must_use]
+    pub fn with_document(&self, document: Arc<Document>, now: Timestamp) -> Self {
+        let lowered = Lowered::new(&document, now);
+        let news = lowered.news(&document, &self.lowered, &self.document);
+        let machines = self.machines.iter().map(|(id, (facts, class))| {
+            let held = class.key.labels.iter();
+            let held = held.filter(|label| news.holds(label)).cloned();
+            let labels = held.chain(news.labels_of(*id, facts)).collect();
+            (*id, Arc::clone(facts), labels)
+        });
+        let machines: Vec<_> = machines.collect();
+        let mut after = Self::empty(document, lowered);
+        for (id, facts, labels) in machines {
+            after.join(id, facts, labels);
+        }
+        after
+    }
+
     /// Puts another document in force. Returns the machines whose view, filter included, is not as
     /// before; those that it does not name have nothing to be told.
     pub fn set_document(&mut self, document: Arc<Document>, now: Timestamp) -> BTreeSet<MachineId> {
-        let machines = self.machines().map(|(id, facts)| (id, facts.clone()));
-        let after = compile(document, machines.collect::<Vec<_>>(), now);
+        let after = self.with_document(document, now);
         let before = std::mem::replace(self, after);
         self.differences(&before)
     }
@@ -330,9 +355,15 @@ impl Compiled {
     }
 
     fn insert(&mut self, machine: MachineId, facts: Facts) {
+        let labels = self.lowered.labels_of(machine, &facts, &self.document);
+        self.join(machine, Arc::new(facts), labels);
+    }
+
+    /// Puts a machine that carries these labels into its class.
+    fn join(&mut self, machine: MachineId, facts: Arc<Facts>, labels: BTreeSet<String>) {
         let key = Key {
             named: self.lowered.named.contains(&machine).then_some(machine),
-            labels: self.lowered.labels_of(machine, &facts, &self.document),
+            labels,
             user: facts.owner().filter(|_| self.itself).map(str::to_owned),
             routes: facts.routes.clone(),
             addresses: match facts.routes.is_empty() {

@@ -108,6 +108,7 @@ impl Facts {
 }
 
 /// One thing that a rule asks of its source beyond who it is.
+#[derive(PartialEq)]
 pub(crate) struct Demand {
     /// The field of the rule.
     pub(crate) field: &'static str,

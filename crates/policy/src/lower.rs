@@ -47,6 +47,7 @@ pub(crate) struct Flat {
 }
 
 /// What makes a machine carry a label.
+#[derive(PartialEq)]
 enum Reason {
     Is(Vec<Selector>),
     /// It is a source of the rule, and all that the rule demands of one.
@@ -60,6 +61,7 @@ enum Reason {
     Exit,
 }
 
+#[derive(PartialEq)]
 struct SourceOf {
     src: Vec<Selector>,
     demands: Vec<Demand>,
@@ -104,36 +106,34 @@ impl Lowered {
         facts: &Facts,
         document: &Document,
     ) -> BTreeSet<String> {
-        let owner = facts.owner();
-        let is_source = |of: &SourceOf| {
-            let named = of.src.iter().any(|s| facts.is(Some(id), s, document));
-            named
-                && of.demands.iter().all(|demand| match demand.holds(facts) {
-                    Truth::Yes => true,
-                    Truth::Unknown => of.unknown,
-                    Truth::No => false,
-                })
+        let labels = self.labels.iter();
+        labels
+            .filter_map(|(label, reason)| reason.label(label, id, facts, document))
+            .collect()
+    }
+
+    /// The labels that mean something else here than they did in another document.
+    pub(crate) fn news<'a>(
+        &'a self,
+        document: &'a Document,
+        before: &Self,
+        then: &Document,
+    ) -> News<'a> {
+        let mut news = News {
+            document,
+            held: BTreeSet::new(),
+            labels: Vec::new(),
         };
-        let carried = self.labels.iter().filter_map(|(label, reason)| {
-            let plain = |carries: bool| carries.then(|| label.clone());
-            match reason {
-                Reason::Is(any) => plain(any.iter().any(|s| facts.is(Some(id), s, document))),
-                Reason::Source(of) => plain(is_source(of)),
-                Reason::SourceOfOwn(of) => owner
-                    .filter(|_| is_source(of))
-                    .map(|owner| format!("{label}:{owner}")),
-                Reason::Own => owner.map(own),
-                Reason::Behind(network) => plain(
-                    facts
-                        .routes
-                        .iter()
-                        .any(|route| overlap(route, network).is_some()),
-                ),
-                Reason::Routed => plain(!facts.routes.is_empty()),
-                Reason::Exit => plain(facts.is_exit()),
+        for (label, reason) in &self.labels {
+            let same = before.labels.get(label) == Some(reason) && reason.same(document, then);
+            match same {
+                true => {
+                    news.held.insert(label);
+                }
+                false => news.labels.push((label, reason)),
             }
-        });
-        carried.collect()
+        }
+        news
     }
 
     fn flatten(&mut self, rule: &Rule, document: &Document) -> Vec<Flat> {
@@ -245,7 +245,85 @@ impl Lowered {
     }
 }
 
+/// What one document's labels are beside another's.
+pub(crate) struct News<'a> {
+    document: &'a Document,
+    /// Labels that a machine carries if it did before.
+    held: BTreeSet<&'a str>,
+    /// Those of which that has to be found out.
+    labels: Vec<(&'a str, &'a Reason)>,
+}
+
+impl News<'_> {
+    /// Whether a machine that carried the label goes on to.
+    pub(crate) fn holds(&self, label: &str) -> bool {
+        self.held.contains(label)
+    }
+
+    /// The other labels that a machine carries.
+    pub(crate) fn labels_of(&self, id: MachineId, facts: &Facts) -> impl Iterator<Item = String> {
+        let labels = self.labels.iter();
+        labels.filter_map(move |(label, reason)| reason.label(label, id, facts, self.document))
+    }
+}
+
+impl Reason {
+    /// The label as the machine carries it, if it does.
+    fn label(
+        &self,
+        label: &str,
+        id: MachineId,
+        facts: &Facts,
+        document: &Document,
+    ) -> Option<String> {
+        let plain = |carries: bool| carries.then(|| label.to_owned());
+        match self {
+            Self::Is(any) => plain(any.iter().any(|s| facts.is(Some(id), s, document))),
+            Self::Source(of) => plain(of.is(id, facts, document)),
+            Self::SourceOfOwn(of) => facts
+                .owner()
+                .filter(|_| of.is(id, facts, document))
+                .map(|owner| format!("{label}:{owner}")),
+            Self::Own => facts.owner().map(own),
+            Self::Behind(network) => plain(
+                facts
+                    .routes
+                    .iter()
+                    .any(|route| overlap(route, network).is_some()),
+            ),
+            Self::Routed => plain(!facts.routes.is_empty()),
+            Self::Exit => plain(facts.is_exit()),
+        }
+    }
+
+    /// Whether a machine carries the label by one document if it does by the other. Not said of labels that
+    /// name the user: they are carried under other names than their own.
+    fn same(&self, one: &Document, other: &Document) -> bool {
+        let selectors = match self {
+            Self::Is(selectors) => selectors,
+            Self::Source(of) => &of.src,
+            Self::SourceOfOwn(_) | Self::Own => return false,
+            Self::Behind(_) | Self::Routed | Self::Exit => return true,
+        };
+        selectors.iter().all(|selector| match selector {
+            Selector::Group(group) => one.group(group) == other.group(group),
+            _ => true,
+        })
+    }
+}
+
 impl SourceOf {
+    /// Whether the machine is such a source.
+    fn is(&self, id: MachineId, facts: &Facts, document: &Document) -> bool {
+        let named = self.src.iter().any(|s| facts.is(Some(id), s, document));
+        named
+            && self.demands.iter().all(|demand| match demand.holds(facts) {
+                Truth::Yes => true,
+                Truth::Unknown => self.unknown,
+                Truth::No => false,
+            })
+    }
+
     fn new(rule: &Rule, document: &Document) -> Self {
         Self {
             src: rule.src.clone(),

@@ -22,9 +22,12 @@ use ztna_proto::ids::MachineId;
 use common::{MACHINES, Org, Packet, Plain, document, facts, id, kinds, now, org, packet};
 
 fn parse(plain: &Plain) -> Arc<Document> {
-    let text = plain.text();
-    let document = Document::parse(&text).unwrap_or_else(|fault| panic!("{fault}\n{text}"));
-    Arc::new(match plain.restricting {
+    parse_text(&plain.text(), plain.restricting)
+}
+
+fn parse_text(text: &str, restricting: bool) -> Arc<Document> {
+    let document = Document::parse(text).unwrap_or_else(|fault| panic!("{fault}\n{text}"));
+    Arc::new(match restricting {
         true => document.restricting(),
         false => document,
     })
@@ -203,15 +206,26 @@ proptest! {
     fn changes_of_the_document_name_everyone_they_touch(
         first in document(),
         second in document(),
+        same_rules in any::<bool>(),
+        same_words in any::<bool>(),
         org in org(),
     ) {
         let before = compiled(&first, &org);
         let mut held = compiled(&first, &org);
-        let affected = held.set_document(parse(&second), now());
-        let after = compiled(&second, &org);
+        let mut text = if same_rules { first.text() } else { second.text() };
+        if !same_words {
+            // What rules call a group, a host or a posture is something else now.
+            for (word, other) in [("bob@", "alice@"), ("10.1.0.0/16", "10.0.0.0/9"), ("'linux'", "'macos'")] {
+                text = text.replace(word, other);
+            }
+        }
+        let second = parse_text(&text, second.restricting);
+        let affected = held.set_document(Arc::clone(&second), now());
+        let after = compile(second, org.clone(), now());
         for machine in org.keys().copied() {
             prop_assert_eq!(held.visible_peers(machine), after.visible_peers(machine));
             prop_assert_eq!(held.filter_for(machine), after.filter_for(machine));
+            prop_assert_eq!(held.groups_of(machine), after.groups_of(machine));
             let view = |compiled: &Compiled| {
                 let peers = compiled.visible_peers(machine).into_iter();
                 let peers = peers.map(|peer| (peer, compiled.groups_of(peer)));

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::connections::TunnelMix;
 use crate::ids::{ApiKeyId, AuthKeyId, InvitationId, MachineId, OrgId, RegionId, UserId};
 use crate::keys::{KemPublicKey, WgPublicKey};
 use crate::machines::MachineLife;
@@ -504,6 +505,9 @@ pub struct Machine {
     /// The relay region that it is reached by, as it has last told.
     #[serde(default)]
     pub home_region: Option<RegionId>,
+    /// Its tunnels, where machines are listed or shown. `None`: it has not told of any lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnels: Option<TunnelMix>,
     /// When it was enrolled.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,

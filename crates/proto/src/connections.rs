@@ -8,6 +8,8 @@ use crate::ids::{MachineId, RegionId};
 
 /// Most tunnels that a report tells of; those that were heard of last.
 pub const MAX_CONNECTIONS: usize = 50;
+/// Longest reason for a path, in characters.
+pub const MAX_WHY: usize = 240;
 /// Between two reports of a machine, in seconds, at least.
 pub const CONNECTIONS_SECONDS: u64 = 60;
 /// After so long, in seconds, the same is reported again while there are tunnels.
@@ -49,6 +51,10 @@ pub struct Connection {
     /// Seconds since the last WireGuard handshake, at the time of the report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handshake_age_seconds: Option<u64>,
+    /// Why packets go that way and no other, as the machine has found: a sentence of at most [`MAX_WHY`] characters. Empty: it
+    /// does not say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
 }
 
 /// How packets reach a peer.
@@ -62,6 +68,61 @@ pub enum ConnectionPath {
     /// Not at all right now. Also read from any value that this build does not know.
     #[serde(other)]
     None,
+}
+
+/// A machine's tunnels, counted, as it has told of them within [`CONNECTIONS_STALE_SECONDS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct TunnelMix {
+    /// Those that go directly.
+    pub direct: u32,
+    /// Those that a relay carries.
+    pub relayed: u32,
+    /// Those without a path right now.
+    pub waiting: u32,
+    /// Those whose preshared key is one of the hybrid handshake.
+    pub post_quantum: u32,
+}
+
+impl TunnelMix {
+    /// Of these tunnels.
+    #[must_use]
+    pub fn of(connections: &[Connection]) -> Self {
+        let mut mix = Self::default();
+        for connection in connections {
+            match connection.path {
+                ConnectionPath::Direct => mix.direct += 1,
+                ConnectionPath::Relay => mix.relayed += 1,
+                ConnectionPath::None => mix.waiting += 1,
+            }
+            mix.post_quantum += u32::from(connection.post_quantum && connection.epoch > 0);
+        }
+        mix
+    }
+}
+
+/// Most machines whose tunnels one answer tells of.
+pub const MAX_TOLD_MACHINES: usize = 1_000;
+
+/// `GET /api/orgs/{org}/connections`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct OrgConnections {
+    /// Each tunnel once, as one of its ends told of it: the one that told last, if both did.
+    pub tunnels: Vec<OrgTunnel>,
+    /// Whether machines were left out: an org has more than [`MAX_TOLD_MACHINES`].
+    pub is_partial: bool,
+}
+
+/// A tunnel between two machines of an org.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct OrgTunnel {
+    /// Who told of it.
+    pub machine: MachineId,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub reported_at: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub connection: Connection,
 }
 
 /// `GET /api/orgs/{org}/machines/{machine}/connections`

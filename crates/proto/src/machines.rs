@@ -21,6 +21,8 @@ pub const EPHEMERAL_SILENCE_SECONDS: u64 = 30 * 60;
 pub const MIN_KEY_EXPIRY_DAYS: u16 = 1;
 /// … and at most.
 pub const MAX_KEY_EXPIRY_DAYS: u16 = 365;
+/// Bits of the smallest IPv4 network that an org may choose: 14 machines.
+pub const MAX_IPV4_NETWORK_BITS: u8 = 28;
 
 /// How a machine stands. Where several hold, the first of `Disabled`, `Locked`, `Expired`, `Pending`
 /// and `Quarantined` is told.
@@ -154,6 +156,31 @@ pub struct MachineLife {
     pub wipe: Option<Wipe>,
 }
 
+/// Most systems, and most tags, that a [`MachineFacets`] counts: those that the most machines have.
+pub const MAX_FACETS: usize = 200;
+
+/// `GET /api/orgs/{org}/machine-facets`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct MachineFacets {
+    /// All machines.
+    pub count: u64,
+    /// Those that wait for approval.
+    pub pending: u64,
+    /// Operating systems without their architectures.
+    pub systems: Vec<Facet>,
+    /// Tags.
+    pub tags: Vec<Facet>,
+}
+
+/// A value, and how many machines have it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct Facet {
+    /// The value.
+    pub value: String,
+    /// How many.
+    pub count: u64,
+}
+
 /// `GET /api/orgs/{org}/settings`, and the answer to `PATCH`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct OrgSettings {
@@ -167,8 +194,8 @@ pub struct OrgSettings {
     pub key_expiry_days: u16,
     /// Whether nothing passes between the org's machines, whatever the policy says.
     pub lockdown: bool,
-    /// What tunnels between the org's machines demand. `preferred` is what a plain WireGuard device would need; those join
-    /// through a gateway, whose tunnels are as all others, so it is `required` in every org.
+    /// What the org's tunnels demand. Those between two agents always have a key of the post-quantum handshake; under
+    /// `preferred`, plain WireGuard devices, which have none up to their gateway, may come in as static peers.
     pub pq: PqMode,
     /// Where the IPv4 addresses of machines are from.
     #[schema(value_type = String)]
@@ -195,6 +222,14 @@ pub struct UpdateOrgSettings {
     /// As in [`OrgSettings`]. Connections that are open end, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lockdown: Option<bool>,
+    /// As in [`OrgSettings`]. `required` only once there are no static peers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pq: Option<PqMode>,
+    /// As in [`OrgSettings`]: a private or shared network (RFC 1918, RFC 6598) of at most [`MAX_IPV4_NETWORK_BITS`]
+    /// bits. Only while no machine has an address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub ipv4_network: Option<Ipv4Net>,
 }
 
 #[cfg(test)]

@@ -234,22 +234,23 @@ struct Frame<'a, T> {
     body: T,
 }
 
+fn frame<T: Serialize>(kind: &str, body: T) -> serde_json::Result<String> {
+    serde_json::to_string(&Frame {
+        kind: kind.into(),
+        body,
+    })
+}
+
 impl ServerMessage {
     /// The message as one text frame. `Unknown` is never sent and encodes as itself.
     ///
     /// # Errors
     /// None for messages that this crate can build.
     pub fn encode(&self) -> serde_json::Result<String> {
-        fn frame<T: Serialize>(kind: &str, body: T) -> serde_json::Result<String> {
-            serde_json::to_string(&Frame {
-                kind: kind.into(),
-                body,
-            })
-        }
         match self {
             Self::Full(body) => frame("full", body),
             Self::Delta(body) => frame("delta", body),
-            Self::Volatile(body) => frame("volatile", body),
+            Self::Volatile(body) => body.encode(),
             Self::RelayTicket(body) => frame("relay_ticket", body),
             Self::KeepAlive(body) => frame("keep_alive", body),
             Self::Error(body) => frame("error", body),
@@ -278,11 +279,21 @@ impl ServerMessage {
 
 /// Volatile state of peers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VolatileUpdate {
+pub struct VolatileUpdate<P = PeerVolatile> {
     /// Whether this is the state of all peers: those that are not named have none.
     pub whole: bool,
     /// The peers that changed, or all.
-    pub peers: Vec<PeerVolatile>,
+    pub peers: Vec<P>,
+}
+
+impl<P: Serialize> VolatileUpdate<P> {
+    /// The message as one text frame. The peers may be in any form that is written as a [`PeerVolatile`] is.
+    ///
+    /// # Errors
+    /// None for what this crate can build.
+    pub fn encode(&self) -> serde_json::Result<String> {
+        frame("volatile", self)
+    }
 }
 
 /// The whole durable state of one machine.

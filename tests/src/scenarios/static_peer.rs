@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use ztna_proto::api::CreateAuthKeyRequest;
-use ztna_proto::machines::MachineAction;
+use ztna_proto::machines::{MachineAction, UpdateOrgSettings};
+use ztna_proto::netmap::PqMode;
 use ztna_proto::static_peers::{CreateStaticPeer, StaticPeer};
 
 use super::pair::{EMAIL, FIRST_PING_LIMIT, PASSWORD};
@@ -61,6 +62,10 @@ fn run(lab: &Lab, figures: &mut Figures) -> Result<()> {
 
     let gateway = owner.machine("gate")?.id;
     owner.make_gateway(gateway, &format!("{}:{PORT}", gate_host.address))?;
+    owner.settings(&UpdateOrgSettings {
+        pq: Some(PqMode::Preferred),
+        ..UpdateOrgSettings::default()
+    })?;
     let made = owner.static_peer(&CreateStaticPeer {
         name: "phone".to_owned(),
         gateway,

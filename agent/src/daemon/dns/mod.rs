@@ -4,6 +4,10 @@
 //!   100.100.100.100, port 53, for programs of this machine alone.
 //! * [`host`]: has those programs ask it.
 
+#[cfg(target_os = "linux")]
+mod host;
+#[cfg(not(target_os = "linux"))]
+#[path = "rules.rs"]
 mod host;
 mod message;
 mod server;

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::message::{Asked, MAX_MESSAGE, read, set_id};
 use super::zone::{Answer, Zone};
-use crate::platform::BYPASS_MARK;
+use crate::platform::keep_outside;
 
 /// Questions that are worked on at once; further ones wait, or are dropped by UDP.
 const MAX_AT_ONCE: usize = 256;
@@ -219,7 +219,7 @@ async fn ask_by_udp(
     };
     let socket = UdpSocket::bind((any, 0)).await?;
     if is_outside {
-        SockRef::from(&socket).set_mark(BYPASS_MARK)?;
+        keep_outside(&SockRef::from(&socket))?;
     }
     socket.connect(nameserver).await?;
     let id: u16 = rand::random();
@@ -248,7 +248,7 @@ async fn ask_by_tcp(
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     if is_outside {
-        SockRef::from(&socket).set_mark(BYPASS_MARK)?;
+        keep_outside(&SockRef::from(&socket))?;
     }
     let mut stream = socket.connect(nameserver).await?;
     write_framed(&mut stream, question).await?;
@@ -278,5 +278,6 @@ async fn write_framed(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> 
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 #[path = "server_tests.rs"]
 mod tests;

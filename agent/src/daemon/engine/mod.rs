@@ -126,6 +126,10 @@ pub struct EngineStatus {
     pub peers: BTreeMap<MachineId, EnginePeer>,
     /// Packets dropped that belong to no peer, by reason.
     pub drops: BTreeMap<String, u64>,
+    /// The same of peers that are gone.
+    pub departed_drops: BTreeMap<String, u64>,
+    /// What the mesh has counted.
+    pub totals: ztna_mesh::Totals,
     /// What a person should look at, one line each.
     pub warnings: Vec<String>,
 }

@@ -352,5 +352,6 @@ fn one_of_each_family(addresses: &[SocketAddr]) -> impl Iterator<Item = SocketAd
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 #[path = "netcheck_tests.rs"]
 mod tests;

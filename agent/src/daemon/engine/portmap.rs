@@ -318,6 +318,7 @@ impl Lease {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::sync::{Arc, Mutex};
 

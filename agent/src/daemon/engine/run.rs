@@ -28,7 +28,7 @@ use super::relays::{RelayEvent, Relays};
 use super::udp::UdpPort;
 use super::{CHANNEL_CAPACITY, ControlEvent, EngineConfig, EngineEvent, Request, paths, status};
 use crate::daemon::routes;
-use crate::platform::NetworkMonitor;
+use crate::platform::{NetworkMonitor, is_too_big};
 
 /// Packets from relays on their way to the loop.
 const RELAY_CHANNEL: usize = 1024;
@@ -516,7 +516,7 @@ impl Engine {
                 if let Err(error) = udp.send(burst).await {
                     tracing::trace!(to = %burst.to, %error, "not sent");
                     let Some(peer) = burst.peer else { continue };
-                    if error.raw_os_error() == Some(libc::EMSGSIZE) {
+                    if is_too_big(&error) {
                         let payload = burst.largest();
                         self.mesh.send_too_big(peer, burst.to, payload, now());
                     } else {

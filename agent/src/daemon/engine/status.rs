@@ -44,6 +44,8 @@ pub fn of(engine: &mut Engine, queue_lost: u64) -> EngineStatus {
             .map(|peer| (peer.id, peer_status(engine, peer, now)))
             .collect(),
         drops,
+        departed_drops: counts(engine.mesh.departed_drops()),
+        totals: engine.mesh.totals(),
         warnings: engine.warnings.clone(),
     }
 }

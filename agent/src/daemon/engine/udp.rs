@@ -4,14 +4,12 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use bytes::BytesMut;
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce, SndBuf, SndBufForce};
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 
 use super::burst::{Burst, MAX_BURST};
-use crate::platform::{BYPASS_MARK, allow_fragments};
+use crate::platform::{allow_fragments, grow_buffers, keep_outside, may_go_singly};
 
 /// Kernel receive buffer asked for: 10 ms at 5 Gbit/s. The kernel may grant less.
 const RECEIVE_BUFFER: usize = 7 << 20;
@@ -38,14 +36,10 @@ impl Family {
         }
         socket.set_nonblocking(true)?;
         // Without the right to it no route leads into a tunnel of ours either.
-        if let Err(error) = socket.set_mark(BYPASS_MARK) {
+        if let Err(error) = keep_outside(&SockRef::from(&socket)) {
             tracing::debug!(%error, "datagrams to peers carry no mark");
         }
-        // Less than asked for is what unprivileged processes get; it costs bursts, nothing else.
-        let forced = setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER);
-        let _ = forced.or_else(|_| setsockopt(&socket, RcvBuf, &RECEIVE_BUFFER));
-        let forced = setsockopt(&socket, SndBufForce, &SEND_BUFFER);
-        let _ = forced.or_else(|_| setsockopt(&socket, SndBuf, &SEND_BUFFER));
+        grow_buffers(&SockRef::from(&socket), RECEIVE_BUFFER, SEND_BUFFER);
         socket.bind(&addr.into())?;
         let io = tokio::net::UdpSocket::from_std(socket.into())?;
         let state = UdpSocketState::new(UdpSockRef::from(&io))?;
@@ -188,8 +182,7 @@ impl UdpPort {
         let family = self.family(burst.to)?;
         let result = family.send(&burst.transmit()).await;
         match result {
-            // One by one, then: some kernels and devices refuse segmentation offload (EIO, EINVAL), and
-            // where datagrams are too large for the path (EMSGSIZE), the last one may be shorter.
+            // One by one, then.
             Err(error) if burst.count() > 1 && may_go_singly(&error) => {
                 let mut result = Ok(());
                 for datagram in burst.transmits() {
@@ -244,11 +237,6 @@ impl UdpPort {
     }
 }
 
-fn may_go_singly(error: &io::Error) -> bool {
-    let code = error.raw_os_error();
-    matches!(code, Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,7 +256,7 @@ mod tests {
         let to = receiver.local_addr().unwrap();
         let burst = Burst::of(to, &[&bytes(MAX_BURST + 1), &bytes(10)]);
         let error = port.send(&burst).await.unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+        assert!(crate::platform::is_too_big(&error), "{error}");
         assert_eq!(receiver.recv(&mut [0; 100]).unwrap(), 10);
     }
 

@@ -466,4 +466,5 @@ fn approved(prefs: &NetworkPrefs, map: &Netmap) -> BTreeSet<IpNet> {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests;

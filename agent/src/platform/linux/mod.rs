@@ -1,11 +1,16 @@
-//! Linux: `/dev/net/tun` with segmentation offload, route netlink, and posture from files.
+//! Linux: `/dev/net/tun` with segmentation offload, route netlink, posture from files, and a service of systemd.
 
+mod capabilities;
 mod forward;
 mod fragments;
 mod health;
 mod interface;
+mod memory;
 mod network;
 mod on_link;
+pub mod process;
+pub mod service;
+mod socket;
 mod steer;
 mod tun;
 
@@ -22,7 +27,25 @@ pub use forward::{
 pub use fragments::allow_fragments;
 pub use health::LinuxHealth;
 pub use interface::{Addresses, Interface, add_service_address};
+pub use memory::{protect as protect_memory, resident as resident_memory};
 pub use network::NetworkMonitor;
 pub use on_link::on_link;
-pub use steer::{BYPASS_MARK, Steer, Steering};
-pub use tun::{Tun, TunReader, TunWriter};
+pub use socket::{grow_buffers, keep_outside};
+pub use steer::{Steer, Steering};
+pub use tun::{Tun, TunReader, TunWriter, hint as device_hint};
+
+/// The daemon's folder if nothing else is said.
+pub const STATE_DIR: &str = "/var/lib/ztna";
+/// The tunnel device's name if nothing else is said.
+pub const TUN_NAME: &str = "ztna0";
+
+/// Whether this process may make devices and set addresses and routes; if not, why and what to do.
+///
+/// # Errors
+/// The system does not tell.
+pub fn may_make_devices() -> anyhow::Result<Result<(), &'static str>> {
+    Ok(match capabilities::has(capabilities::CAP_NET_ADMIN)? {
+        true => Ok(()),
+        false => Err("the ztna daemon needs root to make the tunnel device; run it with sudo"),
+    })
+}

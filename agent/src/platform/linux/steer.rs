@@ -35,7 +35,7 @@ use ztna_proto::network::EXIT_ROUTES;
 use super::interface::{ROUTE_PROTOCOL, into_io, no_ipv6};
 
 /// The mark of datagrams that must not enter the tunnel (`SO_MARK`, socket(7)).
-pub const BYPASS_MARK: u32 = 0x5a74_0001;
+pub(super) const BYPASS_MARK: u32 = 0x5a74_0001;
 /// Our table: above the kernel's own and what people number by hand.
 const TABLE: u32 = 5_240;
 /// `RT_TABLE_MAIN` (linux/rtnetlink.h).

@@ -59,6 +59,14 @@ impl Tun {
         })
     }
 
+    /// The name that it got.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub fn name(&self) -> io::Result<String> {
+        self.device.name()
+    }
+
     /// Index of the interface.
     ///
     /// # Errors
@@ -86,6 +94,23 @@ impl Tun {
             buffer: BytesMut::new(),
         };
         (reader, writer)
+    }
+}
+
+/// What it means that there is no device, and what to do.
+pub fn hint(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            format!("{error}; the daemon needs root, or CAP_NET_ADMIN")
+        }
+        Some(libc::EBUSY | libc::EEXIST | libc::EINVAL) => {
+            format!("{error}; the name is in use: choose another with --tun")
+        }
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => format!(
+            "{error}; the kernel offers no TUN devices: run `modprobe tun`, and in a container \
+             pass /dev/net/tun in"
+        ),
+        _ => error.to_string(),
     }
 }
 

@@ -1,11 +1,13 @@
 //! What an operator says about sign-in by others.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Args;
 use zeroize::Zeroizing;
 
 use super::fetch::IssuerRules;
+use crate::secrets::{SecretError, secret};
 
 /// Where Google is.
 const GOOGLE_ISSUER: &str = "https://accounts.google.com";
@@ -56,30 +58,50 @@ pub struct GitHubConfig {
 #[command(next_help_heading = "Sign-in by others")]
 pub struct SignInFlags {
     /// OAuth client of this deployment at Google. Its redirect URI: PUBLIC_URL/sign-in/google/callback.
-    #[arg(long, env = "ZTNA_GOOGLE_CLIENT_ID", requires = "google_client_secret")]
+    #[arg(long, env = "ZTNA_GOOGLE_CLIENT_ID", requires = "google_secret")]
     google_client_id: Option<String>,
     /// Its secret; better by the environment than on the command line.
     #[arg(
         long,
         env = "ZTNA_GOOGLE_CLIENT_SECRET",
         hide_env_values = true,
-        requires = "google_client_id"
+        requires = "google_client_id",
+        group = "google_secret"
     )]
     google_client_secret: Option<String>,
+    /// File that holds it, in its place
+    #[arg(
+        long,
+        env = "ZTNA_GOOGLE_CLIENT_SECRET_FILE",
+        requires = "google_client_id",
+        group = "google_secret",
+        value_name = "FILE"
+    )]
+    google_client_secret_file: Option<PathBuf>,
     /// Google's issuer identifier.
     #[arg(long, env = "ZTNA_GOOGLE_ISSUER", default_value = GOOGLE_ISSUER, hide = true)]
     google_issuer: String,
     /// OAuth app of this deployment at GitHub. Its callback: PUBLIC_URL/sign-in/github/callback.
-    #[arg(long, env = "ZTNA_GITHUB_CLIENT_ID", requires = "github_client_secret")]
+    #[arg(long, env = "ZTNA_GITHUB_CLIENT_ID", requires = "github_secret")]
     github_client_id: Option<String>,
     /// Its secret; better by the environment than on the command line.
     #[arg(
         long,
         env = "ZTNA_GITHUB_CLIENT_SECRET",
         hide_env_values = true,
-        requires = "github_client_id"
+        requires = "github_client_id",
+        group = "github_secret"
     )]
     github_client_secret: Option<String>,
+    /// File that holds it, in its place
+    #[arg(
+        long,
+        env = "ZTNA_GITHUB_CLIENT_SECRET_FILE",
+        requires = "github_client_id",
+        group = "github_secret",
+        value_name = "FILE"
+    )]
+    github_client_secret_file: Option<PathBuf>,
     /// GitHub, or a GitHub Enterprise Server.
     #[arg(long, env = "ZTNA_GITHUB_URL", default_value = GITHUB_URL)]
     github_url: String,
@@ -100,15 +122,21 @@ pub struct SignInFlags {
 
 impl SignInFlags {
     /// What the flags say.
-    #[must_use]
-    pub fn config(&self) -> SignInConfig {
-        let client = |id: &Option<String>, secret: &Option<String>| {
-            let (id, secret) = (id.clone()?, secret.clone()?);
-            Some((id, Zeroizing::new(secret)))
-        };
-        let google = client(&self.google_client_id, &self.google_client_secret);
-        let github = client(&self.github_client_id, &self.github_client_secret);
-        SignInConfig {
+    ///
+    /// # Errors
+    /// A secret's file cannot be read.
+    pub fn config(&self) -> Result<SignInConfig, SecretError> {
+        let google = secret(
+            self.google_client_secret.as_deref(),
+            self.google_client_secret_file.as_deref(),
+        )?;
+        let google = self.google_client_id.clone().zip(google);
+        let github = secret(
+            self.github_client_secret.as_deref(),
+            self.github_client_secret_file.as_deref(),
+        )?;
+        let github = self.github_client_id.clone().zip(github);
+        Ok(SignInConfig {
             google: google.map(|(client_id, client_secret)| GoogleConfig {
                 issuer: self.google_issuer.clone(),
                 client_id,
@@ -125,6 +153,6 @@ impl SignInFlags {
                 allow_http: self.allow_http_issuers,
             },
             dns_servers: self.dns_servers.clone(),
-        }
+        })
     }
 }

@@ -12,6 +12,7 @@ use ztna_proto::relay::CertificatePin;
 use ztna_tls::{KeyExchange, client_config};
 
 use crate::relays::is_public;
+use crate::text::is_hidden;
 
 /// A connection comes about within this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -168,7 +169,7 @@ fn reason(error: &reqwest::Error) -> String {
 /// What somebody else wrote, fit to be shown.
 pub(super) fn words(text: &str) -> String {
     text.chars()
-        .filter(|c| !c.is_control())
+        .filter(|c| !is_hidden(*c))
         .take(MAX_WORDS)
         .collect()
 }

@@ -19,6 +19,7 @@ use crate::db::Tx;
 use crate::http::{Answer, ApiError, Counted, Empty, Json, Path, User, ok, refuse};
 use crate::keys::ServerKeys;
 use crate::orgs::{self, Right, authorise, seal_secret};
+use crate::text::has_hidden;
 
 /// Longest issuer identifier, in bytes.
 const MAX_ISSUER: usize = 512;
@@ -261,7 +262,7 @@ fn check(request: &PutSsoRequest, secret: Option<&str>) -> Result<(), ApiError> 
         ("groups_claim", request.groups_claim.as_str(), MAX_CLAIM),
     ];
     for (name, text, longest) in texts {
-        if text.is_empty() || text.len() > longest || text.chars().any(char::is_control) {
+        if text.is_empty() || text.len() > longest || has_hidden(text) {
             return bad(format!(
                 "`{name}` needs 1 to {longest} characters; correct it"
             ));
@@ -282,7 +283,7 @@ fn check_rule(rule: &GroupRule) -> Result<(), ApiError> {
     let bad = |message: String| Err(refuse(ErrorCode::ValidationError, message));
     let group = &rule.group;
     let length = group.chars().count();
-    if length == 0 || length > MAX_GROUP_NAME || group.chars().any(char::is_control) {
+    if length == 0 || length > MAX_GROUP_NAME || has_hidden(group) {
         return bad(format!(
             "`group` of a rule needs 1 to {MAX_GROUP_NAME} characters; correct it"
         ));

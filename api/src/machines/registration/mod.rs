@@ -129,7 +129,7 @@ pub(super) async fn register(
     };
     let joined = line::wait(state, org, candidate).await?;
     relays::outlast(joined.revoked_until).await;
-    metrics::counter!("ztna_registrations_total").increment(1);
+    metrics::counter!("ztna_api_registrations_total").increment(1);
     tracing::info!(%org, machine = %joined.id, name = joined.name, "a machine was registered");
 
     Ok(Registered {

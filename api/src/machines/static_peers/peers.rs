@@ -29,7 +29,7 @@ use crate::machines::standing::Standing;
 use crate::machines::view::read_machines;
 use crate::machines::{address, check_tags, normalise_name};
 use crate::netmap::{self, Changed};
-use crate::orgs::{Right, authorise, seal_secret};
+use crate::orgs::{Right, admits_plain_devices, authorise, seal_secret};
 use crate::{network, posture};
 
 pub(super) fn routes() -> OpenApiRouter<State> {
@@ -79,6 +79,13 @@ async fn create(
     }
     let id = MachineId::generate();
     netmap::append_change(&tx, org, Changed::Machine(id)).await?;
+    if !admits_plain_devices(&tx, org).await? {
+        return Err(refuse(
+            ErrorCode::Forbidden,
+            "the org demands post-quantum keys on every tunnel (`pq` is `required`), and a plain WireGuard device has \
+             none up to its gateway; an admin can set `pq` to `preferred` in the org's settings",
+        ));
+    }
     let tags = check_tags(&tx, org, (caller, role), &request.tags).await?;
     let gateway = Gateway::find(&tx, org, request.gateway).await?;
     gateway.demand_room(&tx, org).await?;

@@ -60,7 +60,7 @@ impl Hub {
         if let Some(words) = self.0.words.get()
             && words.try_send((org, word)).is_err()
         {
-            metrics::counter!("ztna_node_words_dropped").increment(1);
+            metrics::counter!("ztna_api_node_words_dropped_total").increment(1);
         }
     }
 

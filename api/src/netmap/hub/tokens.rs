@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
+use ztna_proto::ids::OrgId;
 use ztna_proto::tokens::TokenHash;
 
 use super::Hub;
@@ -22,12 +23,14 @@ impl Tokens {
         tokens.get(hash).copied()
     }
 
-    fn put(&self, hash: TokenHash, machine: Machine) {
+    fn put(&self, new: impl IntoIterator<Item = (TokenHash, Machine)>) {
         let mut tokens = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if tokens.len() >= MAX_TOKENS {
-            tokens.clear();
+        for (hash, machine) in new {
+            if tokens.len() >= MAX_TOKENS {
+                tokens.clear();
+            }
+            tokens.insert(hash, machine);
         }
-        tokens.insert(hash, machine);
     }
 }
 
@@ -50,6 +53,14 @@ impl Hub {
 
     /// The database has said whose a token is.
     pub(crate) fn remember(&self, hash: TokenHash, machine: Machine) {
-        self.0.tokens.put(hash, machine);
+        self.0.tokens.put([(hash, machine)]);
+    }
+
+    /// An org was read: its machines may come, all at once if the node ended that they were connected to.
+    pub(super) fn remember_all(&self, org: OrgId, state: &OrgState) {
+        let tokens = state.tokens();
+        self.0
+            .tokens
+            .put(tokens.map(|(id, hash)| (hash, Machine { org, id })));
     }
 }

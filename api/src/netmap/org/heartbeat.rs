@@ -27,6 +27,12 @@ impl OrgState {
         })
     }
 
+    /// The tokens of all machines.
+    pub(in crate::netmap) fn tokens(&self) -> impl Iterator<Item = (MachineId, TokenHash)> {
+        let machines = self.machines.iter();
+        machines.map(|(id, entry)| (*id, entry.row.token_hash))
+    }
+
     /// Whether the database holds that the machine runs this version of the agent.
     pub(in crate::netmap) fn runs(&self, id: MachineId, version: &str) -> bool {
         let entry = self.machines.get(&id);

@@ -118,6 +118,16 @@ impl OrgState {
             .collect()
     }
 
+    /// Those of these machines that a machine has in its map.
+    pub(super) fn peers_among(
+        &self,
+        id: MachineId,
+        mut asked: BTreeSet<MachineId>,
+    ) -> BTreeSet<MachineId> {
+        asked.retain(|peer| self.compiled.sees(id, *peer));
+        asked
+    }
+
     /// Whether anybody is connected or counts as there.
     pub(super) fn is_idle(&self) -> bool {
         self.streams.is_empty() && !self.presence.values().any(Presence::online)

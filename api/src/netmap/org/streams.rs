@@ -44,7 +44,7 @@ impl OrgState {
         let seq = self.seq.unsigned_abs();
         let first = [
             Some(self.beginning(id, &map, resume).encode()?),
-            self.volatile(map.peers().keys().copied().collect(), true)?,
+            self.volatile(map.peers().keys().copied(), true)?,
             self.ticket_of(id)
                 .map(|ticket| ServerMessage::RelayTicket(ticket).encode())
                 .transpose()?,
@@ -88,7 +88,7 @@ impl OrgState {
                 None => ("full", ServerMessage::Full(map.full(seq))),
             },
         };
-        metrics::counter!("ztna_machine_stream_starts", "with" => kind).increment(1);
+        metrics::counter!("ztna_api_machine_stream_starts_total", "with" => kind).increment(1);
         message
     }
 

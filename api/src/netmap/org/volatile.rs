@@ -6,7 +6,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use ztna_proto::ids::{MachineId, RegionId};
-use ztna_proto::netmap::{PeerVolatile, ServerMessage, VolatileReport, VolatileUpdate};
+use ztna_proto::netmap::{VolatileReport, VolatileUpdate};
 
 use super::{OrgState, Result};
 use crate::netmap::nodes::Said;
@@ -141,7 +141,7 @@ impl OrgState {
 
     /// Tells everybody who sees the machine how it is reached now.
     pub(super) fn tell_peers(&mut self, id: MachineId) -> Result<()> {
-        let Some(text) = self.volatile(vec![id], false)? else {
+        let Some(text) = self.volatile([id], false)? else {
             return Ok(());
         };
         let text = Utf8Bytes::from(text);
@@ -158,13 +158,20 @@ impl OrgState {
     }
 
     /// Volatile state of these machines. `None` if there is nothing to tell.
-    pub(super) fn volatile(&self, ids: Vec<MachineId>, whole: bool) -> Result<Option<String>> {
-        let known = |id: &MachineId| self.presence.get(id)?.tell(*id);
-        let peers: Vec<PeerVolatile> = ids.iter().filter_map(known).collect();
+    pub(super) fn volatile(
+        &mut self,
+        ids: impl IntoIterator<Item = MachineId>,
+        whole: bool,
+    ) -> Result<Option<String>> {
+        let mut peers = Vec::new();
+        for id in ids {
+            if let Some(presence) = self.presence.get_mut(&id) {
+                peers.extend(presence.tell(id)?);
+            }
+        }
         if peers.is_empty() && !whole {
             return Ok(None);
         }
-        let update = VolatileUpdate { whole, peers };
-        ServerMessage::Volatile(update).encode().map(Some)
+        VolatileUpdate { whole, peers }.encode().map(Some)
     }
 }

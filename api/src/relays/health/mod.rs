@@ -212,8 +212,8 @@ impl Prober {
             last.insert(key, finding.up);
         }
         self.last = last;
-        metrics::gauge!("ztna_relays", "state" => "up").set(f64::from(up));
-        metrics::gauge!("ztna_relays", "state" => "down").set(f64::from(down));
+        metrics::gauge!("ztna_api_relays", "state" => "up").set(f64::from(up));
+        metrics::gauge!("ztna_api_relays", "state" => "down").set(f64::from(down));
     }
 }
 

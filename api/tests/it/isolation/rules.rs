@@ -101,6 +101,7 @@ const EXCEPTIONS: &[(&str, &str, Right)] = &[
     ("GET", "/machines/{machine}", Right::Belong),
     // Of their own machines.
     ("GET", "/machines/{machine}/connections", Right::Belong),
+    ("GET", "/machine-facets", Right::Belong),
     ("GET", "/settings", Right::Belong),
     // Of their own machines.
     ("GET", "/posture/machines", Right::Belong),

@@ -158,6 +158,7 @@ impl Side {
         let path = owner.path(&format!("/machines/{}/gateway", machine.machine_id));
         let body = json!({"endpoint": format!("{name}-gate.example.com:51820")});
         let _: Value = owner.client.call(Method::PUT, &path, body).await.unwrap();
+        owner.set(json!({"pq": "preferred"})).await;
         let body = json!({"name": format!("{name}-phone"), "gateway": machine.machine_id});
         let path = owner.path("/static-peers");
         let phone: Value = owner.client.post(&path, body).await.unwrap();

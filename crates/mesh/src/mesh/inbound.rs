@@ -196,7 +196,8 @@ impl Mesh {
                 peer.touch(now);
                 if !packet.is_empty() {
                     self.handshakes.want_epoch(&peer.record.wg_key, now);
-                    self.deliver(id, packet, now);
+                    let is_direct = matches!(origin, Origin::Udp(_));
+                    self.deliver(id, packet, is_direct, now);
                 }
                 // Data proves that the initiator has the session, so this end may use it as well.
                 self.flush(id, now);
@@ -273,7 +274,7 @@ impl Mesh {
     }
 
     /// Gives an opened packet to the TUN device, if the filter lets it through.
-    fn deliver(&mut self, id: MachineId, mut packet: BytesMut, now: Instant) {
+    fn deliver(&mut self, id: MachineId, mut packet: BytesMut, is_direct: bool, now: Instant) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
@@ -294,6 +295,9 @@ impl Mesh {
         match self.filter.check(Direction::Inbound, id, &packet, now) {
             Verdict::Allow => {
                 peer.rx_bytes += length as u64;
+                let traffic = self.totals.by(is_direct);
+                traffic.received_packets += 1;
+                traffic.received_bytes += length as u64;
                 mss::clamp(&mut packet, size::for_tcp(peer.path.mtu().as_ref()));
                 self.outputs.push_back(Output::Tun(packet));
             }

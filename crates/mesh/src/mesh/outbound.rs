@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use ztna_disco::{Message, PING_LEN};
 use ztna_filter::{Direction, Verdict};
 use ztna_handshake::{Destination, Output as HandshakeOutput, Role, Source, fragments};
-use ztna_path::{Output as PathOutput, Via, mtu};
+use ztna_path::{Output as PathOutput, Selected, Via, mtu};
 use ztna_proto::{MachineId, RegionId, WgPublicKey};
 
 use super::Mesh;
@@ -58,6 +58,10 @@ impl Mesh {
         match peer.tunnel.seal(packet, now) {
             Ok(datagram) => {
                 peer.tx_bytes += length;
+                let is_direct = matches!(peer.path.selected(), Selected::Direct { .. });
+                let traffic = self.totals.by(is_direct);
+                traffic.sent_packets += 1;
+                traffic.sent_bytes += length;
                 peer.touch(now);
                 self.transmit(id, datagram, now);
             }
@@ -321,6 +325,7 @@ impl Mesh {
         let epoch = installed.epoch;
         peer.tunnel.set_psk(installed.psk.expose());
         peer.psk.install(installed);
+        self.totals.epochs += 1;
         peer.touch(now);
         self.outputs
             .push_back(Output::Event(Event::Psk { peer: id, epoch }));

@@ -3,6 +3,7 @@
 mod link;
 mod liveness;
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -9,6 +9,7 @@ mod system;
 mod tests;
 
 use std::fs::File;
+use std::future::ready;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -79,12 +80,12 @@ fn read(path: &Path) -> Option<String> {
 }
 
 impl Health for LinuxHealth {
-    fn system(&self) -> System {
-        self.os_release()
+    fn system(&self) -> impl Future<Output = System> + Send {
+        ready(self.os_release())
     }
 
-    fn disk_encryption(&self) -> Signal {
-        self.encryption()
+    fn disk_encryption(&self) -> impl Future<Output = Signal> + Send {
+        ready(self.encryption())
     }
 
     fn firewall(&self) -> impl Future<Output = Signal> + Send {
@@ -95,8 +96,8 @@ impl Health for LinuxHealth {
         self.lock()
     }
 
-    fn auto_update(&self) -> Signal {
-        self.updates()
+    fn auto_update(&self) -> impl Future<Output = Signal> + Send {
+        ready(self.updates())
     }
 
     fn reboot_pending(&self) -> Signal {

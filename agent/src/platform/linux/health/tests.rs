@@ -97,7 +97,7 @@ fn the_system_is_what_os_release_says() {
             "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\nVERSION_ID=\"12\"\n# x\nNOISE\n",
         )
         .file("proc/sys/kernel/osrelease", "6.1.0-18-amd64\n");
-    let system = fake.health.system();
+    let system = fake.health.os_release();
     assert_eq!(
         system.name.as_deref(),
         Some("Debian GNU/Linux 12 (bookworm)")
@@ -110,7 +110,7 @@ fn the_system_is_what_os_release_says() {
     let system = Fake::new()
         .file("usr/lib/os-release", &long)
         .health
-        .system();
+        .os_release();
     assert_eq!(system.distro.unwrap().len(), MAX_POSTURE_TEXT);
     assert_eq!((system.distro_version, system.version), (None, None));
 }
@@ -122,7 +122,7 @@ fn a_plain_disk_is_not_encrypted() {
         .file("sys/devices/pci/sda/sda1/partition", "1\n")
         .link("sys/dev/block/8:1", "../../devices/pci/sda/sda1");
     is(
-        &fake.health.disk_encryption(),
+        &fake.health.encryption(),
         Known::No,
         "/ is on /dev/sda1 without dm-crypt",
     );
@@ -143,7 +143,7 @@ fn luks_is_seen_through_lvm_and_raid() {
         .block("9:0", "md0", "", &["sda3"])
         .block("254:3", "dm-3", "CRYPT-LUKS1-4567-home", &["md0"]);
     is(
-        &fake.health.disk_encryption(),
+        &fake.health.encryption(),
         Known::Yes,
         "dm-crypt under / and /home",
     );
@@ -155,22 +155,18 @@ fn luks_is_seen_through_lvm_and_raid() {
         .block("8:19", "sdb3", "", &[])
         .block("254:0", "dm-0", "CRYPT-LUKS2-0123-luks", &["sda3"])
         .block("254:1", "dm-1", "LVM-abc", &["dm-0", "sdb3"]);
-    is(
-        &fake.health.disk_encryption(),
-        Known::No,
-        "/dev/mapper/vg-root",
-    );
+    is(&fake.health.encryption(), Known::No, "/dev/mapper/vg-root");
     let fake = fake.mounts(&[
         "254:0 / / rw - ext4 /dev/mapper/luks rw",
         "8:19 / / rw - ext4 /dev/sdb3 rw",
     ]);
-    is(&fake.health.disk_encryption(), Known::No, "/dev/sdb3");
+    is(&fake.health.encryption(), Known::No, "/dev/sdb3");
     let fake = fake.mounts(&[
         "254:0 / / rw - ext4 /dev/mapper/luks rw",
         "8:19 / /home rw - ext4 /dev/sdb3 rw",
     ]);
     is(
-        &fake.health.disk_encryption(),
+        &fake.health.encryption(),
         Known::No,
         "/home is on /dev/sdb3",
     );
@@ -190,13 +186,9 @@ fn every_device_of_a_btrfs_counts() {
             .file("sys/fs/btrfs/1a2b/devices/dm-0", "")
             .file(&format!("sys/fs/btrfs/1a2b/devices/{second}"), "")
     };
+    is(&fake("dm-1").health.encryption(), Known::Yes, "dm-crypt");
     is(
-        &fake("dm-1").health.disk_encryption(),
-        Known::Yes,
-        "dm-crypt",
-    );
-    is(
-        &fake("sdb3").health.disk_encryption(),
+        &fake("sdb3").health.encryption(),
         Known::No,
         "/dev/mapper/luks",
     );
@@ -205,7 +197,7 @@ fn every_device_of_a_btrfs_counts() {
 #[test]
 fn what_cannot_be_seen_is_unknown() {
     let unknown = |fake: Fake, detail: &str| {
-        is(&fake.health.disk_encryption(), Known::Unknown, detail);
+        is(&fake.health.encryption(), Known::Unknown, detail);
     };
     unknown(Fake::new(), "cannot be read");
     unknown(
@@ -382,7 +374,7 @@ fn updates_are_what_apt_is_told() {
         debian()
             .file("etc/apt/apt.conf.d/20auto-upgrades", text)
             .health
-            .auto_update()
+            .updates()
     };
     let on =
         "APT::Periodic::Update-Package-Lists \"1\";\nAPT::Periodic::Unattended-Upgrade \"1\";\n";
@@ -413,20 +405,20 @@ fn updates_are_what_apt_is_told() {
             "etc/apt/apt.conf.d/99local",
             "APT::Periodic::Unattended-Upgrade \"0\";",
         );
-    is(&later.health.auto_update(), Known::No, "not switched on");
+    is(&later.health.updates(), Known::No, "not switched on");
     let masked = debian()
         .file("etc/apt/apt.conf.d/20auto-upgrades", on)
         .link("etc/systemd/system/apt-daily-upgrade.timer", "/dev/null");
-    is(&masked.health.auto_update(), Known::No, "masked");
+    is(&masked.health.updates(), Known::No, "masked");
     let bare = Fake::new().file("usr/bin/apt-get", "");
-    is(&bare.health.auto_update(), Known::No, "not installed");
+    is(&bare.health.updates(), Known::No, "not installed");
 
     let timer = "etc/systemd/system/timers.target.wants/dnf-automatic.timer";
     let fedora = |settings: &str| {
         let fake = Fake::new()
             .file(timer, "")
             .file("etc/dnf/automatic.conf", settings);
-        fake.health.auto_update()
+        fake.health.updates()
     };
     is(
         &fedora("[commands]\napply_updates = yes\n"),
@@ -438,11 +430,7 @@ fn updates_are_what_apt_is_told() {
         Known::No,
         "installs none",
     );
-    is(
-        &Fake::new().health.auto_update(),
-        Known::Unknown,
-        "no updater",
-    );
+    is(&Fake::new().health.updates(), Known::Unknown, "no updater");
 }
 
 #[test]

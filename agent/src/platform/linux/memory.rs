@@ -43,7 +43,23 @@ fn lock() -> bool {
     mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault).is_ok()
 }
 
+/// How much of this process is in memory, in bytes. `None`: the system does not tell.
+pub fn resident() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
 /// Whether there is anything to swap to. If nobody tells, there is.
 fn has_swap() -> bool {
     std::fs::read_to_string(SWAPS).map_or(true, |list| list.lines().count() > 1)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_process_knows_its_memory() {
+        assert!(super::resident().is_some_and(|bytes| bytes > 100_000));
+    }
 }
