@@ -40,7 +40,8 @@ build_dashboard() {
 # Runs tests that tell how many passed and failed, and adds their counts to ours.
 # counted NAME COMMAND…
 counted() {
-    step "$1"
+    name=$1
+    step "$name"
     shift
     log=$(mktemp)
     status=0
@@ -59,10 +60,11 @@ counted() {
     [ "$status" -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
     [ $((ok + bad)) -gt 0 ] || bad=1
     [ "$bad" -eq 0 ] || tail -n 150 "$log" >&2
-    passed=$((passed + ok))
-    failed=$((failed + bad))
+    # vitest: `FAIL  FILE > TITLE`. Playwright, after its counts: `[chromium] › FILE:LINE:COLUMN › TITLE ───`.
+    sed -n -e 's/^ *FAIL *//p' -e 's/^    \[chromium\] › \([^─]*\).*/\1/p' "$log" >"$log.failed"
+    add_counts "$name" "$ok" "$bad" <"$log.failed"
     say "  $ok passed, $bad failed"
-    rm -f "$log"
+    rm -f "$log" "$log.failed"
 }
 
 area_web() {
@@ -70,12 +72,8 @@ area_web() {
     check "dashboard: Biome" web lint >&2
     counted "dashboard: vitest" web test
     # With the compiler's check, and the budget of the first load.
-    step "dashboard: types, build, size"
-    if web build >&2; then
-        passed=$((passed + 1))
-        counted "dashboard: browser" env ZTNA_PROGRAMS="$programs" "$root/web/node_modules/.bin/playwright" \
-            test --config "$root/web/playwright.config.ts"
-    else
-        failed=$((failed + 1))
-    fi
+    before=$failed
+    check "dashboard: types, build, size" quietly "building the dashboard" web build
+    [ "$failed" -gt "$before" ] || counted "dashboard: browser" env ZTNA_PROGRAMS="$programs" \
+        "$root/web/node_modules/.bin/playwright" test --config "$root/web/playwright.config.ts"
 }
