@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the ztna agent on a Linux machine, from the control plane that the machine is to join:
+# Installs the ztna agent on a machine with Linux or macOS, from the control plane that the machine is to join:
 #
 #   curl -fsSL https://vpn.example.org/install.sh | sudo ZTNA_AUTH_KEY=ztna-auth-… sh -s -- --server https://vpn.example.org
 #
@@ -11,7 +11,6 @@ set -eu
 release_key=''
 
 program=/usr/local/bin/ztna
-state=/var/lib/ztna
 
 usage() {
     cat <<'END'
@@ -106,17 +105,23 @@ check_file() {
     chmod 755 "$1"
     # Before it takes the old one's place: it may be built for a newer system than this.
     "$1" --version >"$work/runs" 2>&1 ||
-        die "release $version does not run on this machine ($(uname -sr), $(libc)): $(tail -n 1 "$work/runs"). Nothing was installed"
+        die "release $version does not run on this machine ($(uname -sr), $(libraries)): $(tail -n 1 "$work/runs"). Nothing was installed"
 }
 
-libc() { getconf GNU_LIBC_VERSION 2>/dev/null || echo "no glibc"; }
+# What programs of this system are built for.
+libraries() {
+    case $system in
+    macos) echo "macOS $(sw_vers -productVersion 2>/dev/null)" ;;
+    *) getconf GNU_LIBC_VERSION 2>/dev/null || echo "no glibc" ;;
+    esac
+}
 
 # ── Installing ───────────────────────────────────────────────────────────────────────────────
 
 # The program knows its service. A daemon that runs goes on with the new program.
 register_service() {
     set -- ${no_start:+--no-start}
-    if ! have systemctl; then
+    if [ "$system" = linux ] && ! have systemctl; then
         set -- "$@" --no-service
         say "there is no systemd here: \`ztna up\` starts the daemon, also after a restart of the machine"
     fi
@@ -212,14 +217,19 @@ main() {
         esac
         shift
     done
+    # Where the program keeps its state, too: STATE_DIR of agent/src/platform.
     case $(uname -s) in
-    Linux) system=linux ;;
-    *) die "the agent does not run on $(uname -s) yet" ;;
+    Linux) system=linux state=/var/lib/ztna ;;
+    Darwin) system=macos state=/var/db/ztna ;;
+    *) die "the agent does not run on $(uname -s); on Windows use install.ps1" ;;
     esac
-    case $(uname -m) in
+    processor=$(uname -m)
+    # A shell that Rosetta translates is told of a processor that is not there.
+    if [ "$system" = macos ] && [ "$(sysctl -n hw.optional.arm64 2>/dev/null)" = 1 ]; then processor=arm64; fi
+    case $processor in
     x86_64 | amd64) target=$system-x86_64 ;;
     aarch64 | arm64) target=$system-aarch64 ;;
-    *) die "there is no agent for this processor ($(uname -m))" ;;
+    *) die "there is no agent for this processor ($processor)" ;;
     esac
     [ "$(id -u)" -eq 0 ] || die "run it as root: it writes $program and registers a service"
     umask 022

@@ -58,7 +58,7 @@ pub use config::{Config, Limits, MoreFigures, OnCut, RelayFile};
 pub use dashboard::{Dashboard, DashboardError};
 pub use db::{APP_ROLE, DatabaseConfig, SetupError};
 pub use geoip::{GeoIp, GeoIpError};
-pub use identity::{GitHubConfig, GoogleConfig, IssuerRules, SignInConfig, SignInFlags};
+pub use identity::{GitHubConfig, GoogleConfig, IssuerRules, SignInConfig, SignInFlags, SignUp};
 pub use keys::{KeysError, ServerKeys};
 pub use kv::{Heard, Kv, KvError, KvFuture, MemoryKv, Rate, ValkeyKv};
 pub use mail::{MailConfig, MailError};

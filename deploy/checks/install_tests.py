@@ -12,7 +12,13 @@ from stack import DEPLOY, DOMAIN, program, run, wait_for
 SCRIPT = DEPLOY.parent / "install.sh"
 TARGET = f"linux-{os.uname().machine}"
 # What a machine has for itself; the rest of the file system is this one's.
-OWN = ("/usr/local/bin", "/etc/systemd/system", "/var/lib", "/run", "/tmp")
+OWN = ("/usr/local/bin", "/etc/systemd/system", "/var", "/run", "/tmp")
+# A Mac, as far as a script sees it: these say so, in front of PATH.
+MAC = {
+    "uname": 'case $1 in -s) echo Darwin ;; -m) echo x86_64 ;; *) echo "Darwin 25.1.0" ;; esac',
+    "sysctl": "echo 1",
+    "sw_vers": "echo 26.1",
+}
 
 
 class Releasing(Platform):
@@ -49,11 +55,12 @@ class Machine:
     def __init__(self, platform, host):
         self.platform = platform
         self.root = platform.folder / f"machine-{host}"
-        mounts = ""
+        # By a place that none of them hides.
+        mounts = f"mount --bind {self.root} /mnt && "
         for path in OWN:
             (self.root / path[1:]).mkdir(parents=True)
-            mounts += f"mount --bind {self.root}{path} {path} && "
-        # /tmp last: the folders to bind are below the real one.
+            mounts += f"mount --bind /mnt{path} {path} && "
+        (self.root / "var/lib").mkdir()
         command = f"{mounts} mount -t proc proc /proc && exec sleep infinity"
         unshared = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
         self.process = platform.start(host, f"machine-{host}", *unshared, "sh", "-c", command)
@@ -61,22 +68,22 @@ class Machine:
         self.init = wait_for("the machine", lambda: open(children).read().split())[0]
         wait_for("its folders", lambda: "systemd/system" in open(f"/proc/{self.init}/mountinfo").read() and self.run("true"))
 
-    def run(self, *command, user="0", **environment):
+    def run(self, *command, user="0", path=None, **environment):
         """Runs a command there; gives back status and output."""
         done = subprocess.run(
             ["nsenter", "-t", self.init, "-m", "-p", "-n", "--", "setpriv", "--reuid", user, "--", *map(str, command)],
             capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
-            env={"PATH": os.environ["PATH"], **environment},
+            env={"PATH": path or os.environ["PATH"], **environment},
         )  # fmt: skip
         return done.returncode == 0, done.stdout + done.stderr
 
-    def install(self, *arguments, server=f"https://{DOMAIN}", pin=None, key=True, user="0", **environment):
+    def install(self, *arguments, server=f"https://{DOMAIN}", pin=None, key=True, **options):
         """Runs install.sh there."""
         pin = self.platform.pin if pin is None else pin
         # What is published knows the key; what is in the sources does not.
         script = "/var/lib/install.sh" if key else "/var/lib/bare.sh"
         words = ["sh", script, "--server", server, *(["--server-pin", f"sha256:{pin}"] if pin else [])]
-        return self.run(*words, *arguments, user=user, **environment)
+        return self.run(*words, *arguments, **options)
 
     def place_files(self):
         """The script, as published and as it is in the sources, where the machine sees them."""
@@ -190,6 +197,27 @@ class Install(unittest.TestCase):
         self.refuses("cannot reach.*certificate", pin="")
         self.refuses("not the pinned one", pin="0" * 64)
         self.refuses("has to begin with https", server=f"http://{DOMAIN}")
+
+    def test_a_mac_is_known_and_gets_its_own_release(self):
+        folder = self.bad.root / "var/lib/mac"
+        folder.mkdir()
+        for name, says in MAC.items():
+            (folder / name).write_text(f"#!/bin/sh\n{says}\n")
+            (folder / name).chmod(0o755)
+        path = f"/var/lib/mac:{os.environ['PATH']}"
+        self.offer("0.7.0", self.platform.agent)
+        self.refuses(r"has no release for this machine \(macos-aarch64\)", path=path)
+        script = self.platform.folder / "for-a-later-mac"
+        script.write_text("#!/bin/sh\necho 'dyld: Symbol not found' >&2\nexit 1\n")
+        self.offer("0.7.1", script, target="macos-aarch64")
+        self.refuses(r"does not run on this machine \(Darwin 25.1.0, macOS 26.1\): dyld", path=path)
+        self.offer("0.7.2", self.platform.agent, target="macos-aarch64")
+        done, said = self.bad.install("--no-start", path=path)
+        self.assertTrue(done, said)
+        self.assertTrue((self.bad.root / "var/db/ztna/release-key.pem").exists(), "where the agent looks on macOS")
+        done, said = self.bad.run("sh", "/var/lib/install.sh", "--uninstall", path=path)
+        self.assertTrue(done, said)
+        self.assertEqual(self.bad.holds(), [])
 
     def test_it_says_what_is_missing(self):
         self.refuses("run it as root", user="65534")

@@ -72,6 +72,7 @@ impl Api {
         let request = SignupRequest {
             email: email.to_owned(),
             password: password.to_owned(),
+            invitation: None,
         };
         self.post::<serde_json::Value>("/api/auth/signup", None, &request)?;
         let token = self.session(email, password)?;

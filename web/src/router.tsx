@@ -36,7 +36,7 @@ const login = createRoute({
 const signup = createRoute({
   getParentRoute: () => root,
   path: '/signup',
-  validateSearch: only('next', 'email'),
+  validateSearch: only('next', 'email', 'invitation'),
   component: lazyRouteComponent(() => import('@/pages/auth/signup')),
 })
 

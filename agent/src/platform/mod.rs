@@ -20,8 +20,10 @@ mod linux;
 // What needs no macOS is tested where the tests run.
 #[cfg(any(target_os = "macos", all(test, target_os = "linux")))]
 mod macos;
+mod monitor;
 #[cfg(not(target_os = "linux"))]
 mod portable;
+mod routing;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -29,11 +31,11 @@ mod windows;
 
 #[cfg(target_os = "linux")]
 pub use linux::{
-    Addresses, Behind, Families, Interface, LinuxHealth as ThisHealth, NetworkMonitor, STATE_DIR,
-    Steer, Steering, TUN_NAME, Tun, TunReader, TunWriter, add_service_address, allow_fragments,
-    check_forwarding, device_hint, grow_buffers, keep_outside, loosen_source_check, masquerade,
-    may_make_devices, on_link, process, protect_memory, remove_masquerade, resident_memory,
-    restore_source_check, service, strict_source_check, switch_forwarding_on,
+    Addresses, Interface, LinuxHealth as ThisHealth, STATE_DIR, Steer, TUN_NAME, Tun, TunReader,
+    TunWriter, add_service_address, allow_fragments, check_forwarding, device_hint, grow_buffers,
+    keep_outside, loosen_source_check, masquerade, may_make_devices, on_link, process,
+    protect_memory, remove_masquerade, resident_memory, restore_source_check, service,
+    strict_source_check, switch_forwarding_on,
 };
 #[cfg(target_os = "macos")]
 pub use macos::{
@@ -41,13 +43,14 @@ pub use macos::{
     allow_fragments, device_hint, may_make_devices, protect_memory, remove_service_address,
     service,
 };
+pub use monitor::NetworkMonitor;
 #[cfg(not(target_os = "linux"))]
 pub use portable::{
-    Addresses, Behind, Families, Interface, NetworkMonitor, Steer, Steering, Tun, TunReader,
-    TunWriter, check_forwarding, grow_buffers, keep_outside, loosen_source_check, masquerade,
-    on_link, remove_masquerade, resident_memory, restore_source_check, strict_source_check,
-    switch_forwarding_on,
+    Addresses, Interface, Steer, Tun, TunReader, TunWriter, check_forwarding, grow_buffers,
+    keep_outside, loosen_source_check, masquerade, on_link, remove_masquerade, resident_memory,
+    restore_source_check, strict_source_check, switch_forwarding_on,
 };
+pub use routing::{Behind, Families, Steering};
 #[cfg(unix)]
 pub use unix::{
     EndSignals, Person, detach, file_mode, host_name, is_administrator, is_too_big, leave_terminal,

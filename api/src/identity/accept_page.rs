@@ -1,5 +1,7 @@
 //! The page that an invitation leads to: sign in or up with the invited address, and join.
 
+use std::net::IpAddr;
+
 use axum::extract::rejection::FormRejection;
 use axum::extract::{self, Form};
 use axum::response::Response;
@@ -44,16 +46,18 @@ enum JoinStep {
     SignUp,
 }
 
-async fn offer(state: &State, text: &str) -> Result<(InvitationToken, Offer), ApiError> {
+async fn offer(
+    state: &State,
+    ip: IpAddr,
+    text: &str,
+) -> Result<(InvitationToken, Offer), ApiError> {
     let token: InvitationToken = text.parse().map_err(|_| {
         refuse(
             ErrorCode::ValidationError,
             "This is not the whole link of the invitation; copy it again.",
         )
     })?;
-    let mut connection = state.db.connect().await?;
-    let tx = connection.bare().await?;
-    let offer = orgs::find_invitation(&tx, &token, orgs::Take::Look).await?;
+    let offer = orgs::look_at_invitation(state, ip, &token).await?;
     Ok((token, offer))
 }
 
@@ -62,9 +66,10 @@ async fn offer(state: &State, text: &str) -> Result<(InvitationToken, Offer), Ap
     (status = 200, description = "A page."), (status = 401, description = "A page that says what is wrong.")))]
 async fn show(
     extract::State(state): extract::State<State>,
+    ClientIp(ip): ClientIp,
     extract::Query(link): extract::Query<Link>,
 ) -> Response {
-    match offer(&state, &link.token).await {
+    match offer(&state, ip, &link.token).await {
         Ok((token, offer)) => page(StatusCode::OK, None, |p| {
             view::join(p, &token, &offer, None)
         }),
@@ -93,14 +98,13 @@ async fn submit(
         Ok(form) => form,
         Err(error) => return error_page(error),
     };
-    let (token, offer) = match offer(&state, &form.token).await {
+    let (token, offer) = match offer(&state, ip, &form.token).await {
         Ok(found) => found,
         Err(error) => return error_page(error),
     };
     let joined = async {
         if matches!(form.step, JoinStep::SignUp) {
-            // The invitation was sent to the address, so it is confirmed.
-            accounts::sign_up_confirmed(&state, ip, &offer.email, form.password.clone()).await?;
+            accounts::sign_up_invited(&state, ip, &offer, form.password.clone()).await?;
         }
         let code = Some(form.code.as_str());
         let proof =

@@ -16,7 +16,7 @@ use crate::app::State;
 use crate::audit;
 use crate::http::{ApiError, Counted, refuse};
 use crate::mail::Letter;
-use crate::orgs;
+use crate::orgs::{self, Offer};
 
 /// Longest e-mail address (RFC 5321 §4.5.3.1.3, less the brackets).
 const MAX_EMAIL: usize = 254;
@@ -60,12 +60,16 @@ pub(super) fn name_of(email: &str) -> String {
 
 /// Makes an account. If the address has one already, only its owner is told, by mail: the caller
 /// cannot tell. Where mail is sent, the account waits for its address to be confirmed.
+///
+/// # Errors
+/// `FORBIDDEN` if accounts are by invitation here.
 pub(crate) async fn sign_up(
     state: &State,
     ip: IpAddr,
     email: &str,
     password: String,
 ) -> Result<(), ApiError> {
+    state.providers.check_sign_up()?;
     let email = normalise_email(email)?;
     check_password(&password)?;
     Counted::by_address(&*state.kv, "sign-ups", state.limits.signup, ip)
@@ -87,11 +91,12 @@ pub(crate) async fn sign_up(
     Ok(())
 }
 
-/// Makes an account whose address is known to be the person's. One that is there stays as it is.
-pub(super) async fn sign_up_confirmed(
+/// Makes an account for the address that an invitation was sent to: it is confirmed by that. One that is there stays as
+/// it is.
+pub(super) async fn sign_up_invited(
     state: &State,
     ip: IpAddr,
-    email: &str,
+    offer: &Offer,
     password: String,
 ) -> Result<(), ApiError> {
     check_password(&password)?;
@@ -99,7 +104,7 @@ pub(super) async fn sign_up_confirmed(
         .spend()
         .await?;
     let hash = state.passwords.hash(password).await?;
-    store(state, email, &hash, None).await?;
+    store(state, &offer.email, &hash, None).await?;
     Ok(())
 }
 

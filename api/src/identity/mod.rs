@@ -30,7 +30,7 @@ pub(crate) use sessions::lives as session_lives;
 pub(crate) use sso::{
     CLIENT_SECRET_PURPOSE, Providers, admit, check_vouched, reseal_client_secret,
 };
-pub use sso::{GitHubConfig, GoogleConfig, IssuerRules, SignInConfig, SignInFlags};
+pub use sso::{GitHubConfig, GoogleConfig, IssuerRules, SignInConfig, SignInFlags, SignUp};
 
 use utoipa_axum::router::OpenApiRouter;
 

@@ -143,6 +143,7 @@ async fn show(
         }),
         Ok(None) => page(StatusCode::OK, Some(&request), |p| {
             let form = SignIn {
+                sign_up: state.providers.sign_up_is_open(),
                 recovery: state.mail.is_some(),
                 others: sso::others(&state),
                 ..SignIn::default()
@@ -191,6 +192,7 @@ async fn submit(
                 let form = SignIn {
                     email: &email,
                     fault: Some(&body.message),
+                    sign_up: state.providers.sign_up_is_open(),
                     recovery: state.mail.is_some(),
                     others: sso::others(&state),
                     ..SignIn::default()
@@ -239,6 +241,7 @@ async fn sign_up(
         let form = SignIn {
             email,
             notice: Some("Open the link of the mail that was sent to you, then sign in here."),
+            sign_up: state.providers.sign_up_is_open(),
             recovery: true,
             others: sso::others(state),
             ..SignIn::default()

@@ -21,6 +21,7 @@ use crate::app::State;
 use crate::http::{
     Answer, ApiError, ClientIp, Device, Empty, Json, Path, SignedIn, User, created, ok, refuse,
 };
+use crate::orgs;
 
 pub(super) fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
@@ -44,14 +45,33 @@ pub(super) fn routes() -> OpenApiRouter<State> {
 
 /// Makes an account. The answer is the same if the address has one.
 #[utoipa::path(post, path = "/api/auth/signup", tag = "identity", request_body = SignupRequest, responses(
-    (status = 201, body = Envelope<Empty>), (status = 400, body = ErrorBody), (status = 429, body = ErrorBody),
+    (status = 201, body = Envelope<Empty>), (status = 400, body = ErrorBody),
+    (status = 401, description = "The invitation is not good any more.", body = ErrorBody),
+    (status = 403, description = "Accounts are by invitation here.", body = ErrorBody), (status = 429, body = ErrorBody),
 ))]
 async fn signup(
     extract::State(state): extract::State<State>,
     ClientIp(ip): ClientIp,
     Json(request): Json<SignupRequest>,
 ) -> Answer<Empty> {
-    accounts::sign_up(&state, ip, &request.email, request.password).await?;
+    let SignupRequest {
+        email,
+        password,
+        invitation,
+    } = request;
+    match invitation {
+        None => accounts::sign_up(&state, ip, &email, password).await?,
+        Some(token) => {
+            let offer = orgs::look_at_invitation(&state, ip, &token).await?;
+            if accounts::normalise_email(&email)? != offer.email {
+                return Err(refuse(
+                    ErrorCode::ValidationError,
+                    "`email` is not the address that the invitation was sent to; sign up with that one",
+                ));
+            }
+            accounts::sign_up_invited(&state, ip, &offer, password).await?;
+        }
+    }
     created(Empty {})
 }
 

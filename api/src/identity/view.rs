@@ -81,6 +81,8 @@ pub(super) struct SignIn<'a> {
     pub(super) email: &'a str,
     pub(super) fault: Option<&'a str>,
     pub(super) notice: Option<&'a str>,
+    /// Whether strangers may make accounts.
+    pub(super) sign_up: bool,
     /// Whether a forgotten password can be replaced by mail.
     pub(super) recovery: bool,
     /// Other ways to sign in.
@@ -103,7 +105,7 @@ pub(super) fn sign_in(page: &Page, request: &Checked, form: &SignIn<'_>) -> Mark
             label for="code" { "Code, if you have set up an authenticator" }
             input id="code" name="code" autocomplete="one-time-code" autocapitalize="none" spellcheck="false";
             button name="step" value="sign-in" { "Sign in" }
-            button.plain name="step" value="sign-up" { "Create an account" }
+            @if form.sign_up { button.plain name="step" value="sign-up" { "Create an account" } }
             p.dim #rule { "A password has at least " (MIN_PASSWORD) " characters." }
         }
         (form.others.links(request))

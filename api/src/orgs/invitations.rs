@@ -1,6 +1,9 @@
 //! `/api/orgs/{org}/invitations` and `/api/accept-invitation`: how people come into an org.
 
+use std::net::IpAddr;
+
 use axum::extract;
+use jiff::Timestamp;
 use tokio_postgres::Row;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -192,39 +195,13 @@ async fn preview(
     ClientIp(ip): ClientIp,
     Json(request): Json<AcceptInvitationRequest>,
 ) -> Answer<InvitationPreview> {
-    let looks = Counted::by_address(
-        &*state.kv,
-        "looks at invitations",
-        state.limits.invitations,
-        ip,
-    );
-    looks.check().await?;
-    let mut connection = state.db.connect().await?;
-    let tx = connection.bare().await?;
-    let offer = match find(&tx, &request.token, Take::Look).await {
-        Ok(offer) => offer,
-        Err(error) => {
-            drop(tx);
-            drop(connection);
-            // Only guesses count.
-            looks.count().await?;
-            return Err(error);
-        }
-    };
-    let row = tx
-        .query_one(
-            "SELECT i.expires_at, u.email FROM invitations i
-             LEFT JOIN members m ON m.org_id = i.org_id AND m.user_id = i.created_by
-             LEFT JOIN users u ON u.id = m.user_id WHERE i.org_id = $1 AND i.id = $2",
-            &[&offer.org.0, &offer.id.0],
-        )
-        .await?;
+    let offer = look(&state, ip, &request.token).await?;
     ok(InvitationPreview {
         org_name: offer.org_name,
         role: offer.role,
         email: offer.email,
-        inviter: row.get(1),
-        expires_at: row.get(0),
+        inviter: offer.inviter,
+        expires_at: offer.expires_at,
     })
 }
 
@@ -249,11 +226,14 @@ pub(crate) struct Offer {
     pub(crate) slug: String,
     pub(crate) email: String,
     pub(crate) role: ztna_proto::api::Role,
+    expires_at: Timestamp,
+    /// Address of who invited, if they are still a member.
+    inviter: Option<String>,
 }
 
 /// Why an invitation is looked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Take {
+enum Take {
     /// To be shown.
     Look,
     /// To be accepted: nobody else may at the same time.
@@ -264,11 +244,7 @@ pub(crate) enum Take {
 ///
 /// # Errors
 /// `INVALID_KEY` if it is not good.
-pub(crate) async fn find(
-    tx: &Tx<'_>,
-    token: &InvitationToken,
-    take: Take,
-) -> Result<Offer, ApiError> {
+async fn find(tx: &Tx<'_>, token: &InvitationToken, take: Take) -> Result<Offer, ApiError> {
     let bad = || {
         refuse(
             ErrorCode::InvalidKey,
@@ -290,7 +266,10 @@ pub(crate) async fn find(
         Take::Accept => "FOR UPDATE OF i",
     };
     let query = format!(
-        "SELECT o.name, o.slug, i.email, i.role FROM invitations i JOIN orgs o ON o.id = i.org_id
+        "SELECT o.name, o.slug, i.email, i.role, i.expires_at, u.email
+         FROM invitations i JOIN orgs o ON o.id = i.org_id
+         LEFT JOIN members m ON m.org_id = i.org_id AND m.user_id = i.created_by
+         LEFT JOIN users u ON u.id = m.user_id
          WHERE i.org_id = $1 AND i.id = $2 AND i.hash = $3 {lock}"
     );
     let row = tx
@@ -304,7 +283,37 @@ pub(crate) async fn find(
         slug: row.get(1),
         email: row.get(2),
         role: parse_role(row.get(3))?,
+        expires_at: row.get(4),
+        inviter: row.get(5),
     })
+}
+
+/// What an invitation says, for somebody who may be guessing tokens.
+///
+/// # Errors
+/// `INVALID_KEY` if it is not good, `RATE_LIMITED` after too many that were not.
+pub(crate) async fn look(
+    state: &State,
+    ip: IpAddr,
+    token: &InvitationToken,
+) -> Result<Offer, ApiError> {
+    let looks = Counted::by_address(
+        &*state.kv,
+        "looks at invitations",
+        state.limits.invitations,
+        ip,
+    );
+    looks.check().await?;
+    let found = {
+        let mut connection = state.db.connect().await?;
+        let tx = connection.bare().await?;
+        find(&tx, token, Take::Look).await
+    };
+    if found.is_err() {
+        // Only guesses count.
+        looks.count().await?;
+    }
+    found
 }
 
 /// Makes a person a member by an invitation to their address.

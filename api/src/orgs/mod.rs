@@ -13,7 +13,7 @@ use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::{OrgId, UserId};
 
 pub(crate) use create::{IPV6_BITS, create};
-pub(crate) use invitations::{Offer, Take, find as find_invitation, join};
+pub(crate) use invitations::{Offer, join, look as look_at_invitation};
 pub(crate) use members::{dissolve, take_out};
 pub(crate) use routes::routes;
 pub(crate) use secrets::{make_missing_keys, open_secret, seal_secret};

@@ -55,6 +55,9 @@ pub struct SignupRequest {
     pub email: String,
     /// [`MIN_PASSWORD`] to [`MAX_PASSWORD`].
     pub password: String,
+    /// Of an invitation for this address: the account needs no confirmation, as the invitation was sent there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invitation: Option<InvitationToken>,
 }
 
 /// `POST /api/auth/login`

@@ -1,7 +1,6 @@
 //! What makes this machine a router for its peers: the kernel forwards, and nftables puts this
 //! machine's own address in front, so that the networks behind it need no route back.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
@@ -9,6 +8,8 @@ use std::process::Stdio;
 use ipnet::IpNet;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+
+use crate::platform::{Behind, Families};
 
 /// The program that loads rules.
 const NFT: &str = "nft";
@@ -20,24 +21,6 @@ const FORWARDED: (u32, u32) = (0x00a7_0000, 0x00ff_0000);
 const RP_FILTER: &str = "/proc/sys/net/ipv4/conf/all/rp_filter";
 /// Its value that lets sources pass which are reached by any interface.
 const LOOSE: &str = "2";
-
-/// Which families are forwarded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Families {
-    /// IPv4.
-    pub v4: bool,
-    /// IPv6.
-    pub v6: bool,
-}
-
-/// What peers reach through this machine.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Behind {
-    /// Networks of its own that are approved.
-    pub approved: BTreeSet<IpNet>,
-    /// Networks on its links, which nobody reaches who is only to reach the internet.
-    pub on_link: BTreeSet<IpNet>,
-}
 
 /// Whether the system can do it at all.
 ///

@@ -20,18 +20,16 @@ mod steer_tests;
 mod tests;
 
 pub use forward::{
-    Behind, Families, check as check_forwarding, loosen_source_check, masquerade,
-    remove as remove_masquerade, restore_source_check, strict_source_check,
-    switch_on as switch_forwarding_on,
+    check as check_forwarding, loosen_source_check, masquerade, remove as remove_masquerade,
+    restore_source_check, strict_source_check, switch_on as switch_forwarding_on,
 };
 pub use fragments::allow_fragments;
 pub use health::LinuxHealth;
 pub use interface::{Addresses, Interface, add_service_address};
 pub use memory::{protect as protect_memory, resident as resident_memory};
-pub use network::NetworkMonitor;
 pub use on_link::on_link;
 pub use socket::{grow_buffers, keep_outside};
-pub use steer::{Steer, Steering};
+pub use steer::Steer;
 pub use tun::{Tun, TunReader, TunWriter, hint as device_hint};
 
 /// The daemon's folder if nothing else is said.

@@ -1,40 +1,26 @@
-//! The machine's own addresses, and when they change.
+//! The machine's own addresses, and when they change, by route netlink.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+use std::net::IpAddr;
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::RouteAttribute;
 use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
 
 use super::interface::{into_io, usable};
-use crate::platform::LocalAddress;
+use crate::platform::monitor::{Source, State, reachable};
+use crate::platform::{LocalAddress, NetworkMonitor};
 
-/// Changes come in bursts (link, address, routes). One is told after this much silence …
-const SETTLE: Duration = Duration::from_millis(250);
-/// … or after this long in an unquiet network.
-const SETTLE_AT_MOST: Duration = Duration::from_secs(2);
-
-/// Tells the addresses at which this machine may be reached on its own networks, and when they or
-/// the default routes change.
-pub struct NetworkMonitor {
-    state: watch::Receiver<State>,
-    task: JoinHandle<()>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct State {
-    addresses: BTreeSet<LocalAddress>,
-    /// Outgoing interface and gateway of each default route: another one is another NAT, even if
-    /// the addresses are the same.
-    defaults: BTreeSet<(u32, Option<IpAddr>)>,
+/// What route netlink tells.
+struct Netlink<M> {
+    connection: JoinHandle<()>,
+    messages: M,
+    handle: Handle,
+    except: u32,
 }
 
 impl NetworkMonitor {
@@ -43,80 +29,36 @@ impl NetworkMonitor {
     /// # Errors
     /// Route netlink is not available.
     pub async fn start(except: u32) -> io::Result<Self> {
-        let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(&[
+        let (connection, handle, messages) = rtnetlink::new_multicast_connection(&[
             MulticastGroup::Link,
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv6Ifaddr,
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv6Route,
         ])?;
-        let connection = tokio::spawn(connection);
-        let (sender, state) = watch::channel(read(&handle, except).await?);
-        let task = tokio::spawn(async move {
-            let _connection = AbortOnDrop(connection);
-            while messages.next().await.is_some() {
-                let latest = Instant::now() + SETTLE_AT_MOST;
-                loop {
-                    let settled = latest.min(Instant::now() + SETTLE);
-                    match timeout_at(settled, messages.next()).await {
-                        Ok(Some(_)) if Instant::now() < latest => {}
-                        _ => break,
-                    }
-                }
-                let state = match read(&handle, except).await {
-                    Ok(state) => state,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot read this machine's addresses");
-                        continue;
-                    }
-                };
-                sender.send_if_modified(|old| {
-                    let changed = *old != state;
-                    *old = state;
-                    changed
-                });
-            }
-        });
-        Ok(Self { state, task })
-    }
-
-    /// The addresses now, without loopback, link-local ones and our own tunnel's.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<LocalAddress> {
-        self.state.borrow().addresses.iter().copied().collect()
-    }
-
-    /// The router that IPv4 packets leave by.
-    #[must_use]
-    pub fn gateway(&self) -> Option<Ipv4Addr> {
-        let state = self.state.borrow();
-        let mut gateways = state.defaults.iter().filter_map(|(_, gateway)| *gateway);
-        gateways.find_map(|gateway| match gateway {
-            IpAddr::V4(gateway) => Some(gateway),
-            IpAddr::V6(_) => None,
+        Self::of(Netlink {
+            connection: tokio::spawn(connection),
+            messages,
+            handle,
+            except,
         })
-    }
-
-    /// Waits until addresses or default routes change. Dropping the future loses no change.
-    pub async fn changed(&mut self) {
-        if self.state.changed().await.is_err() {
-            // Netlink ended, and with it every news.
-            std::future::pending::<()>().await;
-        }
+        .await
     }
 }
 
-impl Drop for NetworkMonitor {
-    fn drop(&mut self) {
-        self.task.abort();
+impl<M: Stream + Unpin + Send + 'static> Source for Netlink<M> {
+    async fn news(&mut self) -> bool {
+        self.messages.next().await.is_some()
+    }
+
+    async fn read(&mut self) -> io::Result<State> {
+        read(&self.handle, self.except).await
     }
 }
 
-struct AbortOnDrop(JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
+impl<M> Drop for Netlink<M> {
     fn drop(&mut self) {
-        self.0.abort();
+        self.connection.abort();
     }
 }
 
@@ -222,18 +164,4 @@ fn endpoint(message: &AddressMessage) -> Option<IpAddr> {
         }
     }
     found.filter(|address| reachable(*address))
-}
-
-fn reachable(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            !(address.is_loopback() || address.is_link_local() || address.is_unspecified())
-        }
-        IpAddr::V6(address) => {
-            !(address.is_loopback()
-                || address.is_unicast_link_local()
-                || address.is_unspecified()
-                || address.is_multicast())
-        }
-    }
 }

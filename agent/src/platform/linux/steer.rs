@@ -33,6 +33,7 @@ use tokio::task::JoinHandle;
 use ztna_proto::network::EXIT_ROUTES;
 
 use super::interface::{ROUTE_PROTOCOL, into_io, no_ipv6};
+use crate::platform::Steering;
 
 /// The mark of datagrams that must not enter the tunnel (`SO_MARK`, socket(7)).
 pub(super) const BYPASS_MARK: u32 = 0x5a74_0001;
@@ -51,15 +52,6 @@ const MARKED: u32 = 5_210;
 const OUTSIDE: u32 = 5_220;
 const OWN_ROUTES: u32 = 5_230;
 const BEHIND_PEERS: u32 = 5_240;
-
-/// What is to be steered into the tunnel, beside the tailnet itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Steering {
-    /// Networks behind peers.
-    pub routes: BTreeSet<IpNet>,
-    /// Addresses that stay outside.
-    pub outside: BTreeSet<IpAddr>,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Family {

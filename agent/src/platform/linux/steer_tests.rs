@@ -7,10 +7,11 @@ use bytes::BytesMut;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::time::timeout;
 
-use super::forward::{Behind, Families, masquerade, remove, switch_on};
+use super::forward::{masquerade, remove, switch_on};
 use super::on_link::on_link;
-use super::steer::{BYPASS_MARK, Steer, Steering};
+use super::steer::{BYPASS_MARK, Steer};
 use super::{Interface, Tun, TunReader, TunWriter};
+use crate::platform::{Behind, Families, Steering};
 use crate::testing::in_new_namespace;
 
 const TAILNET4: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);

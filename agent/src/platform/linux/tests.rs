@@ -11,8 +11,9 @@ use rtnetlink::{LinkUnspec, RouteMessageBuilder};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use super::{Addresses, Interface, NetworkMonitor, Tun};
+use super::{Addresses, Interface, Tun};
 use crate::platform::LocalAddress;
+use crate::platform::NetworkMonitor;
 use crate::testing::{LOOPBACK, in_new_namespace, netlink};
 
 /// Longer than anything here takes; only a failing test waits for it.

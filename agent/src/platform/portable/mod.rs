@@ -8,10 +8,9 @@ mod socket;
 mod tun;
 
 pub use interface::{Addresses, Interface};
-pub use network::NetworkMonitor;
 pub use routing::{
-    Behind, Families, Steer, Steering, check_forwarding, loosen_source_check, masquerade, on_link,
-    remove_masquerade, restore_source_check, strict_source_check, switch_forwarding_on,
+    Steer, check_forwarding, loosen_source_check, masquerade, on_link, remove_masquerade,
+    restore_source_check, strict_source_check, switch_forwarding_on,
 };
 pub use socket::{grow_buffers, keep_outside};
 pub use tun::{Tun, TunReader, TunWriter};

@@ -1,36 +1,18 @@
-//! The machine's own addresses, and when they change.
+//! The machine's own addresses, and when they change, by its routing socket.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
 use getifaddrs::{InterfaceFlags, getifaddrs};
 use route_manager::{AsyncRouteListener, RouteManager};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
 
-use crate::platform::LocalAddress;
+use crate::platform::monitor::{Source, State, reachable};
+use crate::platform::{LocalAddress, NetworkMonitor};
 
-/// Changes come in bursts (link, address, routes). One is told after this much silence …
-const SETTLE: Duration = Duration::from_millis(250);
-/// … or after this long in an unquiet network.
-const SETTLE_AT_MOST: Duration = Duration::from_secs(2);
-
-/// Tells the addresses at which this machine may be reached on its own networks, and when they or
-/// the default routes change: no address comes or goes without a route.
-pub struct NetworkMonitor {
-    state: watch::Receiver<State>,
-    task: JoinHandle<()>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct State {
-    addresses: BTreeSet<LocalAddress>,
-    /// Outgoing interface and gateway of each default route: another one is another NAT, even if
-    /// the addresses are the same.
-    defaults: BTreeSet<(u32, Option<IpAddr>)>,
+/// What the system tells of its routes: no address comes or goes without one.
+struct Routes {
+    changes: AsyncRouteListener,
+    except: u32,
 }
 
 impl NetworkMonitor {
@@ -38,66 +20,19 @@ impl NetworkMonitor {
     ///
     /// # Errors
     /// The system does not tell of routes.
-    #[allow(clippy::unused_async)] // As elsewhere.
     pub async fn start(except: u32) -> io::Result<Self> {
-        let mut changes = AsyncRouteListener::new()?;
-        let (sender, state) = watch::channel(read(except)?);
-        let task = tokio::spawn(async move {
-            while changes.listen().await.is_ok() {
-                let latest = Instant::now() + SETTLE_AT_MOST;
-                loop {
-                    let settled = latest.min(Instant::now() + SETTLE);
-                    match timeout_at(settled, changes.listen()).await {
-                        Ok(Ok(_)) if Instant::now() < latest => {}
-                        _ => break,
-                    }
-                }
-                let state = match read(except) {
-                    Ok(state) => state,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot read this machine's addresses");
-                        continue;
-                    }
-                };
-                sender.send_if_modified(|old| {
-                    let changed = *old != state;
-                    *old = state;
-                    changed
-                });
-            }
-        });
-        Ok(Self { state, task })
-    }
-
-    /// The addresses now, without loopback, link-local ones and our own tunnel's.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<LocalAddress> {
-        self.state.borrow().addresses.iter().copied().collect()
-    }
-
-    /// The router that IPv4 packets leave by.
-    #[must_use]
-    pub fn gateway(&self) -> Option<Ipv4Addr> {
-        let state = self.state.borrow();
-        let mut gateways = state.defaults.iter().filter_map(|(_, gateway)| *gateway);
-        gateways.find_map(|gateway| match gateway {
-            IpAddr::V4(gateway) => Some(gateway),
-            IpAddr::V6(_) => None,
-        })
-    }
-
-    /// Waits until addresses or default routes change. Dropping the future loses no change.
-    pub async fn changed(&mut self) {
-        if self.state.changed().await.is_err() {
-            // The system tells nothing any more.
-            std::future::pending::<()>().await;
-        }
+        let changes = AsyncRouteListener::new()?;
+        Self::of(Routes { changes, except }).await
     }
 }
 
-impl Drop for NetworkMonitor {
-    fn drop(&mut self) {
-        self.task.abort();
+impl Source for Routes {
+    async fn news(&mut self) -> bool {
+        self.changes.listen().await.is_ok()
+    }
+
+    async fn read(&mut self) -> io::Result<State> {
+        read(self.except)
     }
 }
 
@@ -129,31 +64,4 @@ fn read(except: u32) -> io::Result<State> {
         }
     }
     Ok(state)
-}
-
-fn reachable(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            !(address.is_loopback() || address.is_link_local() || address.is_unspecified())
-        }
-        IpAddr::V6(address) => {
-            !(address.is_loopback()
-                || address.is_unicast_link_local()
-                || address.is_unspecified()
-                || address.is_multicast())
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn addresses_are_read_and_none_is_only_this_machine_s() {
-        let monitor = NetworkMonitor::start(u32::MAX).await.unwrap();
-        for LocalAddress { ip, .. } in monitor.addresses() {
-            assert!(reachable(ip), "{ip}");
-        }
-    }
 }

@@ -7,38 +7,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::platform::{Unsupported, can_steer};
+use crate::platform::{Behind, Families, Steering, Unsupported, can_steer};
 
 const ROUTER: Unsupported = Unsupported {
     what: "routing for others (--advertise-routes, --advertise-exit-node)",
 };
-
-/// Which families are forwarded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Families {
-    /// IPv4.
-    pub v4: bool,
-    /// IPv6.
-    pub v6: bool,
-}
-
-/// What peers reach through this machine.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Behind {
-    /// Networks of its own that are approved.
-    pub approved: BTreeSet<IpNet>,
-    /// Networks on its links, which nobody reaches who is only to reach the internet.
-    pub on_link: BTreeSet<IpNet>,
-}
-
-/// What is to be steered into the tunnel, beside the tailnet itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Steering {
-    /// Networks behind peers.
-    pub routes: BTreeSet<IpNet>,
-    /// Addresses that stay outside.
-    pub outside: BTreeSet<IpAddr>,
-}
 
 /// Steers nothing.
 pub struct Steer;

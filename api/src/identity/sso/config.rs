@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use zeroize::Zeroizing;
 
 use super::fetch::IssuerRules;
@@ -16,9 +16,21 @@ const GITHUB_URL: &str = "https://github.com";
 /// Where GitHub's API is.
 const GITHUB_API_URL: &str = "https://api.github.com";
 
-/// Sign-in by others than this control plane.
+/// Who may make an account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SignUp {
+    /// Anybody.
+    #[default]
+    Open,
+    /// Who is invited into an org, or comes by an org's own sign-in.
+    Invited,
+}
+
+/// Sign-in, by others than this control plane too.
 #[derive(Clone, Default)]
 pub struct SignInConfig {
+    /// Who may make an account.
+    pub sign_up: SignUp,
     /// Google.
     pub google: Option<GoogleConfig>,
     /// GitHub.
@@ -55,8 +67,11 @@ pub struct GitHubConfig {
 
 /// The flags of programs that hold a control plane.
 #[derive(Args, Clone)]
-#[command(next_help_heading = "Sign-in by others")]
+#[command(next_help_heading = "Sign-in")]
 pub struct SignInFlags {
+    /// Who may make an account. Make your own while it is open.
+    #[arg(long, env = "ZTNA_SIGN_UP", value_enum, default_value_t)]
+    sign_up: SignUp,
     /// OAuth client of this deployment at Google. Its redirect URI: PUBLIC_URL/sign-in/google/callback.
     #[arg(long, env = "ZTNA_GOOGLE_CLIENT_ID", requires = "google_secret")]
     google_client_id: Option<String>,
@@ -137,6 +152,7 @@ impl SignInFlags {
         )?;
         let github = self.github_client_id.clone().zip(github);
         Ok(SignInConfig {
+            sign_up: self.sign_up,
             google: google.map(|(client_id, client_secret)| GoogleConfig {
                 issuer: self.google_issuer.clone(),
                 client_id,

@@ -72,6 +72,7 @@ async fn enter_here(
             });
         }
         None => {
+            state.providers.check_sign_up()?;
             Counted::by_address(&*state.kv, "sign-ups", state.limits.signup, ip)
                 .spend()
                 .await?;

@@ -41,7 +41,7 @@ mod settings;
 mod view;
 mod ways;
 
-pub use config::{GitHubConfig, GoogleConfig, SignInConfig, SignInFlags};
+pub use config::{GitHubConfig, GoogleConfig, SignInConfig, SignInFlags, SignUp};
 pub use fetch::IssuerRules;
 pub(crate) use only::{admit, check_vouched};
 pub(crate) use provider::Providers;

@@ -10,7 +10,7 @@ use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::OrgId;
 use ztna_proto::sso::SIGN_IN_PATH;
 
-use super::config::{GitHubConfig, SignInConfig};
+use super::config::{GitHubConfig, SignInConfig, SignUp};
 use super::discovery::Directory;
 use super::fetch::{Fetcher, NamedBy};
 use super::{domains, settings};
@@ -142,6 +142,25 @@ impl Providers {
             fetcher,
             config,
         })
+    }
+
+    /// Whether strangers may make accounts.
+    pub(crate) fn sign_up_is_open(&self) -> bool {
+        self.config.sign_up == SignUp::Open
+    }
+
+    /// Refuses strangers where they may not make accounts: whatever address they name, in the same words.
+    ///
+    /// # Errors
+    /// `FORBIDDEN` if sign-up is by invitation.
+    pub(crate) fn check_sign_up(&self) -> Result<(), ApiError> {
+        match self.config.sign_up {
+            SignUp::Open => Ok(()),
+            SignUp::Invited => Err(refuse(
+                ErrorCode::Forbidden,
+                "Accounts are by invitation here. Ask who runs your organisation for one, and open its link.",
+            )),
+        }
     }
 
     pub(super) fn has_google(&self) -> bool {

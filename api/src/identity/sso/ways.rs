@@ -30,7 +30,7 @@ async fn ways(extract::State(state): extract::State<State>) -> Answer<SignInWays
     ];
     let providers = there.into_iter().filter(|(_, there)| *there);
     ok(SignInWays {
-        sign_up: true,
+        sign_up: state.providers.sign_up_is_open(),
         mail: state.mail.is_some(),
         providers: providers
             .map(|(provider, _)| SignInProvider {

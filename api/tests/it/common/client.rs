@@ -110,6 +110,7 @@ impl Client {
                 SignupRequest {
                     email: email.to_owned(),
                     password: PASSWORD.to_owned(),
+                    invitation: None,
                 },
             )
             .await

@@ -59,7 +59,7 @@ function Invited({ token }: { token: string }) {
             </p>
             <div className="flex flex-col gap-2">
               <Button asChild size="lg">
-                <Link to="/signup" search={{ next, email: invitation.email }}>
+                <Link to="/signup" search={{ next, email: invitation.email, invitation: token }}>
                   Sign up
                 </Link>
               </Button>

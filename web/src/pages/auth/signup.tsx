@@ -1,10 +1,13 @@
+import { useQuery } from '@tanstack/react-query'
 import { getRouteApi, Link, useNavigate } from '@tanstack/react-router'
 import { useState } from 'react'
 import { api, open } from '@/api/client'
 import { ApiError } from '@/api/errors'
+import { waysQuery } from '@/api/queries'
 import { signIn } from '@/api/session'
 import { TextField } from '@/components/field'
 import { Failure } from '@/components/page'
+import { Alert } from '@/components/ui/alert'
 import { Button } from '@/components/ui/button'
 import { ownPath } from '@/lib/search'
 import { useSubmit } from '@/lib/use-submit'
@@ -18,8 +21,9 @@ export default function Signup() {
   const [email, setEmail] = useState(search.email ?? '')
   const [password, setPassword] = useState('')
   const [sent, setSent] = useState(false)
+  const { data: ways } = useQuery(waysQuery)
   const form = useSubmit(async () => {
-    await open(api.POST('/api/auth/signup', { body: { email, password } }))
+    await open(api.POST('/api/auth/signup', { body: { email, password, invitation: search.invitation } }))
     try {
       await signIn(email, password)
     } catch (error) {
@@ -57,6 +61,16 @@ export default function Signup() {
           Nothing there after a few minutes? Look into the spam folder, or sign up again with the
           same address and password.
         </p>
+      </Frame>
+    )
+  }
+  if (ways?.sign_up === false && !search.invitation) {
+    return (
+      <Frame title="Sign up" foot={<>Have an account? {toLogin}</>}>
+        <Alert>
+          Accounts are by invitation here. Ask who runs your organisation for one, and open its
+          link.
+        </Alert>
       </Frame>
     )
   }
