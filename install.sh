@@ -126,6 +126,10 @@ register_service() {
         say "there is no systemd here: \`ztna up\` starts the daemon, also after a restart of the machine"
     fi
     "$program" install "$@" || die "$program is ztna $version, and its service is not set up; see above"
+    if [ "$system" = macos ] && [ -n "$changed" ] && [ -z "$no_start" ]; then
+        # A daemon that ran before goes on with the program of before.
+        launchctl kickstart -k system/internal.ztna.agent || die "ztna $version is installed, and its daemon does not start; see above"
+    fi
 }
 
 # What `ztna update` checks releases with.
@@ -177,7 +181,7 @@ install_agent() {
         [ "$status" = 200 ] || die "$server does not give release $version out: HTTP $status; nothing was installed"
         check_file "$beside"
         mv "$beside" "$program"
-        beside=''
+        beside='' changed=1
         say "$program is release $version now"
     fi
     keep_key
@@ -186,13 +190,21 @@ install_agent() {
 }
 
 uninstall_agent() {
-    if [ -x "$program" ]; then
+    if [ -x "$program" ] && [ "$system" = linux ]; then
         "$program" uninstall ${purge:+--purge} || die "ztna is not removed; see above"
-    elif [ -n "$purge" ] && [ -d "$state" ]; then
-        rm -rf "$state"
-        say "the machine's keys are removed; delete it from the organisation, too"
+        return
+    fi
+    if [ -x "$program" ]; then
+        # Elsewhere it takes its service away, and leaves the rest.
+        "$program" uninstall || die "ztna is not removed; see above"
+        rm -f "$program"
+        say "$program is removed"
     else
         say "there is no $program"
+    fi
+    if [ -n "$purge" ] && [ -d "$state" ]; then
+        rm -rf "$state"
+        say "the machine's keys are removed; delete it from the organisation, too"
     fi
 }
 
@@ -233,7 +245,7 @@ main() {
     esac
     [ "$(id -u)" -eq 0 ] || die "run it as root: it writes $program and registers a service"
     umask 022
-    beside='' authority=''
+    beside='' authority='' changed=''
     work=$(mktemp -d) || die "cannot make a temporary folder"
     trap 'rm -rf "$work" ${beside:+"$beside"}' EXIT
     trap 'exit 130' INT

@@ -9,7 +9,7 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 
 use super::running::{self, Running};
-use super::{need_root, ui};
+use super::{need_administrator, ui};
 use crate::daemon::replace_file;
 use crate::platform::process::{OWN_PROGRAM, is_same_file};
 use crate::platform::service::{self, PROGRAM};
@@ -38,7 +38,7 @@ const EXAMPLES: &str = "Examples:
   sudo ztna up --server https://ztna.example             afterwards, to join";
 
 pub async fn run(socket: &Path, args: InstallArgs) -> anyhow::Result<ExitCode> {
-    need_root("`ztna install`")?;
+    need_administrator("`ztna install`")?;
     // Nothing is changed on a machine that has no place for a service.
     if !args.no_service {
         service::check()?;

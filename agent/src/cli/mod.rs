@@ -40,10 +40,13 @@ mod version;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::builder::FalseyValueParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ztna_local::{Client, DEFAULT_SOCKET, Status};
 use ztna_mesh::tunnel::NewWireGuard;
+
+use crate::platform::is_administrator;
 
 /// Joins this machine to a zero-trust WireGuard mesh.
 #[derive(Parser)]
@@ -179,13 +182,15 @@ fn run(cli: Cli, wireguard: NewWireGuard) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Whether this is root; `what` needs it.
-#[cfg(target_os = "linux")]
-fn need_root(what: &str) -> anyhow::Result<()> {
-    if nix::unistd::geteuid().is_root() {
-        return Ok(());
+/// Refuses whoever may not change this system; `what` does.
+fn need_administrator(what: &str) -> anyhow::Result<()> {
+    match (is_administrator(), cfg!(windows)) {
+        (true, _) => Ok(()),
+        (false, true) => {
+            bail!("{what} needs an administrator's rights; run it in a terminal of one")
+        }
+        (false, false) => bail!("{what} needs root; run it with sudo"),
     }
-    anyhow::bail!("{what} needs root; run it with sudo")
 }
 
 /// How things stand, by the daemon's word.

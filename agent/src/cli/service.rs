@@ -7,8 +7,8 @@ use anyhow::{Context, bail};
 use clap::Args;
 use clap::builder::FalseyValueParser;
 
-use super::ui;
-use crate::platform::{is_administrator, service};
+use super::{need_administrator, ui};
+use crate::platform::service;
 
 /// Has the daemon start with the machine, as a service of the system
 ///
@@ -35,7 +35,7 @@ const UNINSTALL_EXAMPLES: &str = "Examples:
 
 /// Registers the program that is at its place.
 pub fn install(args: &InstallArgs) -> anyhow::Result<ExitCode> {
-    need_administrator("install")?;
+    need_administrator("`ztna install`")?;
     let program = service::program();
     let own = std::env::current_exe().context("cannot find the ztna program's own file")?;
     let is_there = || Some(own.canonicalize().ok()? == program.canonicalize().ok()?);
@@ -53,18 +53,8 @@ pub fn install(args: &InstallArgs) -> anyhow::Result<ExitCode> {
 
 /// Takes the service away.
 pub fn uninstall() -> anyhow::Result<ExitCode> {
-    need_administrator("uninstall")?;
+    need_administrator("`ztna uninstall`")?;
     tell(&service::uninstall()?)
-}
-
-fn need_administrator(command: &str) -> anyhow::Result<()> {
-    match (is_administrator(), cfg!(windows)) {
-        (true, _) => Ok(()),
-        (false, true) => {
-            bail!("`ztna {command}` needs an administrator's rights; run it in a terminal of one")
-        }
-        (false, false) => bail!("`ztna {command}` needs root; run it with sudo"),
-    }
 }
 
 fn tell(done: &[String]) -> anyhow::Result<ExitCode> {

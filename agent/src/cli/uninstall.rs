@@ -11,7 +11,7 @@ use clap::builder::FalseyValueParser;
 use ztna_local::{Client, Request};
 
 use super::running::Running;
-use super::{need_root, ui};
+use super::{need_administrator, ui};
 use crate::platform::STATE_DIR;
 use crate::platform::service::{self, PROGRAM};
 
@@ -33,7 +33,7 @@ const EXAMPLES: &str = "Examples:
   sudo ztna logout --forget; sudo ztna uninstall --purge     nothing of it stays, here and in the organisation";
 
 pub async fn run(socket: &Path, args: UninstallArgs) -> anyhow::Result<ExitCode> {
-    need_root("`ztna uninstall`")?;
+    need_administrator("`ztna uninstall`")?;
     let running = Running::find(socket).await?;
     if let Some(daemon) = &running {
         if !daemon.is_service() {

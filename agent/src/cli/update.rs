@@ -28,7 +28,7 @@ use ztna_proto::releases::ClientVersion;
 
 use super::release_key::{self, ReleaseKey};
 use super::running::Running;
-use super::{Json, ServerArgs, need_root, ui};
+use super::{Json, ServerArgs, need_administrator, ui};
 use crate::control::{Api, Server};
 use crate::platform::service;
 
@@ -98,7 +98,7 @@ impl Outcome<'_> {
 
 pub async fn run(socket: &Path, args: UpdateArgs) -> anyhow::Result<ExitCode> {
     if !args.check {
-        need_root("`ztna update`")?;
+        need_administrator("`ztna update`")?;
     }
     let before = match Client::connect(socket).await {
         Ok(client) => Some(client.status().await?),

@@ -247,7 +247,12 @@ async fn read_since(
     held: i64,
     seq: i64,
 ) -> Result<Option<Since>, ApiError> {
-    let Some(log) = read_log(tx, org, held).await? else {
+    // Most streams begin while nothing changes, and each looks whether that is so.
+    let log = match seq == held {
+        true => Some(Vec::new()),
+        false => read_log(tx, org, held).await?,
+    };
+    let Some(log) = log else {
         return Ok(None);
     };
     // Every seq has its entry, so a shorter list was truncated.
@@ -260,13 +265,14 @@ async fn read_since(
         Changed::Machine(id) => Some(id.0),
         Changed::Policy | Changed::Relays | Changed::Org => None,
     }));
-    let list: Vec<Uuid> = ids.iter().copied().collect();
-    let rows = tx
-        .query(
-            &format!("{} AND m.id = ANY($2)", select()),
-            &[&org.0, &list],
-        )
-        .await?;
+    let rows = match ids.is_empty() {
+        true => Vec::new(),
+        false => {
+            let list: Vec<Uuid> = ids.iter().copied().collect();
+            let query = format!("{} AND m.id = ANY($2)", select());
+            tx.query(&query, &[&org.0, &list]).await?
+        }
+    };
     let mut found = Vec::new();
     for row in &rows {
         let machine = read_machine(row)?;

@@ -98,8 +98,8 @@ struct Stream {
 
 impl Stream {
     async fn run(&mut self) -> End {
-        let resume = match Box::pin(self.hello()).await {
-            Ok(resume) => resume,
+        let (agent_version, resume) = match Box::pin(self.hello()).await {
+            Ok(hello) => hello,
             Err(end) => return end,
         };
         let hub = self.state.hub.clone();
@@ -112,7 +112,12 @@ impl Stream {
         };
         let serial = subscription.serial;
         tracing::debug!(machine = %self.machine.id, "a machine stream began");
-        let end = self.serve(subscription).await;
+        // The org is in memory now, and mostly knows this version.
+        let noted = machines::set_agent_version(&self.state, &self.machine, &agent_version);
+        let end = match Box::pin(noted).await {
+            Ok(()) => self.serve(subscription).await,
+            Err(error) => error.into(),
+        };
         let leaving = matches!(end, End::Left);
         let id = self.machine.id;
         let left = self
@@ -126,8 +131,8 @@ impl Stream {
         end
     }
 
-    /// Where the machine stands, if it says so.
-    async fn hello(&mut self) -> Result<Option<Resume>, End> {
+    /// The agent's version, and where the machine stands, if it says so.
+    async fn hello(&mut self) -> Result<(String, Option<Resume>), End> {
         let first = timeout(HELLO_LIMIT, self.socket.recv()).await;
         let Ok(Some(Message::Text(text))) = first else {
             return Err(End::Broken);
@@ -152,9 +157,8 @@ impl Stream {
                 ),
             )));
         }
-        machines::set_agent_version(&self.state, &self.machine, &agent_version).await?;
         machines::called_from(&self.state, &self.machine, self.address).await?;
-        Ok(resume)
+        Ok((agent_version, resume))
     }
 
     async fn serve(&mut self, mut subscription: Subscription) -> End {

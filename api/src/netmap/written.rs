@@ -18,39 +18,41 @@ use crate::http::ApiError;
 /// much earlier. What is read twice does no harm.
 const OVERLAP: Duration = Duration::from_secs(30);
 
-/// Writes volatile state, in one statement. A machine that was deleted meanwhile is left out, and
-/// nothing replaces what is newer.
-pub(super) async fn write(db: &Db, org: OrgId, states: Vec<Said>) -> Result<(), ApiError> {
-    let (mut ids, mut versions, mut online) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut streams, mut silences, mut reports) = (Vec::new(), Vec::new(), Vec::new());
-    for state in states {
-        let (Some(silence), Some(report)) = (state.silent_ms, state.report) else {
-            continue;
-        };
-        ids.push(state.id.0);
-        versions.push(signed(state.version));
-        online.push(state.online);
-        streams.push(state.stream.map(signed));
-        silences.push(signed(silence));
-        reports.push(Json(report));
+/// Machines whose state is written at a time: what one statement holds is bounded, and what it locks.
+const MAX_TOGETHER: usize = 4096;
+
+/// Writes volatile state of machines of several orgs. One that was deleted meanwhile is left out, and nothing
+/// replaces what is newer.
+pub(super) async fn write(db: &Db, states: Vec<(OrgId, Said)>) -> Result<(), ApiError> {
+    if states.is_empty() {
+        return Ok(());
     }
     let mut connection = db.connect().await?;
-    let tx = connection.org(org).await?;
-    tx.execute(
-        "INSERT INTO machine_presence (org_id, machine_id, version, online, stream, last_seen, report)
-         SELECT m.org_id, m.id, new.version, new.online, new.stream,
-             now() - new.silence * interval '1 ms', new.report
-         FROM unnest($2::uuid[], $3::bigint[], $4::boolean[], $5::bigint[], $6::bigint[], $7::jsonb[])
-             AS new (id, version, online, stream, silence, report)
-         JOIN machines m ON m.org_id = $1 AND m.id = new.id
-         FOR KEY SHARE OF m
-         ON CONFLICT (org_id, machine_id)
-         DO UPDATE SET version = excluded.version, online = excluded.online, stream = excluded.stream,
-             last_seen = excluded.last_seen, report = excluded.report, written_at = now()
-         WHERE machine_presence.version <= excluded.version",
-        &[&org.0, &ids, &versions, &online, &streams, &silences, &reports],
-    )
-    .await?;
+    let tx = connection.bare().await?;
+    for states in states.chunks(MAX_TOGETHER) {
+        let (mut orgs, mut ids, mut versions) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut online, mut streams) = (Vec::new(), Vec::new());
+        let (mut silences, mut reports) = (Vec::new(), Vec::new());
+        for (org, state) in states {
+            let (Some(silence), Some(report)) = (state.silent_ms, &state.report) else {
+                continue;
+            };
+            orgs.push(org.0);
+            ids.push(state.id.0);
+            versions.push(signed(state.version));
+            online.push(state.online);
+            streams.push(state.stream.map(signed));
+            silences.push(signed(silence));
+            reports.push(Json(report));
+        }
+        tx.execute(
+            "SELECT write_presence($1, $2, $3, $4, $5, $6, $7)",
+            &[
+                &orgs, &ids, &versions, &online, &streams, &silences, &reports,
+            ],
+        )
+        .await?;
+    }
     tx.commit().await
 }
 

@@ -38,6 +38,7 @@ mod revocations;
 mod schema;
 mod sessions;
 mod settings;
+mod sign_up;
 mod sso;
 mod sso_accounts;
 mod sso_links;

@@ -1,7 +1,7 @@
 //! Google (OpenID Connect) and GitHub (OAuth 2 and its API), with a real provider in their place.
 
 use serde_json::{Value, json};
-use ztna_api::{Config, GitHubConfig, GoogleConfig};
+use ztna_api::{Config, GitHubConfig, GoogleConfig, SignUp};
 use ztna_proto::api::{Me, Role, Session};
 use ztna_proto::error::ErrorCode;
 use ztna_proto::sso::SignInWays;
@@ -34,6 +34,10 @@ fn accounts() -> Value {
 
 /// A control plane that knows Google and GitHub, both the same provider.
 async fn start() -> (Server, Provider) {
+    start_with(SignUp::Open).await
+}
+
+async fn start_with(sign_up: SignUp) -> (Server, Provider) {
     let listener = free_address().await;
     let address = listener.local_addr().unwrap();
     let callback = |name: &str| format!("http://{address}/sign-in/{name}/callback");
@@ -44,6 +48,7 @@ async fn start() -> (Server, Provider) {
     let provider = Provider::start(&clients, &accounts());
     let adjust = |config: &mut Config| {
         let client_secret = SECRET.to_owned().into();
+        config.sign_in.sign_up = sign_up;
         config.sign_in.google = Some(GoogleConfig {
             issuer: provider.issuer.clone(),
             client_id: CLIENT.to_owned(),
@@ -119,6 +124,17 @@ async fn only_a_verified_primary_address_counts() {
             assert_eq!(page.status, 403, "{name} {login} {}", page.text);
             assert!(page.text.contains("has not verified your address"));
         }
+    }
+}
+
+#[tokio::test]
+async fn strangers_do_not_come_where_accounts_are_by_invitation() {
+    let (server, _provider) = start_with(SignUp::Invited).await;
+    for name in ["google", "github"] {
+        let mut browser = Browser::new();
+        let page = by(&mut browser, &server, name, "alice").await;
+        assert_eq!(page.status, 403, "{name} {}", page.text);
+        assert!(page.text.contains("by invitation"), "{}", page.text);
     }
 }
 

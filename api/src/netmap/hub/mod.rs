@@ -296,9 +296,9 @@ impl Hub {
                 .map(|(id, org)| (*id, Arc::clone(org)))
                 .collect()
         };
-        let mut streams = 0;
+        let (mut streams, mut dirty) = (0, Vec::new());
         for (id, org) in orgs {
-            let swept = self.sweep_org(id, &org).await;
+            let swept = self.sweep_org(id, &org, &mut dirty).await;
             match swept {
                 Ok(count) => streams += count,
                 Err(error) => {
@@ -307,9 +307,18 @@ impl Hub {
             }
         }
         metrics::gauge!("ztna_api_machine_streams").set(streams as f64);
+        if let Err(error) = written::write(&self.0.db, dirty).await {
+            tracing::error!(%error, "what was heard of machines could not be written down");
+        }
     }
 
-    async fn sweep_org(&self, id: OrgId, org: &Arc<OrgHub>) -> Result<usize, ApiError> {
+    /// What is to be written down of the org's machines goes to `dirty`. Gives back how many are connected.
+    async fn sweep_org(
+        &self,
+        id: OrgId,
+        org: &Arc<OrgHub>,
+        dirty: &mut Vec<(OrgId, Said)>,
+    ) -> Result<usize, ApiError> {
         if org.is_stale() {
             self.catch_up(id, org).await?;
         }
@@ -320,7 +329,7 @@ impl Hub {
         if overdue {
             self.turn(id).await?;
         }
-        let (dirty, unsaid, streams) = {
+        let (news, unsaid, streams) = {
             let mut state = org.state();
             match state.as_mut() {
                 Some(state) => {
@@ -333,8 +342,9 @@ impl Hub {
             }
         };
         self.say_machines(id, unsaid);
-        if !dirty.is_empty() {
-            self.write_down(id, dirty).await?;
+        if !news.is_empty() {
+            self.say_alive(id, &news);
+            dirty.extend(news.into_iter().map(|said| (id, said)));
             return Ok(streams);
         }
         if org.is_idle() {
@@ -355,14 +365,13 @@ impl Hub {
         Ok(())
     }
 
-    /// Writes volatile state, and lets other nodes know who was heard of.
-    async fn write_down(&self, org: OrgId, dirty: Vec<Said>) -> Result<(), ApiError> {
-        let alive = dirty.iter().filter(|said| said.online);
+    /// Lets other nodes know who was heard of.
+    fn say_alive(&self, org: OrgId, news: &[Said]) {
+        let alive = news.iter().filter(|said| said.online);
         let machines: Vec<_> = alive.map(|said| said.id).collect();
         if !machines.is_empty() {
             self.say(org, Word::Alive { machines });
         }
-        written::write(&self.0.db, org, dirty).await
     }
 
     /// Reads what changed since the state that is held, and applies it. Those who ask while others
