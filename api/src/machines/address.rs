@@ -71,18 +71,19 @@ pub(super) async fn allocate(
         return Ok(hosts.iter().map(|host| pair(networks, *host)).collect());
     }
     // Fewer numbers are left than are asked for: of those handed out before, take the lowest that deletions have
-    // freed, one behind each in use.
+    // freed.
     let last = networks.last().min(networks.ipv4_next - 1);
     let rows = tx
         .query(
-            "SELECT used.host + 1 FROM (
+            "WITH used AS (
                  SELECT ipv4 - $2::inet AS host FROM machines WHERE org_id = $1
-                 UNION ALL SELECT $3::bigint - 1 UNION ALL SELECT $5::inet - $2::inet
-             ) used
-             WHERE used.host + 1 BETWEEN $3 AND $4 AND $2::inet + (used.host + 1) <> $5::inet
-               AND NOT EXISTS (SELECT FROM machines
-                               WHERE org_id = $1 AND ipv4 = $2::inet + (used.host + 1))
-             ORDER BY 1 LIMIT $6",
+                 UNION SELECT $3::bigint - 1 UNION SELECT $5::inet - $2::inet
+             ), gaps AS (
+                 SELECT host + 1 AS first, lead(host) OVER (ORDER BY host) - 1 AS last FROM used
+             )
+             SELECT host FROM gaps, generate_series(
+                 GREATEST(first, $3), LEAST(COALESCE(last, $4), $4, first + $6::bigint - 1)) AS host
+             ORDER BY host LIMIT $6",
             &[
                 &org.0,
                 &IpAddr::V4(networks.ipv4.addr()),

@@ -217,7 +217,7 @@ impl Hub {
     pub(crate) fn runs(&self, machine: &Machine, version: &str) -> bool {
         let org = self.find(machine.org);
         let runs = |state: &OrgState| state.runs(machine.id, version);
-        org.is_some_and(|org| org.state().as_ref().is_some_and(runs))
+        org.is_some_and(|org| !org.is_stale() && org.state().as_ref().is_some_and(runs))
     }
 
     /// The database holds now that the machine runs this version of the agent.
