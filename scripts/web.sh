@@ -60,8 +60,8 @@ counted() {
     [ "$status" -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
     [ $((ok + bad)) -gt 0 ] || bad=1
     [ "$bad" -eq 0 ] || tail -n 150 "$log" >&2
-    # vitest: `FAIL  FILE > TITLE`. Playwright, after its counts: `[chromium] › FILE:LINE:COLUMN › TITLE ───`.
-    sed -n -e 's/^ *FAIL *//p' -e 's/^    \[chromium\] › \([^─]*\).*/\1/p' "$log" >"$log.failed"
+    # vitest: `FAIL  FILE > TITLE`. Playwright, behind its counts: `    tests/FILE:LINE:COLUMN › TITLE ───`.
+    sed -n -e 's/^ *FAIL *//p' -e 's/^    \(tests\/[^─]*\).*/\1/p' "$log" >"$log.failed"
     add_counts "$name" "$ok" "$bad" <"$log.failed"
     say "  $ok passed, $bad failed"
     rm -f "$log" "$log.failed"

@@ -60,7 +60,7 @@ test('people come by Google and GitHub: new ones, known ones, and not without a 
       const first = await by(name, login)
       await first.getByLabel('Name').fill(`${login} and friends`)
       await first.getByRole('button', { name: 'Make the organisation' }).click()
-      await expect(first.getByRole('heading', { name: 'Your first machine' })).toBeVisible()
+      await expect(first.getByRole('heading', { name: 'The first machine' })).toBeVisible()
       // Again, from another browser, and on to the page that was asked for.
       const again = await by(name, login, '/new-org')
       await expect(again.getByRole('heading', { name: 'New organisation' })).toBeVisible()
@@ -70,6 +70,21 @@ test('people come by Google and GitHub: new ones, known ones, and not without a 
     await expect(stranger.getByRole('alert')).toContainText('has not verified your address')
   } finally {
     provider.process.kill()
+    await server.stop()
+  }
+})
+
+test('where accounts are by invitation, strangers are told so', async ({ browser }) => {
+  const server = await startServer('127.0.0.1', 'localhost', ['--sign-up', 'invited'])
+  try {
+    const page = await visitor(browser)
+    await page.goto(`${server.url}/signup`)
+    await expect(page.getByText(/by invitation/)).toBeVisible()
+    await expect(page.getByLabel('Password')).toHaveCount(0)
+    await page.getByRole('link', { name: 'Sign in' }).click()
+    await expect(page.getByLabel('Password')).toBeVisible()
+    await expect(page.getByRole('link', { name: 'Sign up' })).toHaveCount(0)
+  } finally {
     await server.stop()
   }
 })

@@ -1340,6 +1340,24 @@ export interface paths {
                         "application/json": components["schemas"]["Refusal"];
                     };
                 };
+                /** @description The invitation is not good any more. */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Accounts are by invitation here. */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -10771,6 +10789,7 @@ export interface components {
         SignupRequest: {
             /** @description E-mail address: the account's name. */
             email: string;
+            invitation?: components["schemas"]["InvitationToken"] | null;
             /** @description [`MIN_PASSWORD`] to [`MAX_PASSWORD`]. */
             password: string;
         };

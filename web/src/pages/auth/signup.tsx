@@ -23,7 +23,9 @@ export default function Signup() {
   const [sent, setSent] = useState(false)
   const { data: ways } = useQuery(waysQuery)
   const form = useSubmit(async () => {
-    await open(api.POST('/api/auth/signup', { body: { email, password, invitation: search.invitation } }))
+    await open(
+      api.POST('/api/auth/signup', { body: { email, password, invitation: search.invitation } }),
+    )
     try {
       await signIn(email, password)
     } catch (error) {
