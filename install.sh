@@ -81,10 +81,10 @@ ask_for_release() {
         die "$server has no release for this machine ($target): ${why:-HTTP $status}"
     fi
     version=$(field version '[0-9A-Za-z.+-]\{1,64\}')
-    path=$(field path '/api/releases/[0-9A-Za-z.+_/-]\{1,256\}')
+    path=$(field path '/api/releases/[0-9A-Za-z.+_/-]\{1,255\}')
     size=$(field size '[0-9]\{1,10\}')
     sha256=$(field sha256 '[0-9a-f]\{64\}')
-    signature=$(field signature '[0-9A-Za-z+/=]\{1,256\}')
+    signature=$(field signature '[0-9A-Za-z+/=]\{1,255\}')
     [ "$(field target '[0-9a-z_-]*')" = "$target" ] || path=''
     for value in "$version" "$path" "$size" "$sha256" "$signature"; do
         [ -n "$value" ] || die "what $server says of its release is not understood; is it a ztna control plane?"
@@ -118,7 +118,7 @@ libraries() {
 
 # ── Installing ───────────────────────────────────────────────────────────────────────────────
 
-# The program knows its service. A daemon that runs goes on with the new program.
+# The program knows its service. A daemon that runs is started anew with the new program, and waited for.
 register_service() {
     set -- ${no_start:+--no-start}
     if [ "$system" = linux ] && ! have systemctl; then
@@ -126,14 +126,11 @@ register_service() {
         say "there is no systemd here: \`ztna up\` starts the daemon, also after a restart of the machine"
     fi
     "$program" install "$@" || die "$program is ztna $version, and its service is not set up; see above"
-    if [ "$system" = macos ] && [ -n "$changed" ] && [ -z "$no_start" ]; then
-        # A daemon that ran before goes on with the program of before.
-        launchctl kickstart -k system/internal.ztna.agent || die "ztna $version is installed, and its daemon does not start; see above"
-    fi
 }
 
-# What `ztna update` checks releases with.
+# What `ztna update` checks releases with, where there is that command.
 keep_key() {
+    [ "$system" = linux ] || return 0
     if ! { mkdir -p "$state" && chmod 700 "$state" && install -m 644 "$work/key.pem" "$state/release-key.pem"; }; then
         die "ztna $version is installed, and the release key could not be written to $state"
     fi
@@ -181,12 +178,21 @@ install_agent() {
         [ "$status" = 200 ] || die "$server does not give release $version out: HTTP $status; nothing was installed"
         check_file "$beside"
         mv "$beside" "$program"
-        beside='' changed=1
+        beside=''
         say "$program is release $version now"
     fi
     keep_key
     register_service
     join
+}
+
+# What is left of the service where the program was taken away by hand: LABEL and FILE of agent/src/platform/macos/service.rs.
+forget_service() {
+    plist=/Library/LaunchDaemons/internal.ztna.agent.plist
+    [ "$system" = macos ] && [ -e "$plist" ] || return 0
+    launchctl bootout system/internal.ztna.agent 2>/dev/null || :
+    rm -f "$plist"
+    say "its service is removed"
 }
 
 uninstall_agent() {
@@ -201,6 +207,7 @@ uninstall_agent() {
         say "$program is removed"
     else
         say "there is no $program"
+        forget_service
     fi
     if [ -n "$purge" ] && [ -d "$state" ]; then
         rm -rf "$state"
@@ -229,7 +236,7 @@ main() {
         esac
         shift
     done
-    # Where the program keeps its state, too: STATE_DIR of agent/src/platform.
+    # Where the program keeps its state: STATE_DIR of agent/src/platform.
     case $(uname -s) in
     Linux) system=linux state=/var/lib/ztna ;;
     Darwin) system=macos state=/var/db/ztna ;;
@@ -245,7 +252,7 @@ main() {
     esac
     [ "$(id -u)" -eq 0 ] || die "run it as root: it writes $program and registers a service"
     umask 022
-    beside='' authority='' changed=''
+    beside='' authority=''
     work=$(mktemp -d) || die "cannot make a temporary folder"
     trap 'rm -rf "$work" ${beside:+"$beside"}' EXIT
     trap 'exit 130' INT

@@ -1,7 +1,7 @@
 -- What nodes heard of machines, written together: each has a thousand orgs' every second.
 
 -- A machine that was deleted meanwhile is left out, and nothing replaces what is newer. In one order, so that nodes which
--- write the same wait for each other and never in a circle.
+-- write the same wait for each other and never in a circle; what locks machines of several orgs elsewhere has the same.
 CREATE FUNCTION write_presence(orgs uuid[], ids uuid[], versions bigint[], onlines boolean[], streams bigint[],
     silences bigint[], reports jsonb[])
     RETURNS void
@@ -62,3 +62,13 @@ BEGIN
         SELECT org_id, id, created_by, scopes, COALESCE(last_used_at < now() - interval '1 minute', true)
         FROM api_keys WHERE hash = key AND revoked_at IS NULL AND expires_at > now();
 END $$;
+
+-- Whether some org has invited an address: where accounts are by invitation, that one may have one.
+CREATE FUNCTION is_invited(address text) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = ztna, pg_temp
+    AS $$ SELECT EXISTS (SELECT FROM invitations WHERE email = address AND expires_at > now()) $$;
+GRANT SELECT (email) ON invitations TO ztna_lookup;
+CREATE INDEX invitations_email ON invitations (email);
+REVOKE ALL ON FUNCTION is_invited(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION is_invited(text) TO ztna_app;
+ALTER FUNCTION is_invited(text) OWNER TO ztna_lookup;

@@ -38,13 +38,13 @@ run_deploy_checks() {
     install_deploy_tools
     build_programs
     step "$title"
-    failed_checks=$(mktemp)
-    counts=$(as_root env ZTNA_PROGRAMS="$programs" ZTNA_DEPLOY_TOOLS="$deploy_tools" \
+    told=$(as_root env ZTNA_PROGRAMS="$programs" ZTNA_DEPLOY_TOOLS="$deploy_tools" \
         ${ZTNA_POSTGRES_BIN:+"ZTNA_POSTGRES_BIN=$ZTNA_POSTGRES_BIN"} \
-        /usr/bin/python3 deploy/checks/run.py --failed "$failed_checks" "$@") || true
-    counts=${counts:-0 1}
-    add_counts "$title" "${counts% *}" "${counts#* }" <"$failed_checks"
-    rm -f "$failed_checks"
+        /usr/bin/python3 deploy/checks/run.py "$@") || true
+    counts=$(echo "${told:-0 1}" | head -n 1)
+    add_counts "$title" "${counts% *}" "${counts#* }" <<END
+$(echo "$told" | tail -n +2)
+END
 }
 
 area_deploy() { run_deploy_checks "the files of deploy/, and what runs with them"; }

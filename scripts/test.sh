@@ -30,7 +30,7 @@ add_counts() {
     passed=$((passed + $2))
     [ "$3" -gt 0 ] || return 0
     failed=$((failed + $3))
-    names=$(sed "s/^/  ✘ $1: /" | head -n 50)
+    names=$(head -n 50 | while IFS= read -r line; do [ -z "$line" ] || echo "  ✘ $1: $line"; done)
     failures="$failures
 ${names:-  ✘ $1: see above}"
 }

@@ -8,8 +8,8 @@ use anyhow::Context;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 
-use super::running::{self, Running};
-use super::{need_administrator, ui};
+use super::running::Running;
+use super::{need_administrator, start, ui};
 use crate::daemon::replace_file;
 use crate::platform::process::{OWN_PROGRAM, is_same_file};
 use crate::platform::service::{self, PROGRAM};
@@ -70,7 +70,7 @@ pub async fn run(socket: &Path, args: InstallArgs) -> anyhow::Result<ExitCode> {
         None if by_service => service::restart()?,
         Some(_) | None => return Ok(ExitCode::SUCCESS),
     }
-    let status = running::answer(socket).await.with_context(|| {
+    let status = start::answer(socket).await.with_context(|| {
         let hint = service::LOG_HINT;
         format!("the daemon was started and does not answer; see {hint}")
     })?;

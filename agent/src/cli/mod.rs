@@ -173,7 +173,7 @@ fn run(cli: Cli, wireguard: NewWireGuard) -> anyhow::Result<ExitCode> {
             Command::Update(args) => update::run(socket, args).await,
             Command::Completion(args) => completion::run(args),
             #[cfg(not(target_os = "linux"))]
-            Command::Install(args) => service::install(&args),
+            Command::Install(args) => service::install(socket, &args).await,
             #[cfg(not(target_os = "linux"))]
             Command::Uninstall(_) => service::uninstall(),
             Command::Version(args) => version::run(socket, args).await,

@@ -10,14 +10,11 @@ use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
-use ztna_local::{Client, ClientError, Status};
 
 use crate::platform::{process, service};
 
 /// How long a daemon may take to end, since it says goodbye to peers and relays; then it is killed.
 const END_WAIT: Duration = Duration::from_secs(20);
-/// How long one may take until it answers.
-const START_WAIT: Duration = Duration::from_secs(20);
 /// How often it is looked at.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -134,23 +131,6 @@ impl Running {
             "the ztna daemon (process {}) does not end, not even when it is killed; restart this machine",
             self.pid
         );
-    }
-}
-
-/// Waits until a daemon answers, and gives what it says.
-///
-/// # Errors
-/// None does in time.
-pub async fn answer(socket: &Path) -> anyhow::Result<Status> {
-    let until = Instant::now() + START_WAIT;
-    loop {
-        let asked = async { Client::connect(socket).await?.status().await };
-        match asked.await {
-            Ok(status) => return Ok(status),
-            Err(ClientError::NotRunning(_) | ClientError::Ended) if Instant::now() < until => {}
-            Err(error) => return Err(error.into()),
-        }
-        sleep(POLL).await;
     }
 }
 

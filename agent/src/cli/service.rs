@@ -7,7 +7,9 @@ use anyhow::{Context, bail};
 use clap::Args;
 use clap::builder::FalseyValueParser;
 
-use super::{need_administrator, ui};
+#[cfg(target_os = "macos")]
+use super::version;
+use super::{need_administrator, start, ui};
 use crate::platform::service;
 
 /// Has the daemon start with the machine, as a service of the system
@@ -33,8 +35,8 @@ pub struct UninstallArgs {}
 const UNINSTALL_EXAMPLES: &str = "Examples:
   ztna uninstall";
 
-/// Registers the program that is at its place.
-pub fn install(args: &InstallArgs) -> anyhow::Result<ExitCode> {
+/// Registers the program that is at its place, and has it run.
+pub async fn install(socket: &Path, args: &InstallArgs) -> anyhow::Result<ExitCode> {
     need_administrator("`ztna install`")?;
     let program = service::program();
     let own = std::env::current_exe().context("cannot find the ztna program's own file")?;
@@ -48,7 +50,22 @@ pub fn install(args: &InstallArgs) -> anyhow::Result<ExitCode> {
             own.display()
         );
     }
-    tell(&service::install(Path::new(&program), !args.no_start)?)
+    // Windows does not let anybody replace a program that runs.
+    #[cfg(target_os = "macos")]
+    let before = version::running(socket).await;
+    tell(&service::install(Path::new(&program), !args.no_start)?)?;
+    if args.no_start {
+        return Ok(ExitCode::SUCCESS);
+    }
+    #[cfg(target_os = "macos")]
+    if before.is_some_and(|daemon| daemon.version != env!("CARGO_PKG_VERSION")) {
+        service::restart()?;
+    }
+    let status = start::answer(socket)
+        .await
+        .context("the daemon was started and does not answer; look at its log")?;
+    ui::line(format_args!("the daemon of ztna {} runs", status.version))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Takes the service away.

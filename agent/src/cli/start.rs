@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::time::{Instant, sleep};
-use ztna_local::{Client, ClientError};
+use ztna_local::{Client, ClientError, Status};
 
 use super::daemon::DaemonFlags;
 use crate::platform::detach;
 
 /// How long a daemon may take until it listens.
 const WAIT: Duration = Duration::from_secs(10);
+/// And one that the system starts until it answers.
+const SERVICE_WAIT: Duration = Duration::from_secs(20);
 /// How often it is looked at.
 const POLL: Duration = Duration::from_millis(20);
 /// What is read of a failed daemon's last words, in bytes.
@@ -56,6 +58,23 @@ pub async fn detached(socket: &Path, flags: &DaemonFlags) -> anyhow::Result<Clie
                 socket.display(),
                 flags.state_dir.display()
             );
+        }
+        sleep(POLL).await;
+    }
+}
+
+/// Waits until a daemon that the system starts answers, and gives what it says.
+///
+/// # Errors
+/// None does in time.
+pub async fn answer(socket: &Path) -> anyhow::Result<Status> {
+    let until = Instant::now() + SERVICE_WAIT;
+    loop {
+        let asked = async { Client::connect(socket).await?.status().await };
+        match asked.await {
+            Ok(status) => return Ok(status),
+            Err(ClientError::NotRunning(_) | ClientError::Ended) if Instant::now() < until => {}
+            Err(error) => return Err(error.into()),
         }
         sleep(POLL).await;
     }

@@ -41,7 +41,7 @@ pub async fn run(socket: &Path, args: VersionArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The daemon's version; a daemon that does not run or does not understand has none.
-async fn running(socket: &Path) -> Option<VersionAnswer> {
+pub async fn running(socket: &Path) -> Option<VersionAnswer> {
     let client = Client::connect(socket).await.ok()?;
     match client.ask(Request::Version).await.ok()? {
         Answer::Version(version) => Some(version),

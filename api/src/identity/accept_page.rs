@@ -63,7 +63,8 @@ async fn offer(
 
 /// What the invitation says, and the form to accept it.
 #[utoipa::path(get, path = "/accept-invitation", tag = "pages", params(("token" = String, Query)), responses(
-    (status = 200, description = "A page."), (status = 401, description = "A page that says what is wrong.")))]
+    (status = 200, description = "A page."), (status = 400, description = "A page that says what is wrong."),
+    (status = 401, description = "A page that says what is wrong."), (status = 429, description = "A page that says so.")))]
 async fn show(
     extract::State(state): extract::State<State>,
     ClientIp(ip): ClientIp,
@@ -79,7 +80,8 @@ async fn show(
 
 /// Signs in, or up, and joins.
 #[utoipa::path(post, path = "/accept-invitation", tag = "pages", responses(
-    (status = 200, description = "A page."), (status = 401, description = "A page that says what is wrong.")))]
+    (status = 200, description = "A page."), (status = 400, description = "A page that says what is wrong."),
+    (status = 401, description = "A page that says what is wrong."), (status = 429, description = "A page that says so.")))]
 async fn submit(
     extract::State(state): extract::State<State>,
     ClientIp(ip): ClientIp,

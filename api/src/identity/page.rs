@@ -157,7 +157,8 @@ async fn show(
 /// A form of that page.
 #[utoipa::path(post, path = "/cli-login", tag = "pages", responses(
     (status = 303, description = "On to the next step, in the end back to the CLI."),
-    (status = 400, description = "A page that says what is wrong.")))]
+    (status = 400, description = "A page that says what is wrong."),
+    (status = 403, description = "A page that says that accounts are by invitation here.")))]
 async fn submit(
     extract::State(state): extract::State<State>,
     device: Device,

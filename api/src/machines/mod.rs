@@ -74,7 +74,7 @@ fn normalise_name(text: &str) -> Result<String, ApiError> {
 const MAX_TEXT: usize = 64;
 
 /// Checks a text that a machine tells of itself, for display.
-fn check_text(field: &str, text: &str) -> Result<(), ApiError> {
+pub(crate) fn check_text(field: &str, text: &str) -> Result<(), ApiError> {
     if text.chars().count() <= MAX_TEXT && !has_hidden(text) {
         return Ok(());
     }

@@ -254,6 +254,11 @@ impl Presence {
         Some(self.say(id, now))
     }
 
+    /// What was taken could not be written: it is taken again.
+    pub(super) fn is_unwritten(&mut self) {
+        self.dirty = true;
+    }
+
     /// What peers are told. Nothing before the machine's first report: an empty one in its
     /// place would have them drop the paths that they have.
     pub(super) fn tell(&mut self, id: MachineId) -> serde_json::Result<Option<Text>> {

@@ -114,10 +114,10 @@ impl Stream {
         tracing::debug!(machine = %self.machine.id, "a machine stream began");
         // The org is in memory now, and mostly knows this version.
         let noted = machines::set_agent_version(&self.state, &self.machine, &agent_version);
-        let end = match Box::pin(noted).await {
-            Ok(()) => self.serve(subscription).await,
-            Err(error) => error.into(),
-        };
+        if let Err(error) = Box::pin(noted).await {
+            tracing::error!(machine = %self.machine.id, %error, "an agent's version could not be written down");
+        }
+        let end = self.serve(subscription).await;
         let leaving = matches!(end, End::Left);
         let id = self.machine.id;
         let left = self
@@ -157,6 +157,7 @@ impl Stream {
                 ),
             )));
         }
+        machines::check_text("agent_version", &agent_version)?;
         machines::called_from(&self.state, &self.machine, self.address).await?;
         Ok((agent_version, resume))
     }

@@ -18,42 +18,37 @@ use crate::http::ApiError;
 /// much earlier. What is read twice does no harm.
 const OVERLAP: Duration = Duration::from_secs(30);
 
-/// Machines whose state is written at a time: what one statement holds is bounded, and what it locks.
-const MAX_TOGETHER: usize = 4096;
+/// Machines whose state is written at a time, at most: what one statement takes is bounded, and what it locks.
+pub(super) const MAX_TOGETHER: usize = 4096;
 
-/// Writes volatile state of machines of several orgs. One that was deleted meanwhile is left out, and nothing
-/// replaces what is newer.
-pub(super) async fn write(db: &Db, states: Vec<(OrgId, Said)>) -> Result<(), ApiError> {
-    if states.is_empty() {
-        return Ok(());
+/// Writes volatile state of machines of several orgs, in one statement. One that was deleted meanwhile is left
+/// out, and nothing replaces what is newer.
+pub(super) async fn write(db: &Db, states: &[(OrgId, Said)]) -> Result<(), ApiError> {
+    let (mut orgs, mut ids, mut versions) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut online, mut streams) = (Vec::new(), Vec::new());
+    let (mut silences, mut reports) = (Vec::new(), Vec::new());
+    for (org, state) in states {
+        let (Some(silence), Some(report)) = (state.silent_ms, &state.report) else {
+            continue;
+        };
+        orgs.push(org.0);
+        ids.push(state.id.0);
+        versions.push(signed(state.version));
+        online.push(state.online);
+        streams.push(state.stream.map(signed));
+        silences.push(signed(silence));
+        reports.push(Json(report));
     }
-    let mut connection = db.connect().await?;
-    let tx = connection.bare().await?;
-    for states in states.chunks(MAX_TOGETHER) {
-        let (mut orgs, mut ids, mut versions) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut online, mut streams) = (Vec::new(), Vec::new());
-        let (mut silences, mut reports) = (Vec::new(), Vec::new());
-        for (org, state) in states {
-            let (Some(silence), Some(report)) = (state.silent_ms, &state.report) else {
-                continue;
-            };
-            orgs.push(org.0);
-            ids.push(state.id.0);
-            versions.push(signed(state.version));
-            online.push(state.online);
-            streams.push(state.stream.map(signed));
-            silences.push(signed(silence));
-            reports.push(Json(report));
-        }
-        tx.execute(
+    let connection = db.connect().await?;
+    connection
+        .look_up(
             "SELECT write_presence($1, $2, $3, $4, $5, $6, $7)",
             &[
                 &orgs, &ids, &versions, &online, &streams, &silences, &reports,
             ],
         )
         .await?;
-    }
-    tx.commit().await
+    Ok(())
 }
 
 /// What is written down of an org's machines.

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // Security descriptors have no safe form.
 
 use std::io;
-use std::os::windows::io::RawHandle;
+use std::os::windows::io::{AsHandle, AsRawHandle};
 use std::ptr::null_mut;
 
 use windows_sys::Win32::Foundation::LocalFree;
@@ -76,14 +76,14 @@ impl Drop for SecurityDescriptor {
 ///
 /// # Errors
 /// The system does not tell.
-pub fn owned_by_administrators(object: RawHandle) -> io::Result<bool> {
+pub fn owned_by_administrators(object: &impl AsHandle) -> io::Result<bool> {
     let mut owner: PSID = null_mut();
     let mut descriptor: PSECURITY_DESCRIPTOR = null_mut();
     // SAFETY: the handle is open during the call; the system writes two pointers, the first of them into what
     // the second one points to, which is ours from then on.
     let error = unsafe {
         GetSecurityInfo(
-            object,
+            object.as_handle().as_raw_handle(),
             SE_KERNEL_OBJECT,
             OWNER_SECURITY_INFORMATION,
             &raw mut owner,

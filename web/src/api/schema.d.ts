@@ -62,7 +62,21 @@ export interface paths {
                     content?: never;
                 };
                 /** @description A page that says what is wrong. */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description A page that says what is wrong. */
                 401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description A page that says so. */
+                429: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -93,7 +107,21 @@ export interface paths {
                     content?: never;
                 };
                 /** @description A page that says what is wrong. */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description A page that says what is wrong. */
                 401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description A page that says so. */
+                429: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -7142,6 +7170,13 @@ export interface paths {
                 };
                 /** @description A page that says what is wrong. */
                 400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description A page that says that accounts are by invitation here. */
+                403: {
                     headers: {
                         [name: string]: unknown;
                     };

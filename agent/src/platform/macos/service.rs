@@ -97,6 +97,14 @@ mod launchd {
         Ok(done)
     }
 
+    /// Starts the daemon anew, with the program that is there now.
+    ///
+    /// # Errors
+    /// launchd refuses.
+    pub fn restart() -> anyhow::Result<()> {
+        launchctl(&["kickstart", "-k", &target()])
+    }
+
     /// Ends the daemon and forgets the service. That there is none is no error.
     ///
     /// # Errors
@@ -150,7 +158,7 @@ mod launchd {
 }
 
 #[cfg(target_os = "macos")]
-pub use launchd::{install, uninstall};
+pub use launchd::{install, restart, uninstall};
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,6 @@ use std::fs::{Metadata, OpenOptions};
 use std::io;
 use std::os::windows::ffi::{OsStrExt, OsStringExt};
 use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
-use std::os::windows::io::AsRawHandle;
 use std::os::windows::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -147,7 +146,7 @@ pub fn private_folder(path: &Path) -> io::Result<()> {
         .custom_flags(FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT)
         .open(path)?;
     let is_link = folder.metadata()?.file_attributes() & FILE_ATTRIBUTE_REPARSE_POINT != 0;
-    if is_link || !owned_by_administrators(folder.as_raw_handle())? {
+    if is_link || !owned_by_administrators(&folder)? {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             "it belongs to somebody who is no administrator; look at what is in it, and delete it",

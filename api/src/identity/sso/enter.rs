@@ -72,7 +72,9 @@ async fn enter_here(
             });
         }
         None => {
-            state.providers.check_sign_up()?;
+            if !is_invited(&tx, email).await? {
+                state.providers.check_sign_up()?;
+            }
             Counted::by_address(&*state.kv, "sign-ups", state.limits.signup, ip)
                 .spend()
                 .await?;
@@ -121,6 +123,12 @@ async fn account_of(tx: &Tx<'_>, email: &str) -> Result<Option<UserId>, ApiError
         )
         .await?;
     Ok(row.map(|row| UserId(row.get(0))))
+}
+
+/// Whether an org has invited an address.
+async fn is_invited(tx: &Tx<'_>, email: &str) -> Result<bool, ApiError> {
+    let row = tx.query_one("SELECT is_invited($1)", &[&email]).await?;
+    Ok(row.get(0))
 }
 
 /// Makes an account without a password.

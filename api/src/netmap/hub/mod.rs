@@ -307,8 +307,25 @@ impl Hub {
             }
         }
         metrics::gauge!("ztna_api_machine_streams").set(streams as f64);
-        if let Err(error) = written::write(&self.0.db, dirty).await {
-            tracing::error!(%error, "what was heard of machines could not be written down");
+        self.write_down(dirty).await;
+    }
+
+    /// Writes volatile state. What cannot be written is tried again.
+    async fn write_down(&self, mut states: Vec<(OrgId, Said)>) {
+        // As the statement locks them, and every other node's.
+        states.sort_unstable_by_key(|(org, said)| (*org, said.id));
+        for states in states.chunks(written::MAX_TOGETHER) {
+            if let Err(error) = written::write(&self.0.db, states).await {
+                tracing::error!(%error, "what was heard of machines could not be written down yet");
+                for (id, said) in states {
+                    let org = self.find(*id);
+                    if let Some(state) = org.as_ref().map(|org| org.state()).as_deref_mut()
+                        && let Some(state) = state
+                    {
+                        state.is_unwritten(said.id);
+                    }
+                }
+            }
         }
     }
 

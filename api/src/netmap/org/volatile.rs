@@ -57,6 +57,13 @@ impl OrgState {
             .collect()
     }
 
+    /// What was taken could not be written.
+    pub(in crate::netmap) fn is_unwritten(&mut self, id: MachineId) {
+        if let Some(presence) = self.presence.get_mut(&id) {
+            presence.is_unwritten();
+        }
+    }
+
     /// Volatile state that other nodes have not been told of yet.
     pub(in crate::netmap) fn take_unsaid(&mut self, now: Instant) -> Vec<Said> {
         let ids = std::mem::take(&mut self.unsaid).into_iter();

@@ -126,6 +126,8 @@ struct Flow {
     replied: bool,
     fin: [bool; 2],
     rst: bool,
+    /// A connection of TCP that is over.
+    ending: bool,
     /// How long it lives after `touched`.
     lives: Duration,
     touched: Instant,
@@ -150,10 +152,12 @@ impl Flow {
             _ if self.replied => UDP_STREAM_TIMEOUT,
             _ => UDP_TIMEOUT,
         };
-        // Nothing prolongs what is ending.
-        if lives != TCP_CLOSING_TIMEOUT || self.lives != TCP_CLOSING_TIMEOUT {
+        // Nothing prolongs what is ending. Other flows live as long as one that ends.
+        let ending = self.id.protocol == TCP && self.is_over() && !cut;
+        if !(ending && self.ending) {
             self.touched = now;
         }
+        self.ending = ending;
         self.lives = lives;
     }
 }
@@ -238,6 +242,7 @@ impl Model {
             replied: false,
             fin: [false; 2],
             rst: false,
+            ending: false,
             lives: Duration::ZERO,
             touched: now,
         };

@@ -6,7 +6,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::windows::io::AsRawHandle;
 use std::path::Path;
 use std::time::Duration;
 
@@ -52,7 +51,7 @@ pub async fn connect(path: &Path) -> io::Result<ClientStream> {
         }
         tokio::time::sleep(BUSY_PAUSE).await;
     };
-    if !owned_by_administrators(pipe.as_raw_handle())? {
+    if !owned_by_administrators(&pipe)? {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             "another program, not of an administrator, listens there; end it and run the command again",
@@ -79,6 +78,7 @@ impl Socket {
     ///
     /// # Errors
     /// Somebody else has made it, or the system refused.
+    #[allow(clippy::unused_async)] // As elsewhere.
     pub async fn bind(path: &Path) -> Result<Self, ListenerError> {
         let failed = |error| ListenerError::Io {
             path: path.to_owned(),
