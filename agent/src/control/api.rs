@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -16,7 +15,6 @@ use ztna_proto::error::Envelope;
 use ztna_proto::keys::KemPublicKey;
 use ztna_proto::network::{AdvertiseRoutesRequest, MachineRoutes};
 use ztna_proto::policy::{EvaluateRequest, Evaluation};
-use ztna_proto::releases::ClientVersion;
 use ztna_proto::static_peers::{
     AttachRequest, Attached, CreateStaticPeer, Gateway, RotateStaticPeer, StaticPeer,
     StaticPeerConfig,
@@ -30,35 +28,14 @@ use super::{ControlError, Server};
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a whole call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
-/// Time for a download: the control plane gives none longer.
-const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-/// Where releases are.
-const RELEASES: &str = "/api/releases/";
 /// Longest answer that is read, in bytes: no call that we make has one near to it.
 const MAX_ANSWER: usize = 1024 * 1024;
-
-/// A file on its way.
-pub struct Download<'a> {
-    api: &'a Api,
-    response: reqwest::Response,
-}
-
-impl Download<'_> {
-    /// What comes next of it. `None`: that was all.
-    ///
-    /// # Errors
-    /// The control plane went away.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ControlError> {
-        let chunk = self.response.chunk().await;
-        chunk.map_err(|error| self.api.unreachable(&error))
-    }
-}
 
 /// The HTTP API of one control plane. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
-    server: Server,
-    http: reqwest::Client,
+    pub(super) server: Server,
+    pub(super) http: reqwest::Client,
     tls: Arc<rustls::ClientConfig>,
 }
 
@@ -340,46 +317,8 @@ impl Api {
             .map(drop)
     }
 
-    /// `GET /api/client-version`: the release that this machine is to have.
-    ///
-    /// # Errors
-    /// There is none for the target, or the control plane was not reached.
-    pub async fn client_version(
-        &self,
-        target: &str,
-        machine: Option<MachineId>,
-    ) -> Result<ClientVersion, ControlError> {
-        let machine = machine.map(|id| format!("&machine={id}"));
-        let path = format!(
-            "/api/client-version?target={target}{}",
-            machine.unwrap_or_default()
-        );
-        self.call(Method::GET, &path, None, None::<&()>).await
-    }
-
-    /// A file of a release, as [`Api::client_version`] names its path.
-    ///
-    /// # Errors
-    /// There is no such file, or the control plane was not reached.
-    pub async fn release(&self, path: &str) -> Result<Download<'_>, ControlError> {
-        if !path.starts_with(RELEASES) {
-            return Err(self.not_ours(format!("a release at {path:?}")));
-        }
-        let request = self.http.get(format!("{}{path}", self.server.origin()));
-        let sent = request.timeout(DOWNLOAD_TIMEOUT).send().await;
-        let response = sent.map_err(|error| self.unreachable(&error))?;
-        if response.status() != StatusCode::OK {
-            let why = format!("HTTP {} for {path}", response.status());
-            return Err(self.not_ours(why));
-        }
-        Ok(Download {
-            api: self,
-            response,
-        })
-    }
-
     /// Why a call came to nothing on its way.
-    fn unreachable(&self, error: &reqwest::Error) -> ControlError {
+    pub(super) fn unreachable(&self, error: &reqwest::Error) -> ControlError {
         if error.is_timeout() {
             return ControlError::Unreachable {
                 url: self.server.origin().to_owned(),
@@ -389,7 +328,7 @@ impl Api {
         ControlError::transport(self.server.origin(), error)
     }
 
-    async fn call<T: DeserializeOwned>(
+    pub(super) async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,

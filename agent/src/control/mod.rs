@@ -3,6 +3,8 @@
 //! The daemon uses it with the machine token, the command line with a person's session.
 
 mod api;
+#[cfg(target_os = "linux")]
+mod releases;
 mod server;
 mod stream;
 
