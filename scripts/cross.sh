@@ -9,6 +9,11 @@ MACOS=aarch64-apple-darwin
 WINE=/usr/lib/wine/wine64
 # What has code of its own for Windows, and what is pure.
 WINDOWS_TESTS='-p ztna-agent -p ztna-local -p ztna-proto -p ztna-filter -p ztna-path -p ztna-netmap'
+# What Wine is no Windows in: files and pipes have no owners among administrators, some options of sockets are unknown, and
+# sockets can be bound to addresses of others. Nor is there a bash.
+WINE_CANNOT='--skip daemon::state:: --skip daemon::state_dir:: --skip platform::windows::system::tests::a_private_folder
+    --skip transport::windows::tests::one_daemon_has_the_pipe --skip daemon::engine::udp:: --skip daemon::netcheck::
+    --skip cli::completion::tests::bash'
 
 # Adds to `missing` what Debian has of it.
 need_cross_tools() {
@@ -52,7 +57,7 @@ windows_tests() {
     make_wine || return 1
     # shellcheck disable=SC2086 # several options
     CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER=$WINE quietly "the tests for Windows" \
-        cargo test --target "$WINDOWS" --locked $WINDOWS_TESTS --lib
+        cargo test --target "$WINDOWS" --locked $WINDOWS_TESTS --lib -- $WINE_CANNOT
 }
 
 area_cross() {

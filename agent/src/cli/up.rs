@@ -372,8 +372,9 @@ mod tests {
             message("tskey-auth-x"),
             "the auth key is malformed: expected ztna-auth- and 43 characters; copy the whole key"
         );
-        assert!(message("file:/nowhere/key").starts_with(
-            "cannot read the auth key's file /nowhere/key: No such file or directory"
-        ));
+        let missing = std::fs::read("/nowhere/key").unwrap_err();
+        assert!(message("file:/nowhere/key").starts_with(&format!(
+            "cannot read the auth key's file /nowhere/key: {missing}"
+        )));
     }
 }
