@@ -252,8 +252,7 @@ cmd_fuzz() {
     step "Building with coverage counters"
     build_fuzz || die "the build of the fuzz targets failed"
     for name in ${names:-$(fuzz_targets)}; do
-        step "Fuzzing $name for $seconds s"
-        if fuzz_target "$name" "$seconds"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+        check "Fuzzing $name for $seconds s" fuzz_target "$name" "$seconds"
     done
     [ "$failed" -eq 0 ] || die "$failed of $((passed + failed)) targets found something; see above"
 }

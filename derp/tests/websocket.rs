@@ -6,10 +6,10 @@
 mod common;
 
 use bytes::{Bytes, BytesMut};
-use common::{PATIENCE, Relay, data, new_key};
+use common::{PATIENCE, Relay, data, head, new_key};
 use futures_util::{SinkExt, StreamExt};
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -39,17 +39,13 @@ impl Browser {
         let config =
             client_config(&relay.node.certificate, KeyExchange::RequirePostQuantum).unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
-        let stream = TlsConnector::from(config)
+        let mut stream = TlsConnector::from(config)
             .connect(name, stream)
             .await
             .unwrap();
-        let mut stream = stream;
         if !first.is_empty() {
             stream.write_all(first).await.unwrap();
-            let mut answer = Vec::new();
-            while !answer.ends_with(b"\r\n\r\n") {
-                answer.push(stream.read_u8().await.unwrap());
-            }
+            head(&mut stream).await;
         }
         let mut request = "wss://127.0.0.1/derp".into_client_request().unwrap();
         let headers = request.headers_mut();
@@ -103,6 +99,15 @@ impl Browser {
         };
         tokio::time::timeout(PATIENCE, next).await.unwrap()
     }
+
+    /// The next packet, and who it is from.
+    async fn packet(&mut self) -> (WgPublicKey, Bytes) {
+        loop {
+            if let Frame::RecvPacket { from, packet } = self.frame().await {
+                return (from, packet);
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -125,12 +130,7 @@ async fn a_browser_and_a_native_client_exchange_packets() {
             .sender
             .try_send(browser.key, packet.clone().into())
             .unwrap();
-        loop {
-            if let Frame::RecvPacket { from, packet: got } = browser.frame().await {
-                assert_eq!((from, got), (native.key, packet.into()));
-                break;
-            }
-        }
+        assert_eq!(browser.packet().await, (native.key, packet.into()));
     }
     browser.stream.close(None).await.unwrap();
     loop {
@@ -151,12 +151,7 @@ async fn a_proxy_may_have_sent_other_requests_before() {
         .sender
         .try_send(browser.key, packet.clone().into())
         .unwrap();
-    loop {
-        if let Frame::RecvPacket { from, packet: got } = browser.frame().await {
-            assert_eq!((from, got), (native.key, packet.into()));
-            break;
-        }
-    }
+    assert_eq!(browser.packet().await, (native.key, packet.into()));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use common::{PATIENCE, Relay, new_key};
+use common::{PATIENCE, Relay, head, new_key};
 use rustls::NamedGroup;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -50,6 +50,10 @@ impl Raw {
     async fn fast_start(relay: &Relay) -> Self {
         let mut stream = tls(relay).await;
         stream.write_all(FAST_START).await.unwrap();
+        Self::over(stream)
+    }
+
+    fn over(stream: TlsStream<TcpStream>) -> Self {
         Self {
             stream,
             buf: BytesMut::new(),
@@ -108,16 +112,11 @@ impl Raw {
     }
 }
 
-/// The head of an answer that has no body.
-async fn head(stream: &mut TlsStream<TcpStream>) -> String {
-    let mut answer = Vec::new();
-    let read = async {
-        while !answer.ends_with(b"\r\n\r\n") {
-            answer.push(stream.read_u8().await.unwrap());
-        }
-    };
-    tokio::time::timeout(PATIENCE, read).await.unwrap();
-    String::from_utf8(answer).unwrap()
+fn assert_line(head: &str, line: &str) {
+    assert!(
+        head.contains(&format!("{line}\r\n")),
+        "{head} has no {line}"
+    );
 }
 
 /// Proxies send requests of many over one connection, until one of them is upgraded.
@@ -136,22 +135,16 @@ async fn an_upgrade_may_come_after_other_requests() {
     let answer = head(&mut stream).await.to_ascii_lowercase();
     assert!(answer.starts_with("http/1.1 101 "), "{answer}");
     let public = relay.server.public_key().to_string().to_ascii_lowercase();
+    let key_line = format!("derp-public-key: {public}");
     for line in [
-        "upgrade: derp".to_owned(),
-        "connection: upgrade".to_owned(),
-        "derp-version: 2".to_owned(),
-        format!("derp-public-key: {public}"),
+        "upgrade: derp",
+        "connection: upgrade",
+        "derp-version: 2",
+        &key_line,
     ] {
-        assert!(
-            answer.contains(&format!("{line}\r\n")),
-            "{answer} has no {line}"
-        );
+        assert_line(&answer, line);
     }
-    let mut raw = Raw {
-        stream,
-        buf: BytesMut::new(),
-        decoder: Decoder::default(),
-    };
+    let mut raw = Raw::over(stream);
     let key = new_key();
     raw.join(&relay, &key).await;
     let native = relay.join().await;
@@ -186,29 +179,19 @@ async fn the_upgrade_is_answered_as_derper_does() {
     let group = stream.get_ref().1.negotiated_key_exchange_group().unwrap();
     assert_eq!(group.name(), NamedGroup::X25519MLKEM768);
     stream.write_all(UPGRADE).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        answer.push(stream.read_u8().await.unwrap());
-    }
-    let answer = String::from_utf8(answer).unwrap();
+    let answer = head(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
     let public = relay.server.public_key();
+    let key_line = format!("Derp-Public-Key: {public}");
     for line in [
-        "Upgrade: DERP".to_owned(),
-        "Connection: Upgrade".to_owned(),
-        "Derp-Version: 2".to_owned(),
-        format!("Derp-Public-Key: {public}"),
+        "Upgrade: DERP",
+        "Connection: Upgrade",
+        "Derp-Version: 2",
+        &key_line,
     ] {
-        assert!(
-            answer.contains(&format!("{line}\r\n")),
-            "{answer} has no {line}"
-        );
+        assert_line(&answer, line);
     }
-    let mut raw = Raw {
-        stream,
-        buf: BytesMut::new(),
-        decoder: Decoder::default(),
-    };
+    let mut raw = Raw::over(stream);
     let (key, spare) = raw.server_key().await;
     assert_eq!((key, spare.len()), (public, FRESHNESS_LEN));
 }

@@ -1,14 +1,8 @@
-import { type Browser, expect, type Page, test } from '@playwright/test'
+import { expect, type Page, test } from '@playwright/test'
 import { atProvider, CLIENT, startProvider } from './support/provider'
 import { freePort, startServer } from './support/server'
 
 const GITHUB = { id: 'Iv1.github', secret: CLIENT.secret }
-
-/** Somebody of a browser of their own. */
-async function visitor(browser: Browser): Promise<Page> {
-  const context = await browser.newContext({ ignoreHTTPSErrors: true })
-  return await context.newPage()
-}
 
 test('a deployment without Google and GitHub offers neither', async ({ page }) => {
   await page.goto('/login')
@@ -46,7 +40,7 @@ test('people come by Google and GitHub: new ones, known ones, and not without a 
     port,
   )
   const by = async (name: string, login: string, path = '/login'): Promise<Page> => {
-    const page = await visitor(browser)
+    const page = await browser.newPage()
     await page.goto(server.url + path)
     await page.getByRole('button', { name: `Continue with ${name}` }).click()
     await atProvider(page, login)
@@ -77,7 +71,7 @@ test('people come by Google and GitHub: new ones, known ones, and not without a 
 test('where accounts are by invitation, strangers are told so', async ({ browser }) => {
   const server = await startServer('127.0.0.1', 'localhost', ['--sign-up', 'invited'])
   try {
-    const page = await visitor(browser)
+    const page = await browser.newPage()
     await page.goto(`${server.url}/signup`)
     await expect(page.getByText(/by invitation/)).toBeVisible()
     await expect(page.getByLabel('Password')).toHaveCount(0)

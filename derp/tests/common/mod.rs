@@ -11,6 +11,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use ztna_derp::client::{ClientConfig, ConnectError, Event, Receiver, Sender, connect};
@@ -261,4 +262,16 @@ pub fn data(number: u32, len: usize) -> Vec<u8> {
     packet.extend_from_slice(&number.to_be_bytes());
     packet.resize(len.max(8), 0xda);
     packet
+}
+
+/// The head of an HTTP answer that has no body.
+pub async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut answer = Vec::new();
+    let read = async {
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+    };
+    tokio::time::timeout(PATIENCE, read).await.unwrap();
+    String::from_utf8(answer).unwrap()
 }

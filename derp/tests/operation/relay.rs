@@ -159,10 +159,15 @@ pub fn new_key() -> WgPrivateKey {
     WgPrivateKey::generate(&mut rand::rng())
 }
 
-/// A port that was free a moment ago.
+/// A port that nobody has, and that the system gives to nobody who asks for any
+/// (`net.ipv4.ip_local_port_range` begins at 32,768): it is still free when a program listens there later.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    loop {
+        let port = rand::random_range(10_000..32_768);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 pub fn write(dir: &Path, name: &str, text: &str) -> String {

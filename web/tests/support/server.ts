@@ -1,5 +1,6 @@
 /** A real server that serves the dashboard that was built, with a database and a mailbox of its own. */
 import { spawn } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -28,15 +29,21 @@ export function program(name: string): string {
   return path
 }
 
-/** A port that nobody has, on TCP. */
-export function freePort(): Promise<number> {
-  return new Promise((done, failed) => {
-    const server = createServer().once('error', failed)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() => done(typeof address === 'object' && address ? address.port : 0))
+/**
+ * A port that nobody has, on TCP, and that the system gives to nobody who asks for any
+ * (`net.ipv4.ip_local_port_range` begins at 32,768): it is still free when the server listens there.
+ */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(10_000, 32_768)
+    const server = createServer()
+    const isFree = await new Promise<boolean>((done) => {
+      server.once('error', () => done(false)).listen(port, '127.0.0.1', () => done(true))
     })
-  })
+    if (!isFree) continue
+    await new Promise((done) => server.close(done))
+    return port
+  }
 }
 
 /** Starts one. `address`: where it listens, and `name`: what agents and browsers dial. `given`: its port, else any. */

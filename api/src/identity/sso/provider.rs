@@ -154,13 +154,13 @@ impl Providers {
     /// # Errors
     /// `FORBIDDEN` if sign-up is by invitation.
     pub(crate) fn check_sign_up(&self) -> Result<(), ApiError> {
-        match self.config.sign_up {
-            SignUp::Open => Ok(()),
-            SignUp::Invited => Err(refuse(
-                ErrorCode::Forbidden,
-                "Accounts are by invitation here. Ask who runs your organisation for one, and open its link.",
-            )),
+        if self.sign_up_is_open() {
+            return Ok(());
         }
+        Err(refuse(
+            ErrorCode::Forbidden,
+            "Accounts are by invitation here. Ask who runs your organisation for one, and open its link.",
+        ))
     }
 
     pub(super) fn has_google(&self) -> bool {

@@ -318,10 +318,8 @@ impl Hub {
             if let Err(error) = written::write(&self.0.db, states).await {
                 tracing::error!(%error, "what was heard of machines could not be written down yet");
                 for (id, said) in states {
-                    let org = self.find(*id);
-                    if let Some(state) = org.as_ref().map(|org| org.state()).as_deref_mut()
-                        && let Some(state) = state
-                    {
+                    let Some(org) = self.find(*id) else { continue };
+                    if let Some(state) = org.state().as_mut() {
                         state.is_unwritten(said.id);
                     }
                 }

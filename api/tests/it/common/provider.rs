@@ -2,7 +2,7 @@
 //! prove domains.
 
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -83,10 +83,8 @@ pub struct Dns {
 
 impl Dns {
     pub fn start() -> Self {
-        let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = free.local_addr().unwrap();
         Self {
-            address,
+            address: unused_address(),
             process: None,
         }
     }
@@ -118,7 +116,9 @@ impl Dns {
         let process = command.spawn();
         self.process = Some(process.expect("dnsmasq is not here; `./dev test` installs it"));
         let begin = Instant::now();
-        while std::net::TcpStream::connect(self.address).is_err() {
+        while TcpStream::connect(self.address).is_err() {
+            let ended = self.process.as_mut().unwrap().try_wait().unwrap();
+            assert_eq!(ended, None, "the DNS server does not start");
             assert!(begin.elapsed() < PATIENCE, "the DNS server does not start");
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -135,6 +135,18 @@ impl Dns {
 impl Drop for Dns {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// An address that nobody has, on UDP and TCP, and that the system gives to nobody who asks for any port
+/// (`net.ipv4.ip_local_port_range` begins at 32,768): it is still free when a program listens there later.
+fn unused_address() -> SocketAddr {
+    loop {
+        let port = rand::random_range(10_000..32_768);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok() {
+            return address;
+        }
     }
 }
 
