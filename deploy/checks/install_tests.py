@@ -86,6 +86,18 @@ class Machine:
         words = ["sh", script, "--server", server, *(["--server-pin", f"sha256:{pin}"] if pin else [])]
         return self.run(*words, *arguments, **options)
 
+    def type_line(self, line):
+        """Types a line for people into a shell there; its programs trust the certificate that its server has here."""
+        sudo = self.root / "var/lib/bin/sudo"
+        sudo.parent.mkdir(exist_ok=True)
+        sudo.write_text('#!/bin/sh\nexec env "$@"\n')
+        sudo.chmod(0o755)
+        shutil.copy(self.platform.folder / "caddy.pem", self.root / "var/lib/caddy.pem")
+        return self.run(
+            "sh", "-c", line, path=f"/var/lib/bin:{os.environ['PATH']}",
+            CURL_CA_BUNDLE="/var/lib/caddy.pem", ZTNA_SERVER_PIN=f"sha256:{self.platform.pin}",
+        )  # fmt: skip
+
     def place_files(self):
         """The script, as published and as it is in the sources, where the machine sees them."""
         shutil.copy(self.platform.releases / "install.sh", self.root / "var/lib/install.sh")
@@ -135,7 +147,10 @@ class Install(unittest.TestCase):
     def test_a_machine_joins_is_renewed_and_leaves(self):
         self.offer("0.1.0", self.platform.agent)
         key = self.platform.api("alice", "POST", f"/api/orgs/{self.org}/auth-keys", {}, self.token)["key"]
-        done, said = self.good.install(ZTNA_AUTH_KEY=key)
+        join = self.platform.api("alice", "GET", "/api/join")
+        line = next(line for line in join["lines"] if line["os"] == "linux")
+        self.assertTrue(line["installs"])
+        done, said = self.good.type_line(line["auth_key"].replace("YOUR_KEY", key))
         self.assertTrue(done, said)
         self.assertIn("/usr/local/bin/ztna is release 0.1.0 now", said)
         machines = self.platform.api("alice", "GET", f"/api/orgs/{self.org}/machines", token=self.token)

@@ -105,7 +105,6 @@ class Platform(Stack):
             "ZTNA_RELAY": "https://127.0.0.1:8443",
             "ZTNA_RELAY_CERT": str(self.secrets / "relay-tls.pem"),
             "ZTNA_DASHBOARD_DIR": str(self.folder / "dashboard"),
-            "ZTNA_RELEASES_DIR": str(self.folder / "releases"),
             "XDG_DATA_HOME": str(self.folder / "caddy"),
             "XDG_CONFIG_HOME": str(self.folder / "caddy"),
         }

@@ -1,5 +1,6 @@
 """deploy/systemd: what systemd says of the units. That the services run under them is seen where they run."""
 
+import json
 import re
 import subprocess
 import tempfile
@@ -55,9 +56,28 @@ class OneMachine(unittest.TestCase):
         self.addCleanup(stack.close)
         data = stack.folder / "server"
         data.mkdir()
-        stack.start_unit("server", data, "ztna-server", env={"ZTNA_DATA_DIR": str(data), "ZTNA_PUBLIC_HOST": DOMAIN})
+        releases = stack.folder / "releases"
+        environment = {"ZTNA_DATA_DIR": str(data), "ZTNA_PUBLIC_HOST": DOMAIN, "ZTNA_RELEASES_DIR": str(releases)}
+        self.publish(stack.folder, releases)
+        stack.start_unit("server", data, "ztna-server", env=environment)
         health = ("srv", "curl", "-sfk", f"https://{DOMAIN}/health")
         self.assertIn('"status":"ok"', wait_for("the server", lambda: stack.call(*health)))
+
+        # Its certificate is its own: the line for people says by which key curl knows it.
+        join = json.loads(stack.call("srv", "curl", "-sfk", f"https://{DOMAIN}/api/join"))["data"]
+        line = next(line for line in join["lines"] if line["os"] == "linux")["auth_key"]
+        fetch, _, _ = line.partition(" | sudo ")
+        self.assertEqual(stack.call("srv", "sh", "-c", fetch), (releases / "install.sh").read_text())
+        other = re.sub(r"sha256//....", "sha256//AAAA", fetch)
+        self.assertNotEqual(other, fetch)
+        with self.assertRaises(AssertionError, msg="it is another's key"):
+            stack.call("srv", "sh", "-c", other)
+
+    def publish(self, folder, releases):
+        """A release, whatever is in it."""
+        key = folder / "release-key.pem"
+        run("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key)
+        run(DEPLOY / "release.py", "--key", key, "--out", releases, "--version", "0.1.0", f"linux-x86_64={key}")
 
 
 if __name__ == "__main__":

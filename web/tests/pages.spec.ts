@@ -10,10 +10,11 @@ const pictures = resolve(import.meta.dirname, '../screenshots')
 
 test.beforeAll(() => mkdirSync(pictures, { recursive: true }))
 
-async function look(page: Page, name: string, path: string, ready: Locator) {
+async function look(page: Page, name: string, path: string, ready: Locator, click?: string) {
   await page.setViewportSize(WIDE)
   await page.emulateMedia({ colorScheme: 'light', reducedMotion: 'reduce' })
   await page.goto(path)
+  if (click) await page.getByRole('button', { name: click, exact: true }).first().click()
   await seen(page, `${name}-light`, ready)
   // The same page goes dark, and narrow, as a person's does.
   await page.emulateMedia({ colorScheme: 'dark', reducedMotion: 'reduce' })
@@ -34,6 +35,10 @@ async function seen(page: Page, where: string, ready: Locator, rules?: string[])
     () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
   )
   expect.soft(overflow, `${where} is wider than the screen`).toBe(0)
+  for (const dialog of await page.getByRole('dialog').all()) {
+    const hidden = await dialog.evaluate((one) => one.scrollWidth - one.clientWidth)
+    expect.soft(hidden, `${where} has a dialog that is wider than it shows`).toBe(0)
+  }
   await expectAccessible(page, where, rules)
 }
 
@@ -94,7 +99,7 @@ const pages: Array<[string, string, string]> = [
     'web-1 may not reach db-primary',
   ],
   ['versions', 'policy?tab=versions', 'in force'],
-  ['people', 'people', 'grace@'],
+  ['people', 'people', 'group:dev'],
   ['auth-keys', 'auth-keys', 'Web servers'],
   ['api-keys', 'api-keys', 'Terraform'],
   ['routes', 'routes', 'Exit node'],
@@ -106,6 +111,16 @@ const pages: Array<[string, string, string]> = [
   ['settings', 'settings', 'New machines wait for approval'],
   ['sso', 'sso', 'Provider'],
   ['profile', 'profile', 'this one'],
+]
+
+// What a page's button opens.
+const dialogs: Array<[string, string, string, string]> = [
+  ['add-machine', 'machines', 'Add a machine', '--server-pin'],
+  ['invite', 'people', 'Invite', 'Role'],
+  ['auth-key', 'auth-keys', 'Make an auth key', 'Tags'],
+  ['api-key', 'api-keys', 'Make an API key', 'Description'],
+  ['own-region', 'relays', 'Add an own region', 'Name'],
+  ['posture-policy', 'posture', 'Add a policy', 'Name'],
 ]
 
 test.describe('page of an org:', () => {
@@ -122,8 +137,8 @@ test.describe('page of an org:', () => {
   test.afterAll(() => page.close())
   test.beforeEach(() => errors.splice(0))
 
-  const lookAt = async (name: string, path: string, ready: Locator) => {
-    await look(page, name, `/o/${made.org.slug}/${path}`, ready)
+  const lookAt = async (name: string, path: string, ready: Locator, click?: string) => {
+    await look(page, name, `/o/${made.org.slug}/${path}`, ready, click)
     expect(errors).toEqual([])
   }
   const machine = (name: string) => `machines/${made.machines.get(name)?.machine_id}`
@@ -139,6 +154,12 @@ test.describe('page of an org:', () => {
     test(name, async () => {
       const map = page.getByRole('group', { name: /Map of/ })
       await lookAt(name, path, name === 'map' ? map : page.locator('main').getByText(text).first())
+    })
+  }
+  for (const [name, path, button, text] of dialogs) {
+    test(`dialog ${name}`, async () => {
+      const dialog = page.getByRole('dialog')
+      await lookAt(`dialog-${name}`, path, dialog.getByText(text).first(), button)
     })
   }
   test('gateway', async () => {

@@ -1,6 +1,7 @@
 //! An org's policy: one document with its versions, calls that change it, and questions about it.
 
 mod evaluate;
+mod groups;
 mod reach;
 mod routes;
 mod rules;
@@ -27,6 +28,7 @@ const KEPT_VERSIONS: i64 = 200;
 pub(crate) fn routes() -> OpenApiRouter<State> {
     routes::routes()
         .merge(rules::routes())
+        .merge(groups::routes())
         .merge(evaluate::routes())
         .merge(reach::routes())
 }
@@ -132,6 +134,12 @@ async fn people(tx: &Tx<'_>, org: OrgId) -> Result<People, ApiError> {
         Ok((row.get(0), person))
     });
     people.collect()
+}
+
+/// A document that is in force, or was.
+fn parse(text: &str) -> Result<Document, ApiError> {
+    Document::parse(text)
+        .map_err(|fault| ApiError::Internal(format!("a stored policy cannot be read: {fault}")))
 }
 
 /// What keeps a text from being the org's policy. `Ok`: nothing does.

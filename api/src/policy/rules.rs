@@ -5,14 +5,12 @@ use axum::extract;
 use jiff::Timestamp;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use ztna_policy::{
-    Document, Fault, Rule, add_rule, in_force, remove_rule, replace_rule, rule_fields,
-};
+use ztna_policy::{Fault, Rule, add_rule, in_force, remove_rule, replace_rule, rule_fields};
 use ztna_proto::error::{Envelope, ErrorBody, ErrorCode};
 use ztna_proto::ids::{OrgId, RuleId};
 use ztna_proto::policy::{AddRuleRequest, PolicyDocument, PolicyRule, PutRuleRequest};
 
-use super::{change, read, refused};
+use super::{change, parse, read, refused};
 use crate::app::State;
 use crate::http::{Answer, ApiError, Json, Path, User, created, ok, refuse};
 use crate::orgs::{Right, authorise};
@@ -112,11 +110,6 @@ fn find(text: &str, id: RuleId) -> Result<Rule, ApiError> {
              another when it changes. List the rules again",
         )
     })
-}
-
-fn parse(text: &str) -> Result<Document, ApiError> {
-    Document::parse(text)
-        .map_err(|fault| ApiError::Internal(format!("a stored policy cannot be read: {fault}")))
 }
 
 fn edited(result: Result<String, Fault>) -> Result<String, ApiError> {

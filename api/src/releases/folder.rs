@@ -12,6 +12,7 @@ use ztna_proto::ids::MachineId;
 use ztna_proto::keys::hex;
 use ztna_proto::releases::{ClientVersion, Release, ReleaseFile, ReleaseManifest};
 
+use super::installers::Installers;
 use super::order;
 use super::signature::{ReleaseKey, ReleaseKeyError};
 
@@ -53,6 +54,22 @@ pub(super) enum ReleasesError {
     },
 }
 
+impl ReleasesError {
+    pub(super) fn failed(path: &Path, error: io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            error,
+        }
+    }
+
+    pub(super) fn unfit(path: &Path, what: impl Into<String>) -> Self {
+        Self::Unfit {
+            path: path.to_owned(),
+            what: what.into(),
+        }
+    }
+}
+
 /// Releases that are served. Cheap to clone.
 #[derive(Clone)]
 pub struct Releases(Arc<Inner>);
@@ -69,6 +86,8 @@ struct State {
     seen: Option<Stamp>,
     /// The last one that was taken.
     manifest: Option<Arc<ReleaseManifest>>,
+    /// Those that came with it.
+    installers: Arc<Installers>,
     fault: Option<Fault>,
 }
 
@@ -120,9 +139,10 @@ impl Releases {
         let read = read(&self.0.folder, self.0.key.as_ref());
         let mut state = self.state();
         match read {
-            Ok((stamp, manifest)) => {
+            Ok((stamp, manifest, installers)) => {
                 state.seen = Some(stamp);
                 state.manifest = Some(Arc::new(manifest));
+                state.installers = Arc::new(installers);
                 state.fault = None;
                 tracing::info!(path = %path.display(), "the releases are served");
             }
@@ -144,6 +164,25 @@ impl Releases {
         self.state().manifest.clone()
     }
 
+    /// The installers that came with it.
+    pub(super) fn installers(&self) -> Arc<Installers> {
+        Arc::clone(&self.state().installers)
+    }
+
+    /// Whether every machine with a system, as in `linux`, can be brought the agent by its installer.
+    pub(super) fn installs(&self, system: &str) -> bool {
+        let target = |file: &ReleaseFile| {
+            file.target
+                .split_once('-')
+                .is_some_and(|(first, _)| first == system)
+        };
+        let is_for_all =
+            |release: &Release| is_for(release, None) && release.files.iter().any(target);
+        let manifest = self.manifest();
+        self.installers().has(system)
+            && manifest.is_some_and(|it| it.releases.iter().any(is_for_all))
+    }
+
     /// Whether the folder is as its manifest says, and all of it signed as it has to be.
     #[must_use]
     pub fn is_sound(&self) -> bool {
@@ -158,10 +197,16 @@ impl Releases {
     pub(super) fn file(&self, version: &str, named: &ReleaseFile) -> Result<File, ReleasesError> {
         let path = self.0.folder.join(version).join(&named.name);
         let file = open(&self.0.folder, &path)?;
-        let size = file.metadata().map_err(|error| failed(&path, error))?.len();
+        let size = file
+            .metadata()
+            .map_err(|error| ReleasesError::failed(&path, error))?
+            .len();
         match size == named.size {
             true => Ok(file),
-            false => Err(unfit(&path, "it is not the file that the manifest names")),
+            false => Err(ReleasesError::unfit(
+                &path,
+                "it is not the file that the manifest names",
+            )),
         }
     }
 }
@@ -212,24 +257,25 @@ fn stamp(path: &Path) -> Result<Stamp, ReleasesError> {
             size: metadata.len(),
         })
     };
-    read().map_err(|error| failed(path, error))
+    read().map_err(|error| ReleasesError::failed(path, error))
 }
 
-/// The manifest, its releases in order, once each of its files is as it says.
+/// The manifest, its releases in order, once each of its files is as it says, and the installers beside it.
 fn read(
     folder: &Path,
     key: Option<&ReleaseKey>,
-) -> Result<(Stamp, ReleaseManifest), ReleasesError> {
+) -> Result<(Stamp, ReleaseManifest, Installers), ReleasesError> {
     let path = folder.join(MANIFEST);
     let seen = stamp(&path)?;
     if seen.size > MAX_MANIFEST {
         let what = format!("it is larger than {MAX_MANIFEST} bytes; take old releases out");
-        return Err(unfit(&path, what));
+        return Err(ReleasesError::unfit(&path, what));
     }
-    let text = fs::read(&path).map_err(|error| failed(&path, error))?;
-    let mut manifest: ReleaseManifest = serde_json::from_slice(&text)
-        .map_err(|error| unfit(&path, format!("it is no manifest of releases: {error}")))?;
-    check(&manifest, key).map_err(|what| unfit(&path, what))?;
+    let text = fs::read(&path).map_err(|error| ReleasesError::failed(&path, error))?;
+    let mut manifest: ReleaseManifest = serde_json::from_slice(&text).map_err(|error| {
+        ReleasesError::unfit(&path, format!("it is no manifest of releases: {error}"))
+    })?;
+    check(&manifest, key).map_err(|what| ReleasesError::unfit(&path, what))?;
     // Who is to have an older release first would never hear of the newer one.
     let releases = &mut manifest.releases;
     releases.sort_by(|a, b| order::compare(&b.version, &a.version));
@@ -243,7 +289,7 @@ fn read(
             }
         }
     }
-    Ok((seen, manifest))
+    Ok((seen, manifest, Installers::read(folder)?))
 }
 
 /// Whether the manifest says what can be served.
@@ -329,18 +375,22 @@ fn is_name(text: &str) -> bool {
 fn check_file(folder: &Path, release: &Release, named: &ReleaseFile) -> Result<(), ReleasesError> {
     let path = folder.join(&release.version).join(&named.name);
     let mut file = open(folder, &path)?;
-    let size = file.metadata().map_err(|error| failed(&path, error))?.len();
+    let size = file
+        .metadata()
+        .map_err(|error| ReleasesError::failed(&path, error))?
+        .len();
     if size != named.size {
         let what = format!(
             "it has {size} bytes, and {} in the manifest; copy it again",
             named.size
         );
-        return Err(unfit(&path, what));
+        return Err(ReleasesError::unfit(&path, what));
     }
     let mut hash = Sha256::new();
-    io::copy(&mut file, &mut Hashed(&mut hash)).map_err(|error| failed(&path, error))?;
+    io::copy(&mut file, &mut Hashed(&mut hash))
+        .map_err(|error| ReleasesError::failed(&path, error))?;
     if hex(&hash.finalize()) != named.sha256 {
-        return Err(unfit(
+        return Err(ReleasesError::unfit(
             &path,
             "its SHA-256 is not the manifest's; copy it again",
         ));
@@ -363,39 +413,27 @@ impl io::Write for Hashed<'_> {
 }
 
 /// Opens a file of the folder that is one, wherever links have led.
-fn open(folder: &Path, path: &Path) -> Result<File, ReleasesError> {
-    let real = path.canonicalize().map_err(|error| failed(path, error))?;
+pub(super) fn open(folder: &Path, path: &Path) -> Result<File, ReleasesError> {
+    let real = path
+        .canonicalize()
+        .map_err(|error| ReleasesError::failed(path, error))?;
     let folder = folder
         .canonicalize()
-        .map_err(|error| failed(folder, error))?;
+        .map_err(|error| ReleasesError::failed(folder, error))?;
     if !real.starts_with(folder) {
-        return Err(unfit(
+        return Err(ReleasesError::unfit(
             path,
             "it is a link that leads out of the folder; copy the file there",
         ));
     }
-    let file = File::open(&real).map_err(|error| failed(path, error))?;
+    let file = File::open(&real).map_err(|error| ReleasesError::failed(path, error))?;
     match file
         .metadata()
-        .map_err(|error| failed(path, error))?
+        .map_err(|error| ReleasesError::failed(path, error))?
         .is_file()
     {
         true => Ok(file),
-        false => Err(unfit(path, "it is no file")),
-    }
-}
-
-fn failed(path: &Path, error: io::Error) -> ReleasesError {
-    ReleasesError::Io {
-        path: path.to_owned(),
-        error,
-    }
-}
-
-fn unfit(path: &Path, what: impl Into<String>) -> ReleasesError {
-    ReleasesError::Unfit {
-        path: path.to_owned(),
-        what: what.into(),
+        false => Err(ReleasesError::unfit(path, "it is no file")),
     }
 }
 

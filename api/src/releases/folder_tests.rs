@@ -135,7 +135,7 @@ fn the_highest_version_is_the_newest_wherever_it_stands() {
         release(version, 100, vec![file("linux-x86_64", "ztna", b"agent")])
     });
     put(root, &releases);
-    let (_, manifest) = read(root, None).unwrap();
+    let (_, manifest, _) = read(root, None).unwrap();
     let order: Vec<&str> = manifest
         .releases
         .iter()

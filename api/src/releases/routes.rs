@@ -21,6 +21,7 @@ use ztna_proto::ids::MachineId;
 use ztna_proto::releases::{ClientVersion, ReleaseManifest};
 
 use super::folder::{Releases, choose};
+use super::installers::{self, Installers};
 use crate::app::State;
 use crate::http::{Answer, ApiError, ClientIp, Path, Query, Seat, Seats, ok, refuse};
 
@@ -53,6 +54,17 @@ impl Serving {
     pub(crate) fn degraded(&self) -> Option<&'static str> {
         let fault = self.releases.as_ref().is_some_and(|it| !it.is_sound());
         fault.then_some("the folder of releases is not as it should be: those of before are served, if there are any, and the log says what is wrong")
+    }
+
+    /// Whether a system, as in `linux`, has an installer here and a release for it to install.
+    pub(crate) fn installs(&self, system: &str) -> bool {
+        let releases = self.releases.as_ref();
+        releases.is_some_and(|releases| releases.installs(system))
+    }
+
+    pub(super) fn installers(&self) -> Arc<Installers> {
+        let releases = self.releases.as_ref();
+        releases.map(Releases::installers).unwrap_or_default()
     }
 
     fn releases(&self) -> Result<Releases, ApiError> {
@@ -89,6 +101,7 @@ pub(crate) fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
         .routes(routes!(version))
         .routes(routes!(download))
+        .merge(installers::routes())
 }
 
 /// For what a release is wanted.

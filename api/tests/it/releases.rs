@@ -8,8 +8,8 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use ztna_api::Releases;
-use ztna_proto::api::Health;
+use ztna_api::{OwnCertificate, Releases};
+use ztna_proto::api::{AUTH_KEY_PLACE, Health, JoinInfo};
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::MachineId;
 use ztna_proto::keys::hex;
@@ -209,6 +209,100 @@ async fn a_machine_gets_a_release_that_openssl_can_check() {
     ] {
         let refused = client.get::<Value>(&format!("/api/releases/{path}")).await;
         assert_eq!(code(refused), ErrorCode::NotFound, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn installers_come_with_their_releases_and_are_in_the_lines_that_join_a_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = publish(folder.path(), "0.1.0");
+    fs::write(folder.path().join("install.ps1"), "# for Windows").unwrap();
+    fs::write(folder.path().join("install.sh"), "# for the others").unwrap();
+    // To whom a release is rolled out first, nobody knows of a machine that has not joined.
+    let first = |rollout: u8| json!({"version": "0.1.0", "rollout": rollout, "files": [file]});
+    manifest(folder.path(), json!([first(50)]));
+    let start = async |certificate: Option<OwnCertificate>| {
+        let releases = Releases::open(folder.path(), None).unwrap();
+        let server = Server::start_with(|config| {
+            config.releases = Some(releases);
+            config.public_url = "https://vpn.example.org".to_owned();
+            config.certificate = certificate;
+        });
+        server.await
+    };
+    let server = start(None).await;
+    let client = Client::anonymous(&server);
+    let join = async || client.get::<JoinInfo>("/api/join").await.unwrap();
+    assert!(join().await.lines.iter().all(|line| !line.installs));
+    manifest(folder.path(), json!([first(100)]));
+    let told = async {
+        loop {
+            let told = join().await;
+            if told.lines[0].installs {
+                return told;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    let told = tokio::time::timeout(LIMIT, told).await.unwrap();
+    let fetch = "curl -fsSL https://vpn.example.org/install.sh |";
+    let flags = "--server https://vpn.example.org";
+    assert_eq!(
+        (&*told.lines[0].login, &*told.lines[0].auth_key),
+        (
+            &*format!("{fetch} sudo sh -s -- {flags} && ztna login {flags} && sudo ztna up"),
+            &*format!("{fetch} sudo ZTNA_AUTH_KEY={AUTH_KEY_PLACE} sh -s -- {flags}"),
+        )
+    );
+    // There is no release for the others.
+    assert!(told.lines[1..].iter().all(|line| !line.installs));
+    for (path, text) in [
+        ("/install.sh", "# for the others"),
+        ("/install.ps1", "# for Windows"),
+    ] {
+        let answer = client.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(
+            answer.headers()["content-type"],
+            "text/plain; charset=utf-8"
+        );
+        assert_eq!(answer.text().await.unwrap(), text);
+    }
+    server.stop().await;
+
+    // Windows: a release, and a certificate that PowerShell would not take.
+    let mut windows = file.clone();
+    windows["target"] = json!("windows-x86_64");
+    let both = json!([{"version": "0.1.0", "files": [file, windows]}]);
+    manifest(folder.path(), both);
+    let server = start(None).await;
+    let told: JoinInfo = Client::anonymous(&server).get("/api/join").await.unwrap();
+    assert_eq!(
+        told.lines[2].auth_key,
+        format!(
+            "$env:ZTNA_AUTH_KEY = '{AUTH_KEY_PLACE}'; & ([scriptblock]::Create((irm \
+             https://vpn.example.org/install.ps1))) -Server https://vpn.example.org"
+        )
+    );
+    server.stop().await;
+    let own = OwnCertificate {
+        pin: "sha256:00ff".to_owned(),
+        public_key_sha256: [1; 32],
+    };
+    let server = start(Some(own)).await;
+    let told: JoinInfo = Client::anonymous(&server).get("/api/join").await.unwrap();
+    let [linux, _, windows] = &*told.lines else {
+        panic!("{told:?}");
+    };
+    let pinned = "curl -fsSLk --pinnedpubkey 'sha256//AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=' https://";
+    assert!(linux.auth_key.starts_with(pinned), "{linux:?}");
+    assert!(!windows.installs, "{windows:?}");
+    server.stop().await;
+
+    let server = Server::start().await;
+    let client = Client::anonymous(&server);
+    for path in ["/install.sh", "/install.ps1"] {
+        let refused = client.get::<Value>(path).await;
+        assert_eq!(code(refused), ErrorCode::NotFound);
     }
 }
 

@@ -2,7 +2,8 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use ztna_proto::api::{InvitationPreview, JoinInfo, Machine, OrgMembership, Role};
+use ztna_api::OwnCertificate;
+use ztna_proto::api::{AUTH_KEY_PLACE, InvitationPreview, JoinInfo, Machine, OrgMembership, Role};
 use ztna_proto::audit::{AuditEntry, AuditPage};
 use ztna_proto::error::ErrorCode;
 use ztna_proto::machines::OrgSettings;
@@ -165,28 +166,37 @@ async fn after_a_lockdown_everything_is_as_it_was() {
 
 #[tokio::test]
 async fn machines_are_told_how_to_join() {
-    let server = Server::start_with(|config| {
-        config.public_url = "https://vpn.example.org:8443/".to_owned();
-        config.pin = Some("sha256:00ff".to_owned());
-    })
-    .await;
-    let told: JoinInfo = Client::anonymous(&server).get("/api/join").await.unwrap();
-    assert_eq!(told.server, "https://vpn.example.org:8443");
-    assert_eq!(told.pin.as_deref(), Some("sha256:00ff"));
-    let line = |os: &str| {
-        let found = told.lines.iter().find(|line| line.os == os);
-        found.unwrap().line.clone()
+    let own = OwnCertificate {
+        pin: "sha256:00ff".to_owned(),
+        public_key_sha256: [1; 32],
     };
-    let up = "ztna up --server https://vpn.example.org:8443 --server-pin sha256:00ff";
-    assert_eq!(line("linux"), format!("sudo {up}"));
-    assert_eq!(line("macos"), format!("sudo {up}"));
-    assert_eq!(line("windows"), up);
-
-    let server = Server::start().await;
-    let told: JoinInfo = Client::anonymous(&server).get("/api/join").await.unwrap();
-    assert_eq!(told.pin, None);
-    let line = format!("ztna up --server http://{}", server.address);
-    assert_eq!(told.lines[2].line, line);
+    let told = async |proxies: usize| -> JoinInfo {
+        let server = Server::start_with(|config| {
+            config.public_url = "https://vpn.example.org:8443/".to_owned();
+            config.certificate = Some(own.clone());
+            config.trusted_proxies = proxies;
+        });
+        let server = server.await;
+        Client::anonymous(&server).get("/api/join").await.unwrap()
+    };
+    let direct = told(0).await;
+    assert_eq!(direct.server, "https://vpn.example.org:8443");
+    assert_eq!(direct.pin.as_deref(), Some("sha256:00ff"));
+    let flags = "--server https://vpn.example.org:8443 --server-pin sha256:00ff";
+    for (line, os) in direct.lines.iter().zip(["linux", "macos", "windows"]) {
+        assert_eq!((line.os.as_str(), line.installs), (os, false));
+        let (sudo, and) = match os {
+            "windows" => ("", ";"),
+            _ => ("sudo ", " &&"),
+        };
+        let login = format!("ztna login {flags}{and} {sudo}ztna up");
+        let auth_key = format!("{sudo}ztna up {flags} --auth-key {AUTH_KEY_PLACE}");
+        assert_eq!((&line.login, &line.auth_key), (&login, &auth_key));
+    }
+    // Machines see the proxy's certificate, which is not for us to know.
+    let proxied = told(1).await;
+    assert_eq!(proxied.pin, None);
+    assert!(!proxied.lines[0].login.contains("pin"), "{proxied:?}");
 }
 
 #[tokio::test]

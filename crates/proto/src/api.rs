@@ -541,6 +541,9 @@ pub struct UpdateMachineRequest {
     pub tags: Option<Vec<String>>,
 }
 
+/// Where the auth key goes in [`JoinLine::auth_key`].
+pub const AUTH_KEY_PLACE: &str = "YOUR_KEY";
+
 /// `GET /api/join`: what a machine has to know of this deployment to join it. None of it is secret.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct JoinInfo {
@@ -550,17 +553,21 @@ pub struct JoinInfo {
     pub pin: Option<String>,
     /// The control plane's version.
     pub version: String,
-    /// What to type, for each system. ` --auth-key KEY` behind it spares the browser.
+    /// What to type, for each system.
     pub lines: Vec<JoinLine>,
 }
 
-/// The command that joins a machine.
+/// What joins a machine, as lines for a shell of its person; on Windows for a PowerShell of an administrator.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct JoinLine {
     /// `linux`, `macos` or `windows`.
     pub os: String,
-    /// The command. On Windows for a terminal of an administrator.
-    pub line: String,
+    /// Signs a person in by browser and joins the machine as theirs.
+    pub login: String,
+    /// Joins it without one, by an auth key in place of [`AUTH_KEY_PLACE`].
+    pub auth_key: String,
+    /// Whether the lines install the program first. If not, it has to be there.
+    pub installs: bool,
 }
 
 /// `GET /health`

@@ -147,6 +147,26 @@ pub struct PolicyDocument {
     pub warnings: Vec<String>,
 }
 
+/// `GET /api/orgs/{org}/policy/groups`: a group that the policy in force declares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PolicyGroup {
+    /// Its name, as in `group:eng`.
+    pub name: String,
+    /// Who is in it, by address.
+    pub people: Vec<GroupPerson>,
+}
+
+/// Somebody in a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GroupPerson {
+    /// The e-mail address.
+    pub email: String,
+    /// Whether a member of the org has it. If not, the entry means nobody yet.
+    pub member: bool,
+    /// Whether the identity provider has the person in it, as of the last sign-in. If not, the document alone.
+    pub provider: bool,
+}
+
 /// A version of the policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PolicyVersion {

@@ -235,6 +235,13 @@ export const policyQuery = (id: string) =>
     refetchInterval: every(SLOW_POLL),
   })
 
+export const policyGroupsQuery = (id: string) =>
+  queryOptions({
+    queryKey: keyOf(id, 'policy', 'groups'),
+    queryFn: () => open(api.GET('/api/orgs/{org}/policy/groups', org(id))),
+    refetchInterval: every(SLOW_POLL),
+  })
+
 export const policyVersionsQuery = (id: string) =>
   queryOptions({
     queryKey: keyOf(id, 'policy', 'versions'),

@@ -4888,6 +4888,68 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/orgs/{org}/policy/groups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The groups that the policy in force declares, and who is in them: by the document, or by the identity provider. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    org: components["schemas"]["OrgId"];
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Envelope_Vec_PolicyGroup"];
+                    };
+                };
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+                /** @description Refused; `error.code` says why, `error.message` what to do. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/orgs/{org}/policy/rules": {
         parameters: {
             query?: never;
@@ -7235,6 +7297,94 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/install.ps1": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The script that installs the agent on Windows. It knows the key that releases are signed by. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The script. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "text/plain": string;
+                    };
+                };
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/install.sh": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The script that installs the agent on Linux and macOS. It knows the key that releases are signed by. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The script. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "text/plain": string;
+                    };
+                };
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Refusal"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/metrics": {
         parameters: {
             query?: never;
@@ -8602,7 +8752,7 @@ export interface components {
         Envelope_JoinInfo: {
             /** @description `GET /api/join`: what a machine has to know of this deployment to join it. None of it is secret. */
             data?: {
-                /** @description What to type, for each system. ` --auth-key KEY` behind it spares the browser. */
+                /** @description What to type, for each system. */
                 lines: components["schemas"]["JoinLine"][];
                 /** @description The pin of its certificate, `sha256:…`. `None`: the certificate is one of a public authority, or a proxy's. */
                 pin?: string | null;
@@ -9387,6 +9537,18 @@ export interface components {
             success: boolean;
         };
         /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
+        Envelope_Vec_PolicyGroup: {
+            data?: {
+                /** @description Its name, as in `group:eng`. */
+                name: string;
+                /** @description Who is in it, by address. */
+                people: components["schemas"]["GroupPerson"][];
+            }[];
+            error?: components["schemas"]["ErrorBody"] | null;
+            /** @description Whether `data` holds the answer; if not, `error` says why. */
+            success: boolean;
+        };
+        /** @description The envelope of every answer under `/api`: `{"success", "data", "error"}`. */
         Envelope_Vec_PolicyRule: {
             data?: {
                 /** @description Where it begins. */
@@ -9599,6 +9761,15 @@ export interface components {
              */
             listen_port?: number | null;
         };
+        /** @description Somebody in a group. */
+        GroupPerson: {
+            /** @description The e-mail address. */
+            email: string;
+            /** @description Whether a member of the org has it. If not, the entry means nobody yet. */
+            member: boolean;
+            /** @description Whether the identity provider has the person in it, as of the last sign-in. If not, the document alone. */
+            provider: boolean;
+        };
         /** @description What a group of the provider means in the org. */
         GroupRule: {
             /** @description The group as the provider names it. */
@@ -9706,7 +9877,7 @@ export interface components {
         };
         /** @description `GET /api/join`: what a machine has to know of this deployment to join it. None of it is secret. */
         JoinInfo: {
-            /** @description What to type, for each system. ` --auth-key KEY` behind it spares the browser. */
+            /** @description What to type, for each system. */
             lines: components["schemas"]["JoinLine"][];
             /** @description The pin of its certificate, `sha256:…`. `None`: the certificate is one of a public authority, or a proxy's. */
             pin?: string | null;
@@ -9715,10 +9886,14 @@ export interface components {
             /** @description The control plane's version. */
             version: string;
         };
-        /** @description The command that joins a machine. */
+        /** @description What joins a machine, as lines for a shell of its person; on Windows for a PowerShell of an administrator. */
         JoinLine: {
-            /** @description The command. On Windows for a terminal of an administrator. */
-            line: string;
+            /** @description Joins it without one, by an auth key in place of [`AUTH_KEY_PLACE`]. */
+            auth_key: string;
+            /** @description Whether the lines install the program first. If not, it has to be there. */
+            installs: boolean;
+            /** @description Signs a person in by browser and joins the machine as theirs. */
+            login: string;
             /** @description `linux`, `macos` or `windows`. */
             os: string;
         };
@@ -10146,6 +10321,13 @@ export interface components {
             text: string;
             /** @description What rules ask for that this control plane never knows. */
             warnings?: string[];
+        };
+        /** @description `GET /api/orgs/{org}/policy/groups`: a group that the policy in force declares. */
+        PolicyGroup: {
+            /** @description Its name, as in `group:eng`. */
+            name: string;
+            /** @description Who is in it, by address. */
+            people: components["schemas"]["GroupPerson"][];
         };
         /** @description A rule of the document. */
         PolicyRule: {

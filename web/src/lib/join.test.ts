@@ -1,20 +1,14 @@
 import { expect, it } from 'vitest'
-import { joinLine, loginLine } from './join'
+import { withKey } from './join'
 
-const join = {
-  server: 'https://a',
-  pin: 'sha256:ab',
-  version: '0.1.0',
-  lines: [{ os: 'linux', line: 'sudo ztna up --server https://a --server-pin sha256:ab' }],
-}
-
-it('writes lines', () => {
-  expect(loginLine(join)).toBe(
-    'ztna login --server https://a --server-pin sha256:ab && sudo ztna up',
+it('puts the key where it belongs', () => {
+  const line = {
+    os: 'linux',
+    installs: true,
+    login: '',
+    auth_key: 'curl https://a/install.sh | sudo ZTNA_AUTH_KEY=YOUR_KEY sh -s -- --server https://a',
+  }
+  expect(withKey(line, 'ztna-auth-x')).toBe(
+    'curl https://a/install.sh | sudo ZTNA_AUTH_KEY=ztna-auth-x sh -s -- --server https://a',
   )
-  expect(loginLine({ ...join, pin: null })).toBe('ztna login --server https://a && sudo ztna up')
-  expect(joinLine(join, 'linux', 'KEY')).toBe(
-    'sudo ztna up --server https://a --server-pin sha256:ab --auth-key KEY',
-  )
-  expect(joinLine(join, 'plan9', 'KEY')).toBeNull()
 })

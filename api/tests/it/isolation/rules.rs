@@ -72,6 +72,8 @@ const ELSEWHERE: &[(&str, &str, Access)] = &[
     ("POST", "/api/invitations/preview", Access::Public),
     // The server's address, and the pin of a certificate that everybody is shown.
     ("GET", "/api/join", Access::Public),
+    ("GET", "/install.ps1", Access::Public),
+    ("GET", "/install.sh", Access::Public),
     ("GET", "/api/client-version", Access::Public),
     ("GET", "/api/releases/{version}/{file}", Access::Public),
     ("POST", "/api/orgs", Access::Person),

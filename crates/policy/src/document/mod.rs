@@ -63,11 +63,11 @@ pub const MAX_NAME: usize = 254;
 pub const MAX_DESCRIPTION: usize = 255;
 
 /// The document as the first org finds it: members reach the org's machines.
-pub const FIRST_DOCUMENT: &str = r#"// Who may reach what. Nothing is allowed that no rule allows; an explicit "deny" beats every
-// "accept", and the order of rules means nothing. Before a change is saved, "tests" have to pass.
+pub const FIRST_DOCUMENT: &str = r#"// Nothing is allowed that no rule allows; a "deny" beats every "accept",
+// whatever their order. "tests" have to pass before a change is saved.
 {
   "acls": [
-    // Members reach every machine of the org. Narrow this down once you know who needs what.
+    // Members reach every machine. Narrow this once you know who needs what.
     { "id": "members", "action": "accept", "src": ["autogroup:member"], "dst": ["*:*"] },
   ],
   "tests": [],
@@ -249,6 +249,12 @@ impl Document {
     #[must_use]
     pub fn group(&self, name: &str) -> Option<&BTreeSet<String>> {
         self.names.groups.get(name)
+    }
+
+    /// The groups that it declares, without `group:`, and the users that it puts into them.
+    pub fn groups(&self) -> impl Iterator<Item = (&str, &BTreeSet<String>)> {
+        let groups = self.names.groups.iter();
+        groups.map(|(name, users)| (name.as_str(), users))
     }
 
     /// Whether any rule asks for the country of its source.

@@ -30,6 +30,7 @@ import { ago, exact } from '@/lib/format'
 import { useOrg } from '@/lib/org'
 import { toast } from '@/lib/toast'
 import { useSubmit } from '@/lib/use-submit'
+import { Groups } from './groups'
 
 type Role = Schemas['Role']
 type Member = Schemas['Member']
@@ -89,6 +90,7 @@ export default function People() {
         )}
       </Ready>
       {org.may('read') ? <Invitations ask={setAsked} /> : null}
+      {org.may('read') ? <Groups /> : null}
       {inviting ? <Invite onClose={() => setInviting(false)} /> : null}
       <Confirm asked={asked} onClose={() => setAsked(null)} />
     </Page>

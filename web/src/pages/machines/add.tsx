@@ -10,16 +10,19 @@ import { Failure, Ready } from '@/components/page'
 import { Button } from '@/components/ui/button'
 import { Tabs, TabsContent, TabsList, TabsTrigger } from '@/components/ui/tabs'
 import { count } from '@/lib/format'
-import { joinLine, loginLine } from '@/lib/join'
+import { withKey } from '@/lib/join'
 import { useOrg } from '@/lib/org'
 import { parseTags } from '@/lib/tags'
 import { useSubmit } from '@/lib/use-submit'
 
-const SYSTEMS = [
-  ['linux', 'Linux'],
-  ['macos', 'macOS'],
-  ['windows', 'Windows'],
-] as const
+const SYSTEMS: Record<string, string> = { linux: 'Linux', macos: 'macOS', windows: 'Windows' }
+
+/** The system that this browser runs on: what a person adds first is often the machine before them. */
+function own(): string {
+  const agent = navigator.userAgent
+  if (agent.includes('Windows')) return 'windows'
+  return agent.includes('Mac OS') ? 'macos' : 'linux'
+}
 
 /** How a machine comes in: a line to copy, with a key made in place; turns live when the machine comes. */
 export default function AddMachine() {
@@ -54,69 +57,73 @@ export default function AddMachine() {
   const manage = org.may('manage')
   return (
     <div className="flex flex-col gap-5">
-      <section className="flex flex-col gap-2">
-        <h3 className="font-medium">With a person: sign in by browser</h3>
-        <p className="text-muted-foreground">
-          The machine becomes yours. With the <code>ztna</code> program on it, run:
-        </p>
-        <Ready query={join} rows={1}>
-          {(info) => <CopyLine text={loginLine(info)} what="the sign-in line" />}
-        </Ready>
-      </section>
-      {manage ? (
+      <Ready query={join} rows={3}>
+        {({ lines }) => (
+          <Tabs defaultValue={own()}>
+            <TabsList aria-label="Operating system">
+              {lines.map(({ os }) => (
+                <TabsTrigger key={os} value={os}>
+                  {SYSTEMS[os] ?? os}
+                </TabsTrigger>
+              ))}
+            </TabsList>
+            {lines.map((line) => (
+              <TabsContent key={line.os} value={line.os} className="flex flex-col gap-5">
+                <section className="flex flex-col gap-2">
+                  <h3 className="font-medium">With a person: sign in by browser</h3>
+                  <p className="text-muted-foreground">
+                    The machine becomes yours.{' '}
+                    {line.installs ? null : (
+                      <>
+                        With the <code>ztna</code> program on it, run:
+                      </>
+                    )}
+                  </p>
+                  <CopyLine text={line.login} what="the sign-in line" />
+                </section>
+                {key ? (
+                  <section className="flex flex-col gap-2">
+                    <h3 className="font-medium">Without one: an auth key</h3>
+                    <p className="text-muted-foreground">
+                      Good for {count(key.info.max_uses ?? 1, 'machine')} within the hour. The key
+                      is shown this once.
+                    </p>
+                    <CopyLine text={withKey(line, key.key)} what="the join line" />
+                  </section>
+                ) : null}
+                {line.os === 'windows' ? (
+                  <p className="text-xs text-muted-foreground">
+                    In a PowerShell that was opened as administrator.
+                  </p>
+                ) : null}
+              </TabsContent>
+            ))}
+          </Tabs>
+        )}
+      </Ready>
+      {manage && !key ? (
         <section className="flex flex-col gap-3">
           <h3 className="font-medium">Without one: an auth key</h3>
-          {key ? (
-            <>
-              <p className="text-muted-foreground">
-                Good for {count(key.info.max_uses ?? 1, 'machine')} within the hour. The key is
-                shown this once.
-              </p>
-              <Tabs defaultValue="linux">
-                <TabsList aria-label="Operating system">
-                  {SYSTEMS.map(([value, label]) => (
-                    <TabsTrigger key={value} value={value}>
-                      {label}
-                    </TabsTrigger>
-                  ))}
-                </TabsList>
-                {SYSTEMS.map(([value]) => (
-                  <TabsContent key={value} value={value}>
-                    <CopyLine
-                      text={(join.data && joinLine(join.data, value, key.key)) ?? ''}
-                      what="the join line"
-                    />
-                    {value === 'windows' ? (
-                      <p className="mt-1 text-xs text-muted-foreground">
-                        In a terminal that was opened as administrator.
-                      </p>
-                    ) : null}
-                  </TabsContent>
-                ))}
-              </Tabs>
-            </>
-          ) : (
-            <form onSubmit={form.submit} className="flex flex-col gap-3">
-              <SwitchField
-                label="For several machines"
-                hint="Off: the key enrols exactly one."
-                checked={reusable}
-                onCheckedChange={setReusable}
-              />
-              <TextField
-                label="Tags"
-                placeholder="tag:web"
-                hint="Optional; names of the policy's tagOwners. Servers are best tagged: their sign-in does not end."
-                value={tags}
-                spellCheck={false}
-                onChange={(event) => setTags(event.target.value)}
-              />
-              {form.error ? <Failure error={form.error} doing="Making the key" /> : null}
-              <Button type="submit" className="self-start" disabled={form.busy}>
-                Make an auth key
-              </Button>
-            </form>
-          )}
+          <form onSubmit={form.submit} className="flex flex-col gap-3">
+            <SwitchField
+              label="For several machines"
+              hint="Off: the key enrols exactly one."
+              checked={reusable}
+              onCheckedChange={setReusable}
+            />
+            <TextField
+              label="Tags"
+              placeholder="tag:web"
+              hint="Optional; names of the policy's tagOwners. Servers are best tagged: their sign-in does not end."
+              value={tags}
+              spellCheck={false}
+              onChange={(event) => setTags(event.target.value)}
+            />
+            {form.error ? <Failure error={form.error} doing="Making the key" /> : null}
+            <Button type="submit" className="self-start" disabled={form.busy}>
+              Make an auth key
+            </Button>
+          </form>
         </section>
       ) : null}
       <div

@@ -63,7 +63,7 @@ export function Connections({ id }: { id: string }) {
                   <TableBody>
                     {connections.map((one) => (
                       <TableRow key={one.peer}>
-                        <TableCell className="[overflow-wrap:anywhere]">
+                        <TableCell className="min-w-24 [overflow-wrap:anywhere]">
                           <Link
                             to="/o/$org/machines/$machine"
                             params={{ org: org.slug, machine: one.peer }}
