@@ -1,5 +1,6 @@
 """install.sh against a real control plane that serves real release files, on machines with folders of their own."""
 
+import hashlib
 import json
 import os
 import re
@@ -48,6 +49,18 @@ class Releasing(Platform):
         """Publishes a release of one file."""
         run(DEPLOY / "release.py", "--key", key or self.key, "--out", self.releases, "--version", version, f"{target}={source}")
         return self.releases / version / f"ztna-{target}"
+
+
+    def wait_for_release(self, version, file, target=TARGET):
+        """Waits until every node offers a file to all machines."""
+        wanted = (version, hashlib.sha256(file.read_bytes()).hexdigest())
+        wait_for("the release", lambda: all(told == wanted for told in self.offered(target)))
+
+    def offered(self, target=TARGET):
+        """What each node offers to all machines: version and digest."""
+        urls = (f"http://127.0.0.1:{8080 + node}/api/client-version?target={target}" for node in (1, 2))
+        answers = (json.loads(self.call("srv", "curl", "-s", url))["data"] or {} for url in urls)
+        return [(told.get("version"), told.get("sha256")) for told in answers]
 
 
 class Machine:
@@ -133,8 +146,7 @@ class Install(unittest.TestCase):
         (self.platform.releases / "manifest.json").unlink()
         shutil.rmtree(self.platform.releases / version, ignore_errors=True)
         file = self.platform.release(version, *arguments, **options)
-        url = f"https://{DOMAIN}/api/client-version?target={options.get('target', TARGET)}"
-        wait_for("the release", lambda: f'"{version}"'.encode() in self.platform.curl("srv", url)[2])
+        self.platform.wait_for_release(version, file, options.get("target", TARGET))
         return file
 
     def refuses(self, words, *arguments, **options):

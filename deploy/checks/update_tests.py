@@ -25,7 +25,7 @@ class Update(unittest.TestCase):
     def publish(self, version, content, key=None):
         """Publishes a release, and waits until it is offered."""
         file = self.release(version, content, key)
-        wait_for("the release", lambda: all(version == offered for offered in self.offered()))
+        self.platform.wait_for_release(version, file)
         return file
 
     def release(self, version, content, key=None):
@@ -33,11 +33,6 @@ class Update(unittest.TestCase):
         source = self.platform.folder / f"program-{version}"
         source.write_bytes(content)
         return self.platform.release(version, source, key=key)
-
-    def offered(self):
-        """What each node offers to all machines."""
-        urls = (f"http://127.0.0.1:{port}/api/client-version?target={TARGET}" for port in (8081, 8082))
-        return [json.loads(self.platform.call("srv", "curl", "-s", url))["data"]["version"] for url in urls]
 
     def named(self, version):
         """The agent, which says that it is of another version."""
@@ -54,7 +49,7 @@ class Update(unittest.TestCase):
         new = manifest.with_suffix(".new")
         new.write_text(json.dumps({"releases": kept}))
         new.rename(manifest)
-        wait_for("its end", lambda: version not in self.offered())
+        wait_for("its end", lambda: all(version != told for told, _ in self.platform.offered()))
 
     def update(self, *arguments, **options):
         """Runs `ztna update` there."""
