@@ -165,6 +165,15 @@ impl Kv for FallbackKv {
         })
     }
 
+    fn tally<'a>(&'a self, key: &'a str, own: u64, lifetime: Duration) -> KvFuture<'a, u64> {
+        Box::pin(async move {
+            match self.shared(|store| store.tally(key, own, lifetime)).await {
+                Some(all) => Ok(all),
+                None => self.own.tally(key, own, lifetime).await,
+            }
+        })
+    }
+
     fn remove<'a>(&'a self, key: &'a str) -> KvFuture<'a, ()> {
         Box::pin(async move {
             match self.shared(|store| store.remove(key)).await {

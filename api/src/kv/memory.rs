@@ -156,6 +156,10 @@ impl Kv for MemoryKv {
         Box::pin(async move { Ok(value.map_or(0, |value| value.as_counter())) })
     }
 
+    fn tally<'a>(&'a self, _: &'a str, own: u64, _: Duration) -> KvFuture<'a, u64> {
+        Box::pin(async move { Ok(own) })
+    }
+
     fn remove<'a>(&'a self, key: &'a str) -> KvFuture<'a, ()> {
         self.entries().remove(key);
         Box::pin(async { Ok(()) })

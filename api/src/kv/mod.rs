@@ -80,7 +80,11 @@ pub trait Kv: Send + Sync {
     /// Where a counter stands; 0 if there is none.
     fn count<'a>(&'a self, key: &'a str) -> KvFuture<'a, u64>;
 
-    /// Ends a value or a counter, if it is there.
+    /// Notes how many of something this process has, and says how many all processes have together that share the store.
+    /// What a process has noted counts for `lifetime`.
+    fn tally<'a>(&'a self, key: &'a str, own: u64, lifetime: Duration) -> KvFuture<'a, u64>;
+
+    /// Ends a value, a counter or a tally, if it is there.
     fn remove<'a>(&'a self, key: &'a str) -> KvFuture<'a, ()>;
 
     /// Tells all who have subscribed to the channel, in every process that shares the store.

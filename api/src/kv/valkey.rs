@@ -1,18 +1,21 @@
 //! The store in Valkey, or Redis 7 and newer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fred::interfaces::{
-    ClientLike, EventInterface, KeysInterface, PubsubInterface, TransactionInterface,
+    ClientLike, EventInterface, HashesInterface, KeysInterface, PubsubInterface,
+    TransactionInterface,
 };
 use fred::prelude::{Builder, Client, Config, Error, Expiration, ReconnectPolicy};
 use fred::types::config::{TlsConfig, TlsConnector, UnresponsiveConfig};
 use fred::types::{ExpireOptions, RespVersion};
+use jiff::Timestamp;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use uuid::Uuid;
 use ztna_proto::relay::CertificatePin;
 use ztna_tls::KeyExchange;
 
@@ -46,6 +49,8 @@ pub struct ValkeyKv {
     channels: Arc<Channels>,
     messages: broadcast::Sender<Heard>,
     guard: Arc<Guard>,
+    /// By which tallies tell this process from others.
+    name: String,
 }
 
 #[derive(Default)]
@@ -111,6 +116,7 @@ impl ValkeyKv {
             channels,
             messages,
             guard,
+            name: Uuid::now_v7().to_string(),
         })
     }
 
@@ -324,6 +330,36 @@ impl Kv for ValkeyKv {
             Ok(n.unwrap_or(0))
         };
         Box::pin(bounded(count))
+    }
+
+    fn tally<'a>(&'a self, key: &'a str, own: u64, lifetime: Duration) -> KvFuture<'a, u64> {
+        let noted = async move {
+            let key = full(key);
+            let now = Timestamp::now().as_millisecond();
+            let note = format!("{own} {}", now.saturating_add(milliseconds(lifetime)));
+            let block = self.client.multi();
+            let () = block.hset(&key, (self.name.as_str(), note)).await?;
+            let () = block.pexpire(&key, milliseconds(lifetime), None).await?;
+            let () = block.hgetall(&key).await?;
+            let (_, _, notes): (i64, i64, BTreeMap<String, String>) = block.exec(true).await?;
+            let counts = |note: &str| {
+                let (count, until) = note.split_once(' ')?;
+                (until.parse::<i64>().ok()? > now).then(|| count.parse::<u64>().ok())?
+            };
+            let (counted, over): (Vec<_>, Vec<_>) = notes
+                .into_iter()
+                .map(|(name, note)| (name, counts(&note)))
+                .partition(|(_, count)| count.is_some());
+            let all = counted.iter().filter_map(|(_, count)| *count);
+            let all = all.fold(0, u64::saturating_add);
+            // Of processes that have ended.
+            let over: Vec<String> = over.into_iter().map(|(name, _)| name).collect();
+            if !over.is_empty() {
+                let () = self.client.hdel(&key, over).await?;
+            }
+            Ok(all)
+        };
+        Box::pin(bounded(noted))
     }
 
     fn remove<'a>(&'a self, key: &'a str) -> KvFuture<'a, ()> {

@@ -118,7 +118,7 @@ impl From<serde_json::Error> for End {
 /// Tells a client that there are too many already.
 pub(super) async fn turn_away(mut socket: WebSocket, full: Full) {
     let message = match full {
-        Full::Org => "the org has as many connections here as it may; ask by the ordinary calls",
+        Full::Org => "the org has as many connections as it may; ask by the ordinary calls",
         Full::Person => "you have as many connections to this org as you may; close one",
     };
     let error = ErrorBody::new(ErrorCode::RateLimited, message);

@@ -18,6 +18,10 @@ use crate::http::ApiError;
 
 /// How often it is looked where logs stand.
 const LOOK_PERIOD: Duration = Duration::from_millis(250);
+/// How often other nodes are told again how many listen here.
+const TALLY_PERIOD: Duration = Duration::from_secs(10);
+/// What a node has told of its listeners counts for so long: as long as those of one that has died keep others out.
+const TALLY_LIFETIME: Duration = Duration::from_secs(30);
 /// How often it is looked who is there.
 const PRESENCE_PERIOD: Duration = Duration::from_secs(1);
 /// Pause after a look that failed.
@@ -53,6 +57,8 @@ pub(super) struct Feed {
     listeners: Mutex<Listeners>,
     /// Who is there, as far as listeners know. `None`: nobody asked.
     presence: tokio::sync::Mutex<Option<BTreeMap<MachineId, bool>>>,
+    /// How many listen, as other nodes were told last, and when.
+    tallied: Mutex<Option<(u64, Instant)>>,
 }
 
 #[derive(Default)]
@@ -70,6 +76,25 @@ impl Feed {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Tells the other nodes how many listen here, and says how many do everywhere.
+    async fn tally(&self, state: &State, org: OrgId) -> Result<u64, ApiError> {
+        let here = self.listeners().count();
+        let key = format!("realtime-listeners:{org}");
+        let all = state.kv.tally(&key, here, TALLY_LIFETIME).await?;
+        *self.tallied() = Some((here, Instant::now()));
+        Ok(all)
+    }
+
+    fn tallied(&self) -> MutexGuard<'_, Option<(u64, Instant)>> {
+        self.tallied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listeners {
+    fn count(&self) -> u64 {
+        self.seats.values().map(|seats| *seats as u64).sum()
+    }
 }
 
 /// Why nobody else may listen.
@@ -84,23 +109,35 @@ impl Realtime {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn end_if_empty(&self, org: OrgId) {
+        let mut feeds = self.feeds();
+        // Seats are taken with the feeds held.
+        if feeds
+            .get(&org)
+            .is_some_and(|feed| feed.listeners().seats.is_empty())
+        {
+            feeds.remove(&org);
+        }
+    }
+
     /// A place among the listeners.
-    pub(super) fn seat(self: &Arc<Self>, org: OrgId, user: UserId) -> Result<Seat, Full> {
+    pub(super) fn seat(&self, org: OrgId, user: UserId) -> Result<Seat, Full> {
         let mut feeds = self.feeds();
         let feed = feeds.entry(org).or_insert_with(|| {
             Arc::new(Feed {
                 news: broadcast::channel(WAITING).0,
                 listeners: Mutex::default(),
                 presence: tokio::sync::Mutex::default(),
+                tallied: Mutex::default(),
             })
         });
         let mut listeners = feed.listeners();
-        let all: usize = listeners.seats.values().sum();
+        let all = listeners.count();
         let own = listeners.seats.entry(user).or_default();
         if *own >= MAX_REALTIME_OF_PERSON {
             return Err(Full::Person);
         }
-        if all >= MAX_REALTIME_CONNECTIONS {
+        if all >= MAX_REALTIME_CONNECTIONS as u64 {
             if *own == 0 {
                 listeners.seats.remove(&user);
             }
@@ -110,7 +147,6 @@ impl Realtime {
         metrics::gauge!("ztna_api_realtime_connections").increment(1);
         drop(listeners);
         Ok(Seat {
-            realtime: Arc::clone(self),
             org,
             user,
             feed: Arc::clone(feed),
@@ -121,7 +157,6 @@ impl Realtime {
 
 /// A listener's place; it is given up when dropped.
 pub(super) struct Seat {
-    realtime: Arc<Realtime>,
     org: OrgId,
     user: UserId,
     feed: Arc<Feed>,
@@ -129,6 +164,13 @@ pub(super) struct Seat {
 }
 
 impl Seat {
+    /// Whether the org has room for it, with the listeners at other nodes. While the nodes share nothing, each has room of
+    /// its own.
+    pub(super) async fn has_room(&self, state: &State) -> Result<bool, ApiError> {
+        let all = self.feed.tally(state, self.org).await?;
+        Ok(all <= MAX_REALTIME_CONNECTIONS as u64)
+    }
+
     /// What is handed out from now on.
     pub(super) fn listen(&self) -> broadcast::Receiver<News> {
         self.feed.news.subscribe()
@@ -167,7 +209,6 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         metrics::gauge!("ztna_api_realtime_connections").decrement(1);
-        let mut feeds = self.realtime.feeds();
         let mut listeners = self.feed.listeners();
         if self.hears_presence {
             listeners.of_presence -= 1;
@@ -177,9 +218,6 @@ impl Drop for Seat {
             if *own == 0 {
                 listeners.seats.remove(&self.user);
             }
-        }
-        if listeners.seats.is_empty() {
-            feeds.remove(&self.org);
         }
     }
 }
@@ -205,6 +243,9 @@ pub(crate) async fn follow(state: State) {
             continue;
         }
         let mut result = look(&state, &feeds).await;
+        for (org, feed) in &feeds {
+            result = result.and(look_after(&state, *org, feed).await);
+        }
         if looked_who.elapsed() >= PRESENCE_PERIOD {
             looked_who = Instant::now();
             for (org, feed) in &feeds {
@@ -216,6 +257,18 @@ pub(crate) async fn follow(state: State) {
             tokio::time::sleep(FAILED_PAUSE).await;
         }
     }
+}
+
+/// Tells other nodes when others listen than they know of, or the time is near when they forget it. A feed that nobody
+/// listens to ends.
+async fn look_after(state: &State, org: OrgId, feed: &Feed) -> Result<(), ApiError> {
+    let here = feed.listeners().count();
+    let told = *feed.tallied();
+    if told.is_none_or(|(told, at)| told != here || at.elapsed() >= TALLY_PERIOD) {
+        feed.tally(state, org).await?;
+    }
+    state.realtime.end_if_empty(org);
+    Ok(())
 }
 
 /// Hands out rows that are new.
@@ -336,7 +389,7 @@ mod tests {
 
     #[test]
     fn seats_are_counted_per_org_and_person_and_given_back() {
-        let realtime = Arc::new(Realtime::default());
+        let realtime = Realtime::default();
         let org = OrgId::generate();
         let mut seats = Vec::new();
         for _ in 0..MAX_REALTIME_CONNECTIONS / MAX_REALTIME_OF_PERSON {
@@ -352,7 +405,10 @@ mod tests {
         seats.pop();
         seats.push(realtime.seat(org, late).unwrap());
         assert!(matches!(realtime.seat(org, late), Err(Full::Org)));
+        realtime.end_if_empty(org);
+        assert_eq!(realtime.feeds().len(), 2);
         drop(seats);
-        assert!(realtime.feeds().is_empty());
+        realtime.end_if_empty(org);
+        assert!(!realtime.feeds().contains_key(&org));
     }
 }

@@ -14,6 +14,7 @@ use ztna_proto::ids::OrgId;
 use ztna_proto::realtime::{ACCESS_TOKEN_PROTOCOL, REALTIME_PROTOCOL};
 
 use super::connection::{self, Caller};
+use super::feed::Full;
 use crate::app::State;
 use crate::http::{ApiError, Query, bearer, is_browser, refuse, same_origin};
 
@@ -38,7 +39,7 @@ struct Ask {
 /// `RealtimeRequest` and `RealtimeMessage`, one JSON object per text frame. The server pings every 30 s, and
 /// closes with 1001 (stops: come back), 1013 (come back in a moment), 4000 (silent for 90 s), 4001 (the token has
 /// ended: come back with a fresh one), 4002 (a message that it does not take), 4003 (not allowed any more) or 4029
-/// (200 connections to the org, or 25 of the person, are open at this node: ask by the ordinary calls).
+/// (200 connections to the org, or at this node 25 of the person, are open: ask by the ordinary calls).
 #[utoipa::path(get, path = "/api/realtime", tag = "realtime", params(Ask), responses(
     (status = 101, description = "The connection begins; the client subscribes."), (status = 400, body = ErrorBody),
     (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
@@ -83,7 +84,10 @@ async fn realtime(
                 .find(|name| name.starts_with(ACCESS_TOKEN_PROTOCOL))
         });
     let upgrade = upgrade.protocols(chosen.map(|name| (*name).to_owned()));
-    let seat = state.realtime.seat(org, access.user);
+    let seat = match state.realtime.seat(org, access.user) {
+        Ok(seat) if !seat.has_room(&state).await? => Err(Full::Org),
+        seat => seat,
+    };
     Ok(upgrade
         .max_message_size(MAX_FRAME)
         .max_frame_size(MAX_FRAME)

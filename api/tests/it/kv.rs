@@ -89,11 +89,27 @@ async fn passes_on(from: &dyn Kv, to: &dyn Kv) {
     to.unsubscribe("b").await.unwrap();
 }
 
+/// Processes hear how many they have together, and what is over counts no more.
+async fn tallies(one: &dyn Kv, two: &dyn Kv) {
+    assert_eq!(one.tally("seats", 3, MINUTE).await.unwrap(), 3);
+    assert_eq!(two.tally("seats", 4, MINUTE).await.unwrap(), 7);
+    assert_eq!(one.tally("seats", 1, MINUTE).await.unwrap(), 5);
+    assert_eq!(two.tally("others", 1, MINUTE).await.unwrap(), 1);
+    assert_eq!(two.tally("seats", 4, SHORT).await.unwrap(), 5);
+    tokio::time::sleep(SHORT + Duration::from_millis(50)).await;
+    // With the last one's time the whole would be over.
+    assert_eq!(one.tally("seats", 2, MINUTE).await.unwrap(), 2);
+    assert_eq!(two.tally("seats", 1, MINUTE).await.unwrap(), 3);
+    assert_eq!(one.tally("seats", 0, MINUTE).await.unwrap(), 1);
+}
+
 #[tokio::test]
 async fn memory_conforms() {
     let kv = MemoryKv::default();
     conforms(&kv).await;
     passes_on(&kv, &kv).await;
+    assert_eq!(kv.tally("seats", 3, MINUTE).await.unwrap(), 3);
+    assert_eq!(kv.tally("seats", 1, MINUTE).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -105,6 +121,7 @@ async fn a_real_server_conforms() {
     let other = connected(&redis, &keys).await;
     passes_on(&kv, &kv).await;
     passes_on(&other, &kv).await;
+    tallies(&kv, &other).await;
     kv.quit().await;
     other.quit().await;
 }

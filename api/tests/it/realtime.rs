@@ -469,15 +469,54 @@ async fn seats_are_bounded_for_an_org_and_a_person() {
 
     // A seat that is left is another's.
     drop(seats.pop());
+    until_heard(&server, &owner, &owner.client).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn seats_are_bounded_for_an_org_at_all_nodes_together() {
+    let mut redis = Redis::start();
+    let one = Server::start_with(|config| config.kv_url = Some(redis.url())).await;
+    let two = one.beside(|config| config.kv_url = Some(redis.url())).await;
+    let owner = Owner::new(&one, "acme").await;
+    let mut people = Vec::new();
+    for number in 0..5 {
+        let name = format!("person{number}");
+        people.push(owner.add(&one, &name, Role::Member).await);
+    }
+    let mut seats = Vec::new();
+    for server in [&one, &two] {
+        for person in &people[..4] {
+            for _ in 0..25 {
+                seats.push(Listener::open(server, owner.org.id, person).await);
+            }
+        }
+    }
+    for server in [&one, &two] {
+        let late = Listener::open(server, owner.org.id, &people[4]).await;
+        let (code, said) = late.closed().await;
+        assert_eq!((code, said.unwrap().code), (4029, ErrorCode::RateLimited));
+    }
+    // One that is left at a node is somebody's at the other.
+    drop(seats.pop());
+    until_heard(&one, &owner, &people[4]).await;
+    // Without the store a node has room for 200 of its own: the bound is loose, and nobody is kept out.
+    redis.stop();
+    until_heard(&two, &owner, &people[4]).await;
+    one.stop().await;
+    two.stop().await;
+}
+
+/// Comes until there is room.
+async fn until_heard(server: &Server, owner: &Owner, person: &Client) -> Listener {
     loop {
-        let mut late = Listener::open(&server, owner.org.id, &owner.client).await;
+        let mut late = Listener::open(server, owner.org.id, person).await;
         late.send(json!({"type": "subscribe", "channels": ["dns"]}))
             .await;
         if matches!(late.next().await, RealtimeMessage::Subscribed { .. }) {
-            break;
+            return late;
         }
     }
-    server.stop().await;
 }
 
 #[tokio::test]

@@ -6870,7 +6870,7 @@ export interface paths {
          *     `RealtimeRequest` and `RealtimeMessage`, one JSON object per text frame. The server pings every 30 s, and
          *     closes with 1001 (stops: come back), 1013 (come back in a moment), 4000 (silent for 90 s), 4001 (the token has
          *     ended: come back with a fresh one), 4002 (a message that it does not take), 4003 (not allowed any more) or 4029
-         *     (200 connections to the org, or 25 of the person, are open at this node: ask by the ordinary calls).
+         *     (200 connections to the org, or at this node 25 of the person, are open: ask by the ordinary calls).
          */
         get: {
             parameters: {
