@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncWriteExt, BufWriter};
-use tokio_postgres::{GenericClient, IsolationLevel, Transaction};
+use tokio_postgres::{Client, GenericClient, IsolationLevel, Transaction};
 use ztna_proto::keys::hex;
 
 use super::seals::Needed;
@@ -101,7 +101,27 @@ pub async fn backup(config: &BackupConfig<'_>) -> Result<(String, Manifest), Bac
             .put(&format!("{name}/{object}"), &file)
             .await?;
     }
+    note(&client, &name, created_at).await;
     Ok((name, manifest))
+}
+
+/// Notes for figures and alerts that there is a new backup. That it could not be noted, as in a replica, takes nothing from
+/// the backup.
+async fn note(client: &Client, name: &str, taken_at: Timestamp) {
+    let noted = client
+        .execute(
+            "INSERT INTO ztna.last_backup (name, taken_at) VALUES ($1, $2)
+         ON CONFLICT (single) DO UPDATE SET name = excluded.name, taken_at = excluded.taken_at",
+            &[&name, &taken_at],
+        )
+        .await;
+    if let Err(error) = noted {
+        tracing::warn!(
+            error = db::detail(&error),
+            "the backup is whole, and the database could not be told: ztna_api_last_backup_timestamp_seconds stays \
+             as it was"
+        );
+    }
 }
 
 fn sum(sums: &mut String, digest: &str, object: &str) {

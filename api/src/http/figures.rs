@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use jiff::Timestamp;
+
 use super::observe::Condition;
 use crate::db::PoolFigures;
 
@@ -127,5 +129,14 @@ pub(super) fn of_state(condition: &Condition, pool: &PoolFigures) -> String {
         "Calls that got no connection to the database in time",
         &[("", pool.timeouts)],
     );
+    if condition.database {
+        let taken = condition.last_backup.map_or(0, Timestamp::as_second);
+        figure(
+            "ztna_api_last_backup_timestamp_seconds",
+            "gauge",
+            "When the last backup of the database was taken, since 1970; 0 if none was",
+            &[("", u64::try_from(taken).unwrap_or(0))],
+        );
+    }
     text
 }

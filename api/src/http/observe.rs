@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::extract;
 use http::{StatusCode, header};
+use jiff::Timestamp;
 use metrics::{Counter, Histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use utoipa_axum::router::OpenApiRouter;
@@ -88,6 +89,8 @@ pub(super) fn count_call(method: &'static str, route: &str, status: u16, took: D
 pub(super) struct Condition {
     /// Whether the database answers; without it nothing is served.
     pub database: bool,
+    /// When the last backup was taken, if there is one and the database answers.
+    pub last_backup: Option<Timestamp>,
     /// Parts that it may serve without, and why it does, if so.
     pub parts: [(&'static str, Option<&'static str>); 2],
 }
@@ -97,12 +100,16 @@ impl Condition {
         let check = async {
             let mut connection = state.db.connect().await?;
             let tx = connection.bare().await?;
-            tx.query_one("SELECT 1", &[]).await?;
-            Ok::<_, ApiError>(())
+            let row = tx
+                .query_opt("SELECT taken_at FROM last_backup", &[])
+                .await?;
+            Ok::<_, ApiError>(row.map(|row| row.get(0)))
         };
         let answer = tokio::time::timeout(HEALTH_LIMIT, check).await;
+        let answer = answer.ok().and_then(Result::ok);
         Self {
-            database: matches!(answer, Ok(Ok(()))),
+            database: answer.is_some(),
+            last_backup: answer.flatten(),
             parts: [
                 ("kv", state.kv.degraded()),
                 ("releases", state.releases.degraded()),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use reqwest::Method;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use ztna_api::{
@@ -381,9 +382,19 @@ async fn a_backup_of_the_middle_of_a_rotation_needs_both_master_keys() {
     let server = server.restart().await;
     Owner::new(&server, "beta").await;
     let (_folder, objects) = folder();
-    backup(&config(&server.database, keys.path(), &objects))
-        .await
-        .unwrap();
+    let client = Client::anonymous(&server);
+    let taken_at = async || {
+        let metrics = client.request(Method::GET, "/metrics").send().await;
+        let metrics = metrics.unwrap().text().await.unwrap();
+        let mut lines = metrics.lines();
+        let told =
+            lines.find_map(|line| line.strip_prefix("ztna_api_last_backup_timestamp_seconds "));
+        told.unwrap().parse::<i64>().unwrap()
+    };
+    assert_eq!(taken_at().await, 0);
+    let taken = backup(&config(&server.database, keys.path(), &objects)).await;
+    let (_, manifest) = taken.unwrap();
+    assert_eq!(taken_at().await, manifest.created_at.as_second());
 
     let fresh = database().await;
     let to = config(&fresh, keys.path(), &objects);

@@ -11,7 +11,8 @@ use ztna_proto::api::Me;
 use ztna_proto::tokens::MachineToken;
 
 /// Tables that row-level security does not guard, and why that is right.
-const UNGUARDED: [(&str, &str); 5] = [
+const UNGUARDED: [(&str, &str); 6] = [
+    ("last_backup", "the deployment's, of all orgs at once"),
     ("refinery_schema_history", "the list of migrations"),
     ("relay_health", "the deployment's relays are every org's"),
     ("relay_nodes", "the deployment's relays are every org's"),
