@@ -9,6 +9,7 @@ mod completion;
 mod daemon;
 mod debug;
 mod down;
+mod here;
 #[cfg(target_os = "linux")]
 mod install;
 mod ip;
@@ -121,7 +122,7 @@ struct ServerArgs {
 
 /// Runs the command that the arguments name.
 pub fn main(wireguard: NewWireGuard) -> ExitCode {
-    let matches = Cli::command().get_matches();
+    let matches = here::command(Cli::command()).get_matches();
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => error.exit(),

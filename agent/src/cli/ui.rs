@@ -8,6 +8,8 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use serde::Serialize;
 
+use super::here;
+
 /// Before every error.
 pub const ERROR_PREFIX: &str = "ztna: ";
 
@@ -21,6 +23,7 @@ pub fn error(error: &anyhow::Error) {
     let message = format!("{error:#}").replace('\n', " ");
     let mut stderr = anstream::stderr();
     // Nobody listens: nothing is to be done.
+    let message = here::text(&message);
     let _ = writeln!(stderr, "{BAD}{ERROR_PREFIX}{BAD:#}{message}");
 }
 
@@ -29,7 +32,7 @@ pub fn error(error: &anyhow::Error) {
 /// # Errors
 /// The output is closed or full.
 pub fn line(text: impl std::fmt::Display) -> io::Result<()> {
-    writeln!(anstream::stdout(), "{text}")
+    writeln!(anstream::stdout(), "{}", here::text(&text.to_string()))
 }
 
 /// Prints on a terminal what [`wipe`] takes away again.
@@ -55,7 +58,7 @@ pub fn wipe() -> io::Result<()> {
 
 /// Prints a line on standard error, for what is not the data that was asked for.
 pub fn note(text: impl std::fmt::Display) {
-    let _ = writeln!(anstream::stderr(), "{text}");
+    let _ = writeln!(anstream::stderr(), "{}", here::text(&text.to_string()));
 }
 
 /// Prints data as JSON.
