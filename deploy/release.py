@@ -35,6 +35,19 @@ def openssl(*arguments, given=None):
     return done.stdout
 
 
+def signature(key, statement):
+    """Of a statement, in base64."""
+    return base64.b64encode(openssl("dgst", "-sha256", "-sign", key, given=statement.encode())).decode()
+
+
+def publish(key, path, text, mode):
+    """Writes an installer; gives back its entry."""
+    write(path, text, mode)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    statement = f"ztna installer 1\n{path.name}\n{sha256}\n"
+    return {"name": path.name, "sha256": sha256, "signature": signature(key, statement)}
+
+
 def write(path, text, mode=0o644):
     """Writes a file, whole or not at all."""
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
@@ -53,13 +66,12 @@ def sign(key, version, target, source, folder):
     shutil.copyfile(source, folder / name)
     sha256 = hashlib.sha256(content).hexdigest()
     statement = f"ztna release 1\n{version}\n{target}\n{sha256}\n"
-    signature = openssl("dgst", "-sha256", "-sign", key, given=statement.encode())
     return {
         "target": target,
         "name": name,
         "size": len(content),
         "sha256": sha256,
-        "signature": base64.b64encode(signature).decode(),
+        "signature": signature(key, statement),
     }
 
 
@@ -97,11 +109,12 @@ def main():
 
     public = openssl("pkey", "-in", given.key, "-pubout").decode().strip()
     text = INSTALLER.read_text().replace("\nrelease_key=''\n", f"\nrelease_key='{public}'\n")
-    write(given.out / "install.sh", text, 0o755)
+    shell = publish(given.key, given.out / "install.sh", text, 0o755)
     text = WINDOWS_INSTALLER.read_text().replace("\n$releaseKeyText = ''\n", f"\n$releaseKeyText = '{public}'\n")
-    write(given.out / "install.ps1", text)
+    powershell = publish(given.key, given.out / "install.ps1", text, 0o644)
     # Last: the control plane takes a manifest once all that it names is there.
-    write(manifest, json.dumps({"releases": releases[:MAX_RELEASES]}, indent=2) + "\n")
+    content = {"releases": releases[:MAX_RELEASES], "installers": [shell, powershell]}
+    write(manifest, json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

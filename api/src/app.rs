@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use ztna_proto::keys::WgPublicKey;
 use ztna_proto::ticket::TicketVerifier;
 
-use crate::config::{Config, Limits, MoreFigures, OnCut, OwnCertificate};
+use crate::config::{Config, Limits, MoreFigures, OnCut};
 use crate::dashboard::Dashboard;
 use crate::db::{Db, SetupError};
 use crate::geoip::GeoIp;
@@ -99,7 +99,7 @@ pub(crate) struct Inner {
     pub(crate) started: Instant,
     /// Where machines and browsers find us.
     pub(crate) public_url: String,
-    pub(crate) certificate: Option<OwnCertificate>,
+    pub(crate) pin: Option<String>,
     pub(crate) dns_suffix: String,
     on_cut: Option<OnCut>,
 }
@@ -216,7 +216,7 @@ impl App {
             ephemeral_silence: config.ephemeral_silence,
             started: Instant::now(),
             public_url: config.public_url.trim_end_matches('/').to_owned(),
-            certificate: config.certificate.filter(|_| config.trusted_proxies == 0),
+            pin: config.pin.filter(|_| config.trusted_proxies == 0),
             dns_suffix: config.dns_suffix,
             on_cut: config.on_cut,
         }));

@@ -12,7 +12,6 @@ use ztna_proto::machines::EPHEMERAL_SILENCE_SECONDS;
 use ztna_proto::posture::POSTURE_STALE_SECONDS;
 use ztna_proto::realtime::REALTIME_PING_SECONDS;
 use ztna_proto::relay::RegionDocument;
-use ztna_tls::ServerIdentity;
 
 use crate::dashboard::Dashboard;
 use crate::db::DatabaseConfig;
@@ -43,9 +42,9 @@ pub struct Config {
     pub mail: Option<MailConfig>,
     /// What addresses of this control plane start with, as browsers see them.
     pub public_url: String,
-    /// Our own certificate, which machines have to be told of. `None`: it is a public authority's. Behind
+    /// The pin of our own certificate, which machines have to be told. `None`: it is a public authority's. Behind
     /// [`Config::trusted_proxies`] it is theirs that machines see.
-    pub certificate: Option<OwnCertificate>,
+    pub pin: Option<String>,
     /// Sign-in by others.
     pub sign_in: SignInConfig,
     /// Keys that sign access tokens and relay tickets.
@@ -92,7 +91,7 @@ impl Config {
             kv_authorities: None,
             mail: None,
             public_url: "https://localhost:8443".to_owned(),
-            certificate: None,
+            pin: None,
             sign_in: SignInConfig::default(),
             keys,
             relays: Vec::new(),
@@ -110,26 +109,6 @@ impl Config {
             on_cut: None,
             more_figures: None,
         }
-    }
-}
-
-/// A certificate that no authority has signed, as who connects may know it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnCertificate {
-    /// Its pin, `sha256:…`, as our programs take it.
-    pub pin: String,
-    /// SHA-256 of its public key (SubjectPublicKeyInfo, RFC 5280 §4.1.2.7), as curl takes it.
-    pub public_key_sha256: [u8; 32],
-}
-
-impl OwnCertificate {
-    /// That of a server. `None`: it is not X.509.
-    #[must_use]
-    pub fn of(identity: &ServerIdentity) -> Option<Self> {
-        Some(Self {
-            pin: identity.pin(),
-            public_key_sha256: identity.public_key_sha256()?,
-        })
     }
 }
 

@@ -54,7 +54,7 @@ mod text;
 
 pub use app::{App, StartError};
 pub use backup::{BackupConfig, BackupError, Manifest, Restore, Table, backup, backups, restore};
-pub use config::{Config, Limits, MoreFigures, OnCut, OwnCertificate, RelayFile};
+pub use config::{Config, Limits, MoreFigures, OnCut, RelayFile};
 pub use dashboard::{Dashboard, DashboardError};
 pub use db::{APP_ROLE, DatabaseConfig, SetupError};
 pub use geoip::{GeoIp, GeoIpError};

@@ -15,9 +15,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use ztna_api::{
-    App, Config, Dashboard, DatabaseConfig, DatabaseFlags, GeoIp, MailConfig, MailFlags,
-    OwnCertificate, RelayFile, Releases, ServerKeys, SignInFlags, default_host, secret,
-    serve_plain, url, write_ready_file,
+    App, Config, Dashboard, DatabaseConfig, DatabaseFlags, GeoIp, MailConfig, MailFlags, RelayFile,
+    Releases, ServerKeys, SignInFlags, default_host, secret, serve_plain, url, write_ready_file,
 };
 use ztna_tls::{AcceptLimits, ServerIdentity};
 
@@ -172,8 +171,7 @@ async fn run(flags: Flags) -> Result<()> {
     let mut config = config(&flags)?;
     config.public_url = flags.public_url.clone().unwrap_or_else(|| url.clone());
     let public_url = config.public_url.clone();
-    let own = identity.as_ref().filter(|_| flags.tls_cert.is_none());
-    config.certificate = own.and_then(OwnCertificate::of);
+    config.pin = pin.clone().filter(|_| flags.tls_cert.is_none());
     config.mail = flags.mail.read()?.map(|(url, from)| MailConfig {
         url,
         from,

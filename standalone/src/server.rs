@@ -104,8 +104,7 @@ pub async fn run(args: Args) -> Result<()> {
     config.dns_suffix.clone_from(&args.dns_suffix);
     let own_url = || url("https", &host, address);
     config.public_url = args.public_url.clone().unwrap_or_else(own_url);
-    let own = args.tls_cert.is_none().then_some(&identity);
-    config.certificate = own.and_then(ztna_api::OwnCertificate::of);
+    config.pin = args.tls_cert.is_none().then(|| identity.pin());
     config.mail = mail(&args, &config.public_url)?;
     config.sign_in = args.sign_in.config()?;
     config.allow_private_relays = args.allow_private_relays;

@@ -136,15 +136,25 @@ impl Releases {
                 return;
             }
         }
-        let read = read(&self.0.folder, self.0.key.as_ref());
+        let (folder, key) = (&self.0.folder, self.0.key.as_ref());
+        let read = read(folder, key).map(|(stamp, manifest)| {
+            let installers = Installers::read(folder, &manifest, key);
+            (stamp, manifest, installers)
+        });
         let mut state = self.state();
         match read {
-            Ok((stamp, manifest, installers)) => {
+            Ok((stamp, manifest, (installers, faults))) => {
                 state.seen = Some(stamp);
                 state.manifest = Some(Arc::new(manifest));
                 state.installers = Arc::new(installers);
-                state.fault = None;
                 tracing::info!(path = %path.display(), "the releases are served");
+                state.fault = faults.first().map(|error| {
+                    tracing::error!(%error, "the releases are served, an installer is not");
+                    Fault {
+                        what: error.to_string(),
+                        retry_at: now + RETRY_PERIOD,
+                    }
+                });
             }
             Err(error) => {
                 state.seen = stamp;
@@ -169,8 +179,9 @@ impl Releases {
         Arc::clone(&self.state().installers)
     }
 
-    /// Whether every machine with a system, as in `linux`, can be brought the agent by its installer.
-    pub(super) fn installs(&self, system: &str) -> bool {
+    /// The digest of the installer for a system, as in `linux`, if there is one, and a release for all machines of some
+    /// architecture of it.
+    pub(super) fn installer(&self, system: &str) -> Option<String> {
         let target = |file: &ReleaseFile| {
             file.target
                 .split_once('-')
@@ -178,9 +189,8 @@ impl Releases {
         };
         let is_for_all =
             |release: &Release| is_for(release, None) && release.files.iter().any(target);
-        let manifest = self.manifest();
-        self.installers().has(system)
-            && manifest.is_some_and(|it| it.releases.iter().any(is_for_all))
+        let is_there = self.manifest()?.releases.iter().any(is_for_all);
+        self.installers().digest(system).filter(|_| is_there)
     }
 
     /// Whether the folder is as its manifest says, and all of it signed as it has to be.
@@ -260,11 +270,11 @@ fn stamp(path: &Path) -> Result<Stamp, ReleasesError> {
     read().map_err(|error| ReleasesError::failed(path, error))
 }
 
-/// The manifest, its releases in order, once each of its files is as it says, and the installers beside it.
+/// The manifest, its releases in order, once each of its files is as it says.
 fn read(
     folder: &Path,
     key: Option<&ReleaseKey>,
-) -> Result<(Stamp, ReleaseManifest, Installers), ReleasesError> {
+) -> Result<(Stamp, ReleaseManifest), ReleasesError> {
     let path = folder.join(MANIFEST);
     let seen = stamp(&path)?;
     if seen.size > MAX_MANIFEST {
@@ -289,7 +299,7 @@ fn read(
             }
         }
     }
-    Ok((seen, manifest, Installers::read(folder)?))
+    Ok((seen, manifest))
 }
 
 /// Whether the manifest says what can be served.

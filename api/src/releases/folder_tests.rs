@@ -27,6 +27,7 @@ fn put(folder: &Path, releases: &[Release]) {
 fn a_rollout_reaches_its_share_of_machines_and_grows() {
     let linux = || vec![file("linux-x86_64", "ztna", b"x")];
     let at = |rollout| ReleaseManifest {
+        installers: Vec::new(),
         releases: vec![
             release("0.2.0", rollout, linux()),
             release("0.1.0", 100, linux()),
@@ -135,7 +136,7 @@ fn the_highest_version_is_the_newest_wherever_it_stands() {
         release(version, 100, vec![file("linux-x86_64", "ztna", b"agent")])
     });
     put(root, &releases);
-    let (_, manifest, _) = read(root, None).unwrap();
+    let (_, manifest) = read(root, None).unwrap();
     let order: Vec<&str> = manifest
         .releases
         .iter()

@@ -56,10 +56,10 @@ impl Serving {
         fault.then_some("the folder of releases is not as it should be: those of before are served, if there are any, and the log says what is wrong")
     }
 
-    /// Whether a system, as in `linux`, has an installer here and a release for it to install.
-    pub(crate) fn installs(&self, system: &str) -> bool {
-        let releases = self.releases.as_ref();
-        releases.is_some_and(|releases| releases.installs(system))
+    /// The digest of the installer of a system, as in `linux`, as a shell that holds it in a variable can work it out.
+    /// `None`: there is none, or no release for it to install.
+    pub(crate) fn installer(&self, system: &str) -> Option<String> {
+        self.releases.as_ref()?.installer(system)
     }
 
     pub(super) fn installers(&self) -> Arc<Installers> {

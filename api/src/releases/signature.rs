@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject;
-use ztna_proto::releases::{ReleaseFile, release_statement};
+use ztna_proto::releases::{Installer, ReleaseFile, installer_statement, release_statement};
 
 /// What the encoding of a public key for ECDSA over P-256 begins with (RFC 5480 §2): the point follows.
 const P256: [u8; 26] = [
@@ -51,8 +51,18 @@ impl ReleaseKey {
     /// Whether a release's file has this key's signature.
     pub fn has_signed(&self, version: &str, file: &ReleaseFile) -> bool {
         let statement = release_statement(version, &file.target, &file.sha256);
+        self.verifies(&statement, &file.signature)
+    }
+
+    /// Whether an installer has this key's signature.
+    pub fn has_signed_installer(&self, installer: &Installer) -> bool {
+        let statement = installer_statement(&installer.name, &installer.sha256);
+        self.verifies(&statement, &installer.signature)
+    }
+
+    fn verifies(&self, statement: &str, signature: &str) -> bool {
         let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &self.0);
-        let signature = STANDARD.decode(&file.signature).unwrap_or_default();
+        let signature = STANDARD.decode(signature).unwrap_or_default();
         key.verify(statement.as_bytes(), &signature).is_ok()
     }
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use ztna_api::{OwnCertificate, Releases};
+use ztna_api::Releases;
 use ztna_proto::api::{AUTH_KEY_PLACE, Health, JoinInfo};
 use ztna_proto::error::ErrorCode;
 use ztna_proto::ids::MachineId;
 use ztna_proto::keys::hex;
-use ztna_proto::releases::{ClientVersion, release_statement};
+use ztna_proto::releases::{ClientVersion, installer_statement, release_statement};
 
 use crate::common::client::code;
 use crate::common::{Client, Server};
@@ -33,6 +33,22 @@ fn openssl(folder: &Path, args: &[&str]) -> std::process::Output {
         .expect("openssl is not here; `./dev test` installs it")
 }
 
+/// The signature of a statement, by a key that is made first if there is none.
+fn sign(folder: &Path, statement: &str) -> String {
+    fs::write(folder.join("statement"), statement).unwrap();
+    let done = |args: &str| {
+        let args: Vec<&str> = args.split(' ').collect();
+        assert!(openssl(folder, &args).status.success(), "{args:?}");
+    };
+    if !folder.join("key.pem").exists() {
+        done("ecparam -name prime256v1 -genkey -noout -out key.pem");
+        done("ec -in key.pem -pubout -out pub.pem");
+    }
+    done("dgst -sha256 -sign key.pem -out signature statement");
+    let text = openssl(folder, &["base64", "-A", "-in", "signature"]).stdout;
+    String::from_utf8(text).unwrap()
+}
+
 /// A release of one file, signed as the operator signs it.
 fn publish(folder: &Path, version: &str) -> Value {
     fs::create_dir_all(folder.join(version)).unwrap();
@@ -41,39 +57,7 @@ fn publish(folder: &Path, version: &str) -> Value {
     fs::write(folder.join(version).join("ztna"), &content).unwrap();
     let sha256 = hex(&Sha256::digest(&content));
     let statement = release_statement(version, "linux-x86_64", &sha256);
-    fs::write(folder.join("statement"), statement).unwrap();
-    if !folder.join("key.pem").exists() {
-        let made = [
-            "ecparam",
-            "-name",
-            "prime256v1",
-            "-genkey",
-            "-noout",
-            "-out",
-            "key.pem",
-        ];
-        assert!(openssl(folder, &made).status.success());
-        assert!(
-            openssl(
-                folder,
-                &["ec", "-in", "key.pem", "-pubout", "-out", "pub.pem"]
-            )
-            .status
-            .success()
-        );
-    }
-    let signed = [
-        "dgst",
-        "-sha256",
-        "-sign",
-        "key.pem",
-        "-out",
-        "signature",
-        "statement",
-    ];
-    assert!(openssl(folder, &signed).status.success());
-    let text = openssl(folder, &["base64", "-A", "-in", "signature"]).stdout;
-    let signature = String::from_utf8(text).unwrap();
+    let signature = sign(folder, &statement);
     json!({"target": "linux-x86_64", "name": "ztna", "size": content.len(), "sha256": sha256, "signature": signature})
 }
 
@@ -212,54 +196,71 @@ async fn a_machine_gets_a_release_that_openssl_can_check() {
     }
 }
 
+/// An installer, signed as the operator signs it.
+fn installer(folder: &Path, name: &str, text: &str) -> Value {
+    fs::write(folder.join(name), text).unwrap();
+    let sha256 = hex(&Sha256::digest(text));
+    let signature = sign(folder, &installer_statement(name, &sha256));
+    json!({"name": name, "sha256": sha256, "signature": signature})
+}
+
+fn manifest_with(folder: &Path, releases: Value, installers: Value) {
+    let text = json!({"releases": releases, "installers": installers}).to_string();
+    fs::write(folder.join("manifest.new"), text).unwrap();
+    fs::rename(folder.join("manifest.new"), folder.join("manifest.json")).unwrap();
+}
+
+async fn joining(server: &Server) -> JoinInfo {
+    let client = Client::anonymous(server);
+    client.get("/api/join").await.unwrap()
+}
+
+const SHELL: &str = "# for the others\n";
+
 #[tokio::test]
 async fn installers_come_with_their_releases_and_are_in_the_lines_that_join_a_machine() {
     let folder = tempfile::tempdir().unwrap();
-    let file = publish(folder.path(), "0.1.0");
-    fs::write(folder.path().join("install.ps1"), "# for Windows").unwrap();
-    fs::write(folder.path().join("install.sh"), "# for the others").unwrap();
+    let folder = folder.path();
+    let file = publish(folder, "0.1.0");
+    let shell = installer(folder, "install.sh", SHELL);
+    let powershell = installer(folder, "install.ps1", "# for Windows");
+    let installers = json!([shell, powershell]);
     // To whom a release is rolled out first, nobody knows of a machine that has not joined.
-    let first = |rollout: u8| json!({"version": "0.1.0", "rollout": rollout, "files": [file]});
-    manifest(folder.path(), json!([first(50)]));
-    let start = async |certificate: Option<OwnCertificate>| {
-        let releases = Releases::open(folder.path(), None).unwrap();
+    let first = |rollout: u8| json!([{"version": "0.1.0", "rollout": rollout, "files": [file]}]);
+    manifest_with(folder, first(50), installers.clone());
+    let start = async |pin: Option<&str>| {
+        let key = folder.join("pub.pem");
+        let releases = Releases::open(folder, Some(&key)).unwrap();
         let server = Server::start_with(|config| {
             config.releases = Some(releases);
             config.public_url = "https://vpn.example.org".to_owned();
-            config.certificate = certificate;
+            config.pin = pin.map(str::to_owned);
         });
         server.await
     };
     let server = start(None).await;
     let client = Client::anonymous(&server);
-    let join = async || client.get::<JoinInfo>("/api/join").await.unwrap();
-    assert!(join().await.lines.iter().all(|line| !line.installs));
-    manifest(folder.path(), json!([first(100)]));
+    let is_out = |told: &JoinInfo| told.lines.iter().any(|line| line.installs);
+    assert!(!is_out(&joining(&server).await));
+    manifest_with(folder, first(100), installers.clone());
     let told = async {
-        loop {
-            let told = join().await;
-            if told.lines[0].installs {
-                return told;
-            }
+        while !is_out(&joining(&server).await) {
             tokio::time::sleep(PAUSE).await;
         }
+        joining(&server).await
     };
     let told = tokio::time::timeout(LIMIT, told).await.unwrap();
-    let fetch = "curl -fsSL https://vpn.example.org/install.sh |";
-    let flags = "--server https://vpn.example.org";
+    let script = "script=$(curl -fsSL https://vpn.example.org/install.sh) && sudo";
+    let run = "sh -c \"$script\" install.sh --server https://vpn.example.org";
+    let login = "ztna login --server https://vpn.example.org && sudo ztna up";
+    assert_eq!(told.lines[0].login, format!("{script} {run} && {login}"));
     assert_eq!(
-        (&*told.lines[0].login, &*told.lines[0].auth_key),
-        (
-            &*format!("{fetch} sudo sh -s -- {flags} && ztna login {flags} && sudo ztna up"),
-            &*format!("{fetch} sudo ZTNA_AUTH_KEY={AUTH_KEY_PLACE} sh -s -- {flags}"),
-        )
+        told.lines[0].auth_key,
+        format!("{script} ZTNA_AUTH_KEY={AUTH_KEY_PLACE} {run}")
     );
     // There is no release for the others.
     assert!(told.lines[1..].iter().all(|line| !line.installs));
-    for (path, text) in [
-        ("/install.sh", "# for the others"),
-        ("/install.ps1", "# for Windows"),
-    ] {
+    for (path, text) in [("/install.sh", SHELL), ("/install.ps1", "# for Windows")] {
         let answer = client.request(Method::GET, path).send().await.unwrap();
         assert_eq!(
             answer.headers()["content-type"],
@@ -272,30 +273,33 @@ async fn installers_come_with_their_releases_and_are_in_the_lines_that_join_a_ma
     // Windows: a release, and a certificate that PowerShell would not take.
     let mut windows = file.clone();
     windows["target"] = json!("windows-x86_64");
+    let statement = release_statement(
+        "0.1.0",
+        "windows-x86_64",
+        windows["sha256"].as_str().unwrap(),
+    );
+    windows["signature"] = json!(sign(folder, &statement));
     let both = json!([{"version": "0.1.0", "files": [file, windows]}]);
-    manifest(folder.path(), both);
+    manifest_with(folder, both, installers);
     let server = start(None).await;
-    let told: JoinInfo = Client::anonymous(&server).get("/api/join").await.unwrap();
     assert_eq!(
-        told.lines[2].auth_key,
+        joining(&server).await.lines[2].auth_key,
         format!(
             "$env:ZTNA_AUTH_KEY = '{AUTH_KEY_PLACE}'; & ([scriptblock]::Create((irm \
              https://vpn.example.org/install.ps1))) -Server https://vpn.example.org"
         )
     );
     server.stop().await;
-    let own = OwnCertificate {
-        pin: "sha256:00ff".to_owned(),
-        public_key_sha256: [1; 32],
-    };
-    let server = start(Some(own)).await;
-    let told: JoinInfo = Client::anonymous(&server).get("/api/join").await.unwrap();
-    let [linux, _, windows] = &*told.lines else {
-        panic!("{told:?}");
-    };
-    let pinned = "curl -fsSLk --pinnedpubkey 'sha256//AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=' https://";
-    assert!(linux.auth_key.starts_with(pinned), "{linux:?}");
-    assert!(!windows.installs, "{windows:?}");
+    let server = start(Some("sha256:00ff")).await;
+    let told = joining(&server).await;
+    let digest = hex(&Sha256::digest(SHELL));
+    let checked = format!(
+        "script=$(curl -fsSk https://vpn.example.org/install.sh) && printf '%s\\n' \"$script\" | openssl dgst \
+         -sha256 | grep -o {digest} && sudo "
+    );
+    let line = &told.lines[0].auth_key;
+    assert!(line.starts_with(&checked), "{line}");
+    assert!(!told.lines[2].installs, "{told:?}");
     server.stop().await;
 
     let server = Server::start().await;
@@ -303,6 +307,34 @@ async fn installers_come_with_their_releases_and_are_in_the_lines_that_join_a_ma
     for path in ["/install.sh", "/install.ps1"] {
         let refused = client.get::<Value>(path).await;
         assert_eq!(code(refused), ErrorCode::NotFound);
+    }
+}
+
+#[tokio::test]
+async fn an_installer_that_is_not_as_it_was_signed_is_not_served_and_releases_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let file = publish(folder, "0.1.0");
+    let shell = installer(folder, "install.sh", SHELL);
+    let releases = json!([{"version": "0.1.0", "files": [file]}]);
+    let mut foreign = shell.clone();
+    foreign["signature"] = json!(sign(folder, &installer_statement("install.ps1", "00")));
+    let key = folder.join("pub.pem");
+    for (text, named) in [
+        // Somebody who may write there and has no key.
+        ("# something else\n", &shell),
+        (SHELL, &foreign),
+    ] {
+        fs::write(folder.join("install.sh"), text).unwrap();
+        manifest_with(folder, releases.clone(), json!([named]));
+        let opened = Releases::open(folder, Some(&key)).unwrap();
+        let server = Server::start_with(|config| config.releases = Some(opened)).await;
+        let client = Client::anonymous(&server);
+        let refused = client.get::<Value>("/install.sh").await;
+        assert_eq!(code(refused), ErrorCode::NotFound);
+        wanted(&client, "target=linux-x86_64").await.unwrap();
+        health(&client, |status| status.starts_with("degraded")).await;
+        server.stop().await;
     }
 }
 

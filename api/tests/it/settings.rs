@@ -2,7 +2,6 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use ztna_api::OwnCertificate;
 use ztna_proto::api::{AUTH_KEY_PLACE, InvitationPreview, JoinInfo, Machine, OrgMembership, Role};
 use ztna_proto::audit::{AuditEntry, AuditPage};
 use ztna_proto::error::ErrorCode;
@@ -166,14 +165,10 @@ async fn after_a_lockdown_everything_is_as_it_was() {
 
 #[tokio::test]
 async fn machines_are_told_how_to_join() {
-    let own = OwnCertificate {
-        pin: "sha256:00ff".to_owned(),
-        public_key_sha256: [1; 32],
-    };
     let told = async |proxies: usize| -> JoinInfo {
         let server = Server::start_with(|config| {
             config.public_url = "https://vpn.example.org:8443/".to_owned();
-            config.certificate = Some(own.clone());
+            config.pin = Some("sha256:00ff".to_owned());
             config.trusted_proxies = proxies;
         });
         let server = server.await;

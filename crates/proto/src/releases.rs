@@ -32,6 +32,21 @@ pub struct ClientVersion {
 pub struct ReleaseManifest {
     /// The releases, the newest first.
     pub releases: Vec<Release>,
+    /// What installs them, beside the manifest.
+    #[serde(default)]
+    pub installers: Vec<Installer>,
+}
+
+/// A script that installs the agent: `install.sh` or `install.ps1`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Installer {
+    /// Its name.
+    pub name: String,
+    /// Its SHA-256, in hexadecimal digits.
+    pub sha256: String,
+    /// The signature of its [`installer_statement`], as in [`ClientVersion`].
+    pub signature: String,
 }
 
 /// One release.
@@ -65,6 +80,12 @@ pub struct ReleaseFile {
 
 fn everybody() -> u8 {
     100
+}
+
+/// What the signature of an installer is made over: three lines, each with its end.
+#[must_use]
+pub fn installer_statement(name: &str, sha256: &str) -> String {
+    format!("ztna installer 1\n{name}\n{sha256}\n")
 }
 
 /// What the signature of a file is made over: four lines, each with its end.

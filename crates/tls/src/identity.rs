@@ -8,7 +8,6 @@ use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsag
 use rustls::ServerConfig;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 use ztna_proto::relay::CertificatePin;
 
@@ -121,14 +120,6 @@ impl ServerIdentity {
     #[must_use]
     pub fn pin(&self) -> String {
         format_pin(&self.certificate_pin()).unwrap_or_default()
-    }
-
-    /// SHA-256 of its public key (SubjectPublicKeyInfo, RFC 5280 §4.1.2.7), as curl's `--pinnedpubkey` takes it. `None` if it
-    /// is not X.509.
-    #[must_use]
-    pub fn public_key_sha256(&self) -> Option<[u8; 32]> {
-        let (_, certificate) = x509_parser::parse_x509_certificate(&self.chain[0]).ok()?;
-        Some(Sha256::digest(certificate.public_key().raw).into())
     }
 
     /// The configuration of [`LiveCertificate::server_config`], for a certificate that stays.
