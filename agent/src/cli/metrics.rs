@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use ztna_local::{Client, ClientError, DaemonState, PathKind, PskState, Status, Traffic};
 
@@ -63,6 +63,14 @@ pub async fn run(socket: &Path, args: MetricsArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn write(socket: &Path, file: &Path) -> anyhow::Result<()> {
+    // Whoever tries this on /dev/null keeps it.
+    if file.metadata().is_ok_and(|there| !there.is_file()) {
+        bail!(
+            "{} is there and no file, which is not for this to replace; name a file, or look at the figures with \
+             `ztna metrics print`",
+            file.display()
+        );
+    }
     let asked = async { Client::connect(socket).await?.status().await }.await;
     // What a monitoring should hear of; other errors are this command's own.
     let is_away = matches!(asked, Err(ClientError::NotRunning(_) | ClientError::Ended));
@@ -430,5 +438,7 @@ mod tests {
         );
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(text.ends_with("ztna_agent_up 0\n"), "{text}");
+        let error = write(&none, folder.path()).await.unwrap_err();
+        assert!(error.to_string().contains("name a file"), "{error}");
     }
 }
