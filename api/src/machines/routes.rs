@@ -159,12 +159,22 @@ async fn list(
     let tx = connection.org(org).await?;
     let role = authorise(&tx, org, user, Right::Belong).await?;
     let own = (role == Role::Member).then_some(user);
-    let (total, mut page) = match wanted.in_database() {
-        Some(page) => read_page(&state, &tx, org, own, &page).await?,
-        None => wanted.select(read_machines(&state, &tx, org, None, own).await?),
+    let (found, mut machines) = match wanted.in_database() {
+        Some(page) => {
+            let (total, page) = read_page(&state, &tx, org, own, &page).await?;
+            (Some(total), page)
+        }
+        None => (None, read_machines(&state, &tx, org, None, own).await?),
     };
     drop(tx);
     drop(connection);
+    if found.is_none() && wanted.asks_for_tunnels() {
+        connections::add_tunnels(&state, org, &mut machines).await?;
+    }
+    let (total, mut page) = match found {
+        Some(total) => (total, machines),
+        None => wanted.select(machines),
+    };
     connections::add_tunnels(&state, org, &mut page).await?;
     let (status, body) = ok(page)?;
     Ok((status, [("x-total-count", total.to_string())], body))

@@ -5,8 +5,10 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Deserializer};
 use utoipa::{IntoParams, ToSchema};
 use ztna_proto::api::Machine;
+use ztna_proto::connections::TunnelMix;
 use ztna_proto::error::ErrorCode;
 use ztna_proto::machines::MachineState;
+use ztna_proto::posture::PostureStanding;
 
 use crate::http::{ApiError, refuse};
 
@@ -25,7 +27,7 @@ pub(super) struct Wanted {
     #[param(max_length = 100)]
     search: Option<String>,
     /// Only machines in one of these states, with commas between them.
-    #[serde(default, deserialize_with = "states")]
+    #[serde(default, deserialize_with = "words")]
     #[param(value_type = Option<String>, example = "pending,quarantined")]
     state: Vec<MachineState>,
     /// Only machines with one of these systems, without the architecture, with commas between them.
@@ -36,6 +38,10 @@ pub(super) struct Wanted {
     #[serde(default, deserialize_with = "list")]
     #[param(value_type = Option<String>, example = "tag:web,tag:db")]
     tag: Vec<String>,
+    /// Only machines that stand so with the org's posture policies, with commas between them.
+    #[serde(default, deserialize_with = "words")]
+    #[param(value_type = Option<String>, example = "failing,stale")]
+    posture: Vec<PostureStanding>,
     /// By what they are sorted; else by name.
     #[serde(default)]
     #[param(inline)]
@@ -64,6 +70,14 @@ enum Sort {
     LastSeen,
     CreatedAt,
     KeyExpiresAt,
+    /// By the first of them; machines without any are last.
+    Tags,
+    /// By the share of their tunnels that go directly; machines without any are last.
+    Path,
+    /// By the share of their tunnels with post-quantum keys; machines without any are last.
+    PostQuantum,
+    /// Those that fail first.
+    Posture,
 }
 
 impl Wanted {
@@ -77,11 +91,18 @@ impl Wanted {
                 format!("`search` may have {MAX_SEARCH} characters; shorten it"),
             ));
         }
-        let lists = [self.state.len(), self.os.len(), self.tag.len()];
+        let lists = [
+            self.state.len(),
+            self.os.len(),
+            self.tag.len(),
+            self.posture.len(),
+        ];
         if lists.into_iter().any(|length| length > MAX_LIST) {
             return Err(refuse(
                 ErrorCode::ValidationError,
-                format!("`state`, `os` and `tag` may have {MAX_LIST} entries each; shorten them"),
+                format!(
+                    "`state`, `os`, `tag` and `posture` may have {MAX_LIST} entries each; shorten them"
+                ),
             ));
         }
         if self
@@ -101,10 +122,16 @@ impl Wanted {
         words.map(str::to_lowercase).collect()
     }
 
-    /// The page as the database can find it, without reading the whole org: not by what is known of machines' presence
-    /// alone, nor by versions, which are more than texts.
+    /// Whether the machines' tunnels have to be known before [`Wanted::select`].
+    pub(super) fn asks_for_tunnels(&self) -> bool {
+        matches!(self.sort, Sort::Path | Sort::PostQuantum)
+    }
+
+    /// The page as the database can find it, without reading the whole org: not by what is known of machines' presence,
+    /// posture and tunnels alone, nor by versions, which are more than texts.
     pub(super) fn in_database(&self) -> Option<InDatabase> {
-        let limit = self.limit.filter(|_| self.state.is_empty())?;
+        let beyond = !self.state.is_empty() || !self.posture.is_empty();
+        let limit = self.limit.filter(|_| !beyond)?;
         Some(InDatabase {
             words: self.words(),
             systems: self.os.clone(),
@@ -122,6 +149,7 @@ impl Wanted {
             let is_in = |list: &[String], text: &str| list.iter().any(|one| one == text);
             let system = machine.os.split('-').next().unwrap_or_default();
             (self.state.is_empty() || self.state.contains(&machine.life.state))
+                && (self.posture.is_empty() || self.posture.contains(&machine.posture))
                 && (self.os.is_empty() || is_in(&self.os, system))
                 && (self.tag.is_empty()
                     || machine.life.tags.iter().any(|tag| is_in(&self.tag, tag)))
@@ -133,11 +161,11 @@ impl Wanted {
         // The sort is stable: what is alike stays in the order of names.
         machines.sort_by(|a, b| {
             let order = self.sort.compare(a, b);
-            if self.descending {
-                order.reverse()
-            } else {
-                order
-            }
+            let order = match self.descending {
+                true => order.reverse(),
+                false => order,
+            };
+            self.sort.lacks(a).cmp(&self.sort.lacks(b)).then(order)
         });
         let total = u64::try_from(machines.len()).unwrap_or(u64::MAX);
         let offset = usize::try_from(self.offset).unwrap_or(usize::MAX);
@@ -174,7 +202,17 @@ impl Sort {
             (Self::CreatedAt, true) => "m.created_at DESC, m.name",
             (Self::KeyExpiresAt, false) => "m.key_expires_at NULLS FIRST, m.name",
             (Self::KeyExpiresAt, true) => "m.key_expires_at DESC NULLS LAST, m.name",
-            (Self::Version | Self::State | Self::LastSeen, _) => return None,
+            (Self::Tags, false) => "m.tags[1] COLLATE \"C\" NULLS LAST, m.name",
+            (Self::Tags, true) => "m.tags[1] COLLATE \"C\" DESC NULLS LAST, m.name",
+            (
+                Self::Version
+                | Self::State
+                | Self::LastSeen
+                | Self::Path
+                | Self::PostQuantum
+                | Self::Posture,
+                _,
+            ) => return None,
         })
     }
 
@@ -189,8 +227,29 @@ impl Sort {
             Self::LastSeen => a.last_seen.cmp(&b.last_seen),
             Self::CreatedAt => a.created_at.cmp(&b.created_at),
             Self::KeyExpiresAt => a.key_expires_at.cmp(&b.key_expires_at),
+            Self::Tags => a.life.tags.first().cmp(&b.life.tags.first()),
+            Self::Path => share(a, |mix| mix.direct).total_cmp(&share(b, |mix| mix.direct)),
+            Self::PostQuantum => {
+                share(a, |mix| mix.post_quantum).total_cmp(&share(b, |mix| mix.post_quantum))
+            }
+            Self::Posture => a.posture.cmp(&b.posture),
         }
     }
+
+    /// Whether a machine has nothing to be sorted by, and is among the last either way.
+    fn lacks(self, machine: &Machine) -> bool {
+        match self {
+            Self::Tags => machine.life.tags.is_empty(),
+            Self::Path | Self::PostQuantum => machine.tunnels.is_none_or(|mix| mix.all() == 0),
+            _ => false,
+        }
+    }
+}
+
+/// How many of a machine's tunnels are so, of 1.
+fn share(machine: &Machine, of: impl Fn(&TunnelMix) -> u32) -> f64 {
+    let mix = machine.tunnels.unwrap_or_default();
+    f64::from(of(&mix)) / f64::from(mix.all().max(1))
 }
 
 /// A list with commas.
@@ -200,11 +259,16 @@ fn list<'de, D: Deserializer<'de>>(text: D) -> Result<Vec<String>, D::Error> {
     Ok(words.map(str::to_owned).collect())
 }
 
-fn states<'de, D: Deserializer<'de>>(text: D) -> Result<Vec<MachineState>, D::Error> {
+/// Words of ours, with commas.
+fn words<'de, D, T>(text: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
     use serde::de::IntoDeserializer;
     let words = list(text)?.into_iter();
     words
-        .map(|word| MachineState::deserialize(word.into_deserializer()))
+        .map(|word| T::deserialize(word.into_deserializer()))
         .collect()
 }
 

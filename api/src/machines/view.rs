@@ -22,11 +22,14 @@ fn select() -> String {
         "SELECT m.id, m.name, m.os, m.agent_version, m.wg_key, m.ipv4, m.ipv6, u.email,
                 p.last_seen, m.created_at, m.key_expires_at, o.slug,
                 m.tags, m.ephemeral, m.key_expiry, m.auth_key_id, {}, p.online,
-                p.report ->> 'home_region'
+                p.report ->> 'home_region', h.reported_at,
+                CASE WHEN jsonb_array_length(h.results) > 0
+                     THEN jsonb_path_exists(h.results, '$[*].failing_since ? (@ != null)') END
          FROM machines m
          JOIN orgs o ON o.id = m.org_id
          LEFT JOIN users u ON u.id = m.user_id
-         LEFT JOIN machine_presence p ON p.org_id = m.org_id AND p.machine_id = m.id",
+         LEFT JOIN machine_presence p ON p.org_id = m.org_id AND p.machine_id = m.id
+         LEFT JOIN machine_posture h ON h.org_id = m.org_id AND h.machine_id = m.id",
         Standing::COLUMNS
     )
 }
@@ -149,6 +152,10 @@ fn read(
             tags,
             auth_key: row.get::<_, Option<_>>(15).map(AuthKeyId),
             wipe: standing.wipe,
+        },
+        posture: {
+            let clock = state.posture_clock.clock();
+            clock.standing(row.get(28), row.get(27), Timestamp::now())
         },
         online,
         last_seen,

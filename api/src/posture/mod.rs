@@ -17,7 +17,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use utoipa_axum::router::OpenApiRouter;
 use ztna_proto::error::ErrorCode;
-use ztna_proto::posture::{Known, MAX_POSTURE_TEXT, PostureNotice, PostureReport, PostureResult};
+use ztna_proto::posture::{
+    Known, MAX_POSTURE_TEXT, PostureNotice, PostureReport, PostureResult, PostureStanding,
+};
 
 use crate::app::State;
 use crate::http::{ApiError, refuse};
@@ -57,6 +59,22 @@ impl Clock {
         later(reported_at.max(self.listens_since), self.stale_after)
     }
 
+    /// How a machine stands. `fails`: whether any policy that is for it does; `None`: none is.
+    pub(crate) fn standing(
+        &self,
+        fails: Option<bool>,
+        reported_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> PostureStanding {
+        let counts = reported_at.is_some_and(|at| now < self.counts_until(at));
+        match (fails, counts) {
+            (None, _) => PostureStanding::None,
+            (Some(true), _) => PostureStanding::Failing,
+            (Some(false), false) => PostureStanding::Stale,
+            (Some(false), true) => PostureStanding::Passing,
+        }
+    }
+
     /// Until when a report counts.
     fn counts_until(&self, reported_at: Timestamp) -> Timestamp {
         let settling = SignedDuration::try_from(SETTLING).unwrap_or(SignedDuration::MAX);
@@ -76,7 +94,7 @@ impl Listening {
         Self(Mutex::new((clock, clock.listens_since)))
     }
 
-    fn clock(&self) -> Clock {
+    pub(crate) fn clock(&self) -> Clock {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 

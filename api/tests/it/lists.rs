@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio_postgres::types::ToSql;
 use ztna_proto::api::{Machine, Role};
 use ztna_proto::audit::AuditPage;
 use ztna_proto::error::{Envelope, ErrorCode};
@@ -98,6 +99,7 @@ async fn machines_come_page_by_page_as_they_are_asked_for() {
         "sort=colour",
         "state=gone",
         "state=offline,gone",
+        "posture=bad",
         "offset=-1",
     ] {
         let path = owner.path(&format!("/machines?{bad}"));
@@ -121,6 +123,73 @@ async fn machines_come_page_by_page_as_they_are_asked_for() {
     let shown: Machine = client.get(&path).await.unwrap();
     assert_eq!(shown.home_region, Some(RegionId(7)));
     assert!(shown.online, "it was heard of a moment ago");
+}
+
+#[tokio::test]
+async fn machines_are_found_and_sorted_by_posture_tags_and_tunnels() {
+    let server = Server::start().await;
+    let owner = Owner::new(&server, "acme").await;
+    let admin = connect(&server.database.setup).await;
+    for (name, tags, fails, path) in [
+        ("all-well", &["tag:web"][..], Some(false), Some("direct")),
+        (
+            "by-relay",
+            &["tag:db", "tag:web"],
+            Some(true),
+            Some("relay"),
+        ),
+        ("new", &[], None, None),
+    ] {
+        let (_, machine) = owner.enrol(name).await;
+        let id = machine.machine_id.0;
+        let peer = owner.enrol(&format!("peer-of-{name}")).await.1.machine_id;
+        let tagged = "UPDATE machines SET tags = $2 WHERE id = $1";
+        admin.execute(tagged, &[&id, &tags]).await.unwrap();
+        if let Some(fails) = fails {
+            let judged =
+                "INSERT INTO machine_posture (org_id, machine_id, report, reported_at, results)
+                VALUES ($1, $2, '{}', now(), $3)";
+            let result = json!([{"policy": uuid::Uuid::now_v7(), "name": "p", "on_failure": "warn", "checks": [],
+                "failing_since": fails.then(jiff::Timestamp::now)}]);
+            let of: [&(dyn ToSql + Sync); 3] = [&owner.org.id.0, &id, &result];
+            admin.execute(judged, &of).await.unwrap();
+        }
+        if let Some(path) = path {
+            let tunnel = json!({"peer": peer, "path": path, "why": "", "epoch": 1,
+                "post_quantum": path == "relay", "heard": true});
+            let body = json!({"connections": [tunnel], "count": 1});
+            let machine = owner.as_machine(&machine.node_key);
+            let told = machine.call::<Value>(Method::PUT, "/api/machine-connections", body);
+            told.await.unwrap();
+        }
+    }
+    let all = ["all-well", "by-relay", "new"];
+    let cases: [(&str, &[&str]); 13] = [
+        ("posture=failing", &["by-relay"]),
+        ("posture=passing,none", &["all-well", "new"]),
+        ("posture=none&limit=1", &["new"]),
+        ("posture=stale", &[]),
+        ("sort=posture", &["by-relay", "new", "all-well"]),
+        (
+            "sort=posture&descending=true",
+            &["all-well", "new", "by-relay"],
+        ),
+        ("sort=tags&limit=9", &["by-relay", "all-well", "new"]),
+        ("sort=tags", &["by-relay", "all-well", "new"]),
+        ("sort=tags&descending=true", &all),
+        ("sort=tags&descending=true&limit=9", &all),
+        ("sort=path&descending=true", &all),
+        ("sort=post_quantum", &all),
+        (
+            "sort=post_quantum&descending=true&limit=2",
+            &["by-relay", "all-well"],
+        ),
+    ];
+    for (query, names) in cases {
+        let (mut found, _) = list(&owner, &owner.client, &format!("?{query}")).await;
+        found.retain(|name| !name.starts_with("peer-of"));
+        assert_eq!(found, names, "{query}");
+    }
 }
 
 fn named(list: &ReachList) -> Vec<&str> {

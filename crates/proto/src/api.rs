@@ -13,7 +13,7 @@ use crate::ids::{ApiKeyId, AuthKeyId, InvitationId, MachineId, OrgId, RegionId, 
 use crate::keys::{KemPublicKey, WgPublicKey};
 use crate::machines::MachineLife;
 use crate::netmap::VolatileReport;
-use crate::posture::PostureReport;
+use crate::posture::{PostureReport, PostureStanding};
 use crate::tokens::{ApiKey, AuthKey, InvitationToken, MachineToken};
 
 /// Shortest password, in characters (NIST SP 800-63B §5.1.1.2 asks for 8; we ask for more).
@@ -500,6 +500,8 @@ pub struct Machine {
     /// State, tags and the like.
     #[serde(flatten)]
     pub life: MachineLife,
+    /// How it stands with the org's posture policies.
+    pub posture: PostureStanding,
     /// Whether it is connected.
     pub online: bool,
     /// When it was last heard of.

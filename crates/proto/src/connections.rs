@@ -84,6 +84,13 @@ pub struct TunnelMix {
 }
 
 impl TunnelMix {
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> u32 {
+        let carried = self.direct.saturating_add(self.relayed);
+        carried.saturating_add(self.waiting)
+    }
+
     /// Of these tunnels.
     #[must_use]
     pub fn of(connections: &[Connection]) -> Self {

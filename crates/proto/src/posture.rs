@@ -287,6 +287,23 @@ pub struct PostureResult {
     pub checks: Vec<PostureCheck>,
 }
 
+/// How a machine stands with its org's posture policies, in a word.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum PostureStanding {
+    /// It fails one at least.
+    Failing,
+    /// It fails none, and its report counts no more.
+    Stale,
+    /// No policy is for it.
+    #[default]
+    None,
+    /// It fails none.
+    Passing,
+}
+
 /// An entry of `GET /api/orgs/{org}/posture/machines`; one alone: `…/posture/machines/{machine}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MachinePosture {

@@ -3785,10 +3785,15 @@ export interface paths {
                      * @example linux,windows
                      */
                     os?: string;
+                    /**
+                     * @description Only machines that stand so with the org's posture policies, with commas between them.
+                     * @example failing,stale
+                     */
+                    posture?: string;
                     /** @description Words, each of which stands somewhere in a machine's name, addresses, user, tags, system or version, in any case. */
                     search?: string;
                     /** @description By what they are sorted; else by name. */
-                    sort?: "name" | "address" | "user" | "os" | "version" | "state" | "last_seen" | "created_at" | "key_expires_at";
+                    sort?: "name" | "address" | "user" | "os" | "version" | "state" | "last_seen" | "created_at" | "key_expires_at" | "tags" | "path" | "post_quantum" | "posture";
                     /**
                      * @description Only machines in one of these states, with commas between them.
                      * @example pending,quarantined
@@ -8818,6 +8823,8 @@ export interface components {
                 online: boolean;
                 /** @description Operating system and architecture. */
                 os: string;
+                /** @description How it stands with the org's posture policies. */
+                posture: components["schemas"]["PostureStanding"];
                 tunnels?: components["schemas"]["TunnelMix"] | null;
                 /** @description E-mail of the user whose it is. `None`: an auth key enrolled it, or it has tags. */
                 user?: string | null;
@@ -9449,6 +9456,8 @@ export interface components {
                 online: boolean;
                 /** @description Operating system and architecture. */
                 os: string;
+                /** @description How it stands with the org's posture policies. */
+                posture: components["schemas"]["PostureStanding"];
                 tunnels?: components["schemas"]["TunnelMix"] | null;
                 /** @description E-mail of the user whose it is. `None`: an auth key enrolled it, or it has tags. */
                 user?: string | null;
@@ -9982,6 +9991,8 @@ export interface components {
             online: boolean;
             /** @description Operating system and architecture. */
             os: string;
+            /** @description How it stands with the org's posture policies. */
+            posture: components["schemas"]["PostureStanding"];
             tunnels?: components["schemas"]["TunnelMix"] | null;
             /** @description E-mail of the user whose it is. `None`: an auth key enrolled it, or it has tags. */
             user?: string | null;
@@ -10493,6 +10504,11 @@ export interface components {
             /** @description The policy. */
             policy: components["schemas"]["PosturePolicyId"];
         };
+        /**
+         * @description How a machine stands with its org's posture policies, in a word.
+         * @enum {string}
+         */
+        PostureStanding: "failing" | "stale" | "none" | "passing";
         /**
          * @description Whether a pair of machines demands the post-quantum handshake.
          * @enum {string}

@@ -23,6 +23,7 @@ function machine(name: string, more: Partial<Machine> = {}): Machine {
     ipv4: '100.64.0.1',
     ipv6: 'fd00::1',
     online: true,
+    posture: 'none',
     created_at: '2026-01-01T00:00:00Z',
     state: 'online',
     tags: [],
@@ -50,7 +51,6 @@ function posture(id: string, failing: boolean, current = true): Posture {
   }
 }
 
-const none = new Map<string, Posture>()
 const names = (list: Machine[]) => list.map(({ name }) => name)
 
 describe('matches', () => {
@@ -71,23 +71,21 @@ describe('filterMachines', () => {
   ]
   const filters = { text: '', states: [], systems: [], tags: [], posture: [] }
   it('lets all through without filters', () => {
-    expect(names(filterMachines(all, filters, none))).toEqual(['a', 'b', 'c'])
+    expect(names(filterMachines(all, filters))).toEqual(['a', 'b', 'c'])
   })
   it('joins kinds by and, values by or', () => {
-    expect(names(filterMachines(all, { ...filters, tags: ['tag:web', 'tag:db'] }, none))).toEqual([
+    expect(names(filterMachines(all, { ...filters, tags: ['tag:web', 'tag:db'] }))).toEqual([
       'b',
       'c',
     ])
     expect(
-      names(filterMachines(all, { ...filters, tags: ['tag:web'], systems: ['linux'] }, none)),
+      names(filterMachines(all, { ...filters, tags: ['tag:web'], systems: ['linux'] })),
     ).toEqual([])
-    expect(names(filterMachines(all, { ...filters, states: ['pending'] }, none))).toEqual(['a'])
+    expect(names(filterMachines(all, { ...filters, states: ['pending'] }))).toEqual(['a'])
   })
   it('knows postures', () => {
-    const postures = new Map([['b', posture('b', true)]])
-    expect(names(filterMachines(all, { ...filters, posture: ['failing'] }, postures))).toEqual([
-      'b',
-    ])
+    const some = [machine('a'), machine('b', { posture: 'failing' })]
+    expect(names(filterMachines(some, { ...filters, posture: ['failing'] }))).toEqual(['b'])
   })
 })
 
@@ -97,21 +95,21 @@ describe('sortMachines', () => {
       machine('web-10', { ipv4: '100.64.0.2' }),
       machine('web-9', { ipv4: '100.64.0.10' }),
     ]
-    expect(names(sortMachines(all, 'name', false, none))).toEqual(['web-9', 'web-10'])
-    expect(names(sortMachines(all, 'address', false, none))).toEqual(['web-10', 'web-9'])
+    expect(names(sortMachines(all, 'name', false))).toEqual(['web-9', 'web-10'])
+    expect(names(sortMachines(all, 'address', false))).toEqual(['web-10', 'web-9'])
   })
   it('puts what is missing last, either way', () => {
     const all = [machine('a', { user: undefined }), machine('b'), machine('c', { user: 'zoe@x' })]
-    expect(names(sortMachines(all, 'owner', false, none))).toEqual(['b', 'c', 'a'])
-    expect(names(sortMachines(all, 'owner', true, none))).toEqual(['c', 'b', 'a'])
+    expect(names(sortMachines(all, 'owner', false))).toEqual(['b', 'c', 'a'])
+    expect(names(sortMachines(all, 'owner', true))).toEqual(['c', 'b', 'a'])
   })
   it('falls back on names', () => {
     const all = [machine('b'), machine('a')]
-    expect(names(sortMachines(all, 'os', true, none))).toEqual(['a', 'b'])
+    expect(names(sortMachines(all, 'os', true))).toEqual(['a', 'b'])
   })
   it('does not touch what it is given', () => {
     const all = [machine('b'), machine('a')]
-    sortMachines(all, 'name', false, none)
+    sortMachines(all, 'name', false)
     expect(names(all)).toEqual(['b', 'a'])
   })
 })

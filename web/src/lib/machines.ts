@@ -8,7 +8,7 @@ export type Posture = Schemas['MachinePosture']
 export const STATIC_OS = 'wireguard'
 
 /** How a machine stands with the org's posture policies. */
-export type PostureStanding = 'passing' | 'failing' | 'stale' | 'none'
+export type PostureStanding = Schemas['PostureStanding']
 
 export function postureStanding(posture: Posture | undefined): PostureStanding {
   if (!posture || posture.results.length === 0) return 'none'
@@ -70,18 +70,14 @@ export interface Filters {
 
 const systemOf = (machine: Machine) => machine.os.split('-')[0] ?? machine.os
 
-export function filterMachines(
-  machines: readonly Machine[],
-  filters: Filters,
-  postures: ReadonlyMap<string, Posture>,
-): Machine[] {
+export function filterMachines(machines: readonly Machine[], filters: Filters): Machine[] {
   const { text, states, systems, tags, posture } = filters
   return machines.filter(
     (machine) =>
       (states.length === 0 || states.includes(machine.state)) &&
       (systems.length === 0 || systems.includes(systemOf(machine))) &&
       (tags.length === 0 || tags.some((tag) => machine.tags.includes(tag))) &&
-      (posture.length === 0 || posture.includes(postureStanding(postures.get(machine.id)))) &&
+      (posture.length === 0 || posture.includes(machine.posture)) &&
       (text === '' || matches(machine, text)),
   )
 }
@@ -121,11 +117,7 @@ function addressNumber(ipv4: string): number {
 }
 
 /** The value by which a column sorts; `null` sorts last either way. */
-function keyOf(
-  machine: Machine,
-  column: Column,
-  postures: ReadonlyMap<string, Posture>,
-): string | number | null {
+function keyOf(machine: Machine, column: Column): string | number | null {
   switch (column) {
     case 'name':
       return machine.name
@@ -150,7 +142,7 @@ function keyOf(
       return tunnels ? tunnels.post_quantum / tunnels.all : null
     }
     case 'posture':
-      return POSTURE_ORDER.indexOf(postureStanding(postures.get(machine.id)))
+      return POSTURE_ORDER.indexOf(machine.posture)
     case 'seen':
       return machine.last_seen ? -Date.parse(machine.last_seen) : null
     case 'expiry':
@@ -163,11 +155,10 @@ export function sortMachines(
   machines: readonly Machine[],
   column: Column,
   descending: boolean,
-  postures: ReadonlyMap<string, Posture>,
 ): Machine[] {
   const sign = descending ? -1 : 1
   return machines
-    .map((machine) => ({ machine, key: keyOf(machine, column, postures) }))
+    .map((machine) => ({ machine, key: keyOf(machine, column) }))
     .sort((a, b) => {
       if (a.key !== b.key) {
         if (a.key === null) return 1

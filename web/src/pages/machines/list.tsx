@@ -3,13 +3,7 @@ import { getRouteApi } from '@tanstack/react-router'
 import { Columns3, Filter, Plus, Search, X } from 'lucide-react'
 import { lazy, Suspense, useCallback, useDeferredValue, useMemo, useRef, useState } from 'react'
 import type { Schemas } from '@/api/client'
-import {
-  ALL_AT_ONCE,
-  facetsQuery,
-  type MachineSearch,
-  machinesQuery,
-  postureQuery,
-} from '@/api/queries'
+import { ALL_AT_ONCE, facetsQuery, type MachineSearch, machinesQuery } from '@/api/queries'
 import { Confirm } from '@/components/confirm'
 import { Menu } from '@/components/menu'
 import { Empty, Failure, Loading, Page, Ready } from '@/components/page'
@@ -24,7 +18,6 @@ import {
   facets,
   filterMachines,
   type Machine,
-  type Posture,
   sortMachines,
 } from '@/lib/machines'
 import { useOrg } from '@/lib/org'
@@ -42,7 +35,6 @@ const AddMachine = lazy(() => import('./add'))
 const AddMachineDialog = lazy(() => import('./add-dialog'))
 const EditMachine = lazy(() => import('./edit'))
 
-const NONE: ReadonlyMap<string, Posture> = new Map()
 /** The server is asked so long after the last letter, in milliseconds. */
 const PAUSE = 200
 const HIDDEN_KEY = 'ztna-machine-columns-hidden'
@@ -112,7 +104,7 @@ function AllMachines() {
 
 function All({ machines }: { machines: Machine[] }) {
   const view = useView()
-  const { search, column, descending, postures } = view
+  const { search, column, descending } = view
   // The box answers at once; a list of a thousand follows when there is time.
   const text = useDeferredValue(view.text)
   const found = useMemo(() => {
@@ -123,18 +115,8 @@ function All({ machines }: { machines: Machine[] }) {
       tags: listOf(search.tag),
       posture: listOf(search.posture),
     }
-    return sortMachines(filterMachines(machines, filters, postures), column, descending, postures)
-  }, [
-    machines,
-    postures,
-    text,
-    column,
-    descending,
-    search.state,
-    search.os,
-    search.tag,
-    search.posture,
-  ])
+    return sortMachines(filterMachines(machines, filters), column, descending)
+  }, [machines, text, column, descending, search.state, search.os, search.tag, search.posture])
   const { systems, tags } = useMemo(() => facets(machines), [machines])
   const states = useMemo(() => {
     const counts = new Map<string, number>()
@@ -162,7 +144,6 @@ function All({ machines }: { machines: Machine[] }) {
       states={states}
       systems={systems}
       tags={tags}
-      byPosture
       pending={machines.some(({ state }) => state === 'pending')}
       // What is gone is chosen no more.
       newest={(machine) => known.get(machine.id)}
@@ -181,9 +162,10 @@ function ManyMachines({ facets }: { facets: Schemas['MachineFacets'] }) {
       state: search.state,
       os: search.os,
       tag: search.tag,
+      posture: search.posture,
       ...orderOf(column, descending),
     }),
-    [text, search.state, search.os, search.tag, column, descending],
+    [text, search.state, search.os, search.tag, search.posture, column, descending],
   )
   const { rows, page } = usePages(wanted)
   return (
@@ -196,7 +178,6 @@ function ManyMachines({ facets }: { facets: Schemas['MachineFacets'] }) {
         states={Object.entries(STATES).map(([value, { label }]) => ({ value, label }))}
         systems={facets.systems.map(({ value, count: n }) => [value, n])}
         tags={facets.tags.map(({ value, count: n }) => [value, n])}
-        byPosture={false}
         pending={facets.pending > 0}
         newest={(machine) => page.known.get(machine.id) ?? machine}
       />
@@ -228,14 +209,8 @@ function FirstRun() {
 
 /** What the page's address and this browser say of the list. */
 function useView() {
-  const org = useOrg()
   const search = route.useSearch()
   const navigate = route.useNavigate()
-  const { data: postureList } = useQuery(postureQuery(org.id))
-  const postures = useMemo(
-    () => (postureList ? new Map(postureList.map((one) => [one.machine, one])) : NONE),
-    [postureList],
-  )
   const [text, setText] = useState(search.q ?? '')
   const sort = search.sort ?? 'name'
   const named = sort.replace(/^-/, '')
@@ -243,7 +218,6 @@ function useView() {
     search,
     set: (change: Partial<typeof search>) =>
       void navigate({ search: (old) => ({ ...old, ...change }), replace: true }),
-    postures,
     text,
     setText,
     column: COLUMNS.find((one) => one === named) ?? 'name',
@@ -258,7 +232,6 @@ function List({
   states,
   systems,
   tags,
-  byPosture,
   pending,
   newest,
 }: {
@@ -268,11 +241,10 @@ function List({
   states: Choice[]
   systems: Array<[string, number]>
   tags: Array<[string, number]>
-  byPosture: boolean
   pending: boolean
   newest: (machine: Machine) => Machine | undefined
 }) {
-  const { search, set, postures, text, setText, column, descending } = view
+  const { search, set, text, setText, column, descending } = view
   const [columns, toggleColumn] = useColumns()
   const [selected, setSelected] = useState<Selection>(new Map())
   const [editing, setEditing] = useState<Machine | null>(null)
@@ -328,19 +300,17 @@ function List({
             onChange={(tag) => set({ tag: textOf(tag) })}
           />
         ) : null}
-        {byPosture ? (
-          <Facet
-            label="Posture"
-            chosen={listOf(search.posture)}
-            choices={[
-              { value: 'failing', label: 'Failing' },
-              { value: 'stale', label: 'No fresh report' },
-              { value: 'passing', label: 'Passing' },
-              { value: 'none', label: 'Not checked' },
-            ]}
-            onChange={(posture) => set({ posture: textOf(posture) })}
-          />
-        ) : null}
+        <Facet
+          label="Posture"
+          chosen={listOf(search.posture)}
+          choices={[
+            { value: 'failing', label: 'Failing' },
+            { value: 'stale', label: 'No fresh report' },
+            { value: 'passing', label: 'Passing' },
+            { value: 'none', label: 'Not checked' },
+          ]}
+          onChange={(posture) => set({ posture: textOf(posture) })}
+        />
         {filtered ? (
           <Button
             variant="ghost"
@@ -389,7 +359,6 @@ function List({
         <MachineTable
           rows={rows}
           pending={pending}
-          postures={postures}
           columns={columns}
           sort={{ column, descending }}
           onSort={(next) => set({ sort: next === column && !descending ? `-${next}` : next })}

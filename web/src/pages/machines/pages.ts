@@ -10,26 +10,28 @@ import type { Rows } from './table'
 type Sort = NonNullable<MachineSearch['sort']>
 
 /** What the server calls a column, and whether it counts the other way round. */
-const SORTS: Partial<Record<Column, readonly [Sort, boolean]>> = {
+const SORTS: Record<Column, readonly [Sort, boolean]> = {
   name: ['name', false],
   state: ['state', false],
   owner: ['user', false],
   address: ['address', false],
   os: ['os', false],
   version: ['version', false],
+  tags: ['tags', false],
+  path: ['path', false],
+  pq: ['post_quantum', false],
+  posture: ['posture', false],
   // Here, the first are those that were seen last.
   seen: ['last_seen', true],
   expiry: ['key_expires_at', false],
 }
-
-const SORTABLE = Object.keys(SORTS) as Column[]
 
 /** The order in which a column puts them, in the server's words. */
 export function orderOf(
   column: Column,
   descending: boolean,
 ): Pick<MachineSearch, 'sort' | 'descending'> {
-  const [sort, reversed] = SORTS[column] ?? ['name', false]
+  const [sort, reversed] = SORTS[column]
   return { sort, descending: descending !== reversed }
 }
 
@@ -72,7 +74,6 @@ export function usePages(search: MachineSearch) {
         return all
       },
       onRange,
-      sortable: SORTABLE,
     }),
     [count, pages, first, search, org.id, onRange],
   )

@@ -14,9 +14,7 @@ import {
   type Machine,
   mixText,
   ownerOf,
-  type Posture,
   type PostureStanding,
-  postureStanding,
   tunnelsOf,
 } from '@/lib/machines'
 import { useOrg } from '@/lib/org'
@@ -61,15 +59,12 @@ export interface Rows {
   everything: () => Machine[] | Promise<Machine[]>
   /** Which are on the screen. */
   onRange?: (first: number, last: number) => void
-  /** Columns that they can be sorted by; else all. */
-  sortable?: readonly Column[]
 }
 
 export type Selection = ReadonlyMap<string, Machine>
 
 interface Props {
   rows: Rows
-  postures: ReadonlyMap<string, Posture>
   /** Whether some of them wait for approval. */
   pending: boolean
   columns: Column[]
@@ -82,7 +77,7 @@ interface Props {
 }
 
 export function MachineTable(props: Props) {
-  const { rows, postures, pending, columns, selected, onSelect, act, edit } = props
+  const { rows, pending, columns, selected, onSelect, act, edit } = props
   const narrow = !useMedia('(min-width: 48rem)')
   const scroller = useRef<HTMLDivElement>(null)
   const virtual = useVirtualizer({
@@ -175,7 +170,6 @@ export function MachineTable(props: Props) {
                 template={template}
                 on={selected.has(machine.id)}
                 toggle={toggle}
-                posture={postures.get(machine.id)}
                 columns={columns}
                 act={act}
                 edit={edit}
@@ -201,16 +195,9 @@ function Awaited({ start, narrow }: { start: number; narrow: boolean }) {
   )
 }
 
-function Head({ column, rows, sort, onSort }: Props & { column: Column }) {
+function Head({ column, sort, onSort }: Props & { column: Column }) {
   const sorted = sort.column === column
   const Arrow = sort.descending ? ArrowDown : ArrowUp
-  if (rows.sortable && !rows.sortable.includes(column)) {
-    return (
-      <div role="columnheader" className="min-w-0 text-xs font-medium text-muted-foreground">
-        {HEADS[column].label}
-      </div>
-    )
-  }
   return (
     <div
       role="columnheader"
@@ -239,7 +226,6 @@ type RowProps = Pick<Props, 'columns' | 'act' | 'edit'> & {
   template: string
   on: boolean
   toggle: (machine: Machine) => void
-  posture: Posture | undefined
 }
 
 function NameLink({ machine }: { machine: Machine }) {
@@ -268,7 +254,7 @@ function Approve({ machine, act }: Pick<RowProps, 'machine' | 'act'>) {
 }
 
 const Row = memo(function Row(props: RowProps) {
-  const { machine, index, start, template, on, toggle, posture, columns, act, edit } = props
+  const { machine, index, start, template, on, toggle, columns, act, edit } = props
   return (
     <div
       role="row"
@@ -291,7 +277,7 @@ const Row = memo(function Row(props: RowProps) {
       </div>
       {columns.map((column) => (
         <div role="cell" key={column} className="flex min-w-0 items-center">
-          <Cell column={column} machine={machine} posture={posture} />
+          <Cell column={column} machine={machine} />
         </div>
       ))}
       <div
@@ -385,15 +371,7 @@ function Keys({ machine }: { machine: Machine }) {
   )
 }
 
-function Cell({
-  column,
-  machine,
-  posture,
-}: {
-  column: Column
-  machine: Machine
-  posture: Posture | undefined
-}) {
+function Cell({ column, machine }: { column: Column; machine: Machine }) {
   switch (column) {
     case 'name':
       return (
@@ -448,7 +426,7 @@ function Cell({
     case 'pq':
       return <Keys machine={machine} />
     case 'posture':
-      return POSTURE[postureStanding(posture)]
+      return POSTURE[machine.posture]
     case 'seen':
       return machine.online ? (
         <span>now</span>
