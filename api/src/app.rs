@@ -8,7 +8,7 @@ use axum::Router;
 use axum::routing::get;
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -139,6 +139,8 @@ pub struct App {
     router: Router,
     state: State,
     tasks: TaskTracker,
+    /// Leaves the key-value store when it is dropped.
+    _store: DropGuard,
 }
 
 #[derive(OpenApi)]
@@ -167,10 +169,13 @@ impl App {
         let db = Db::open(&config.database).await?;
         relays::upsert(&db, &config.relays).await?;
         let stopping = CancellationToken::new();
+        // Others have words for the store when this process stops.
+        let store_stopping = CancellationToken::new();
+        let store = store_stopping.clone().drop_guard();
         let kv: Arc<dyn Kv> = match &config.kv_url {
             Some(url) => {
                 let authorities = config.kv_authorities.as_deref();
-                let kv = FallbackKv::start(url, authorities, &config.keys, stopping.clone());
+                let kv = FallbackKv::start(url, authorities, &config.keys, store_stopping);
                 Arc::new(kv.await?)
             }
             None => Arc::new(MemoryKv::default()),
@@ -233,6 +238,7 @@ impl App {
             router: router(&state, config.dashboard)?,
             state,
             tasks,
+            _store: store,
         })
     }
 

@@ -1,18 +1,16 @@
 //! The store in Valkey, or Redis 7 and newer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fred::interfaces::{
-    ClientLike, EventInterface, HashesInterface, KeysInterface, PubsubInterface,
-    TransactionInterface,
+    ClientLike, EventInterface, KeysInterface, PubsubInterface, SetsInterface, TransactionInterface,
 };
 use fred::prelude::{Builder, Client, Config, Error, Expiration, ReconnectPolicy};
 use fred::types::config::{TlsConfig, TlsConnector, UnresponsiveConfig};
 use fred::types::{ExpireOptions, RespVersion};
-use jiff::Timestamp;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
@@ -333,31 +331,26 @@ impl Kv for ValkeyKv {
     }
 
     fn tally<'a>(&'a self, key: &'a str, own: u64, lifetime: Duration) -> KvFuture<'a, u64> {
+        // Each process has a value of its own, which ends by the store's clock; a set says whose there are.
         let noted = async move {
-            let key = full(key);
-            let now = Timestamp::now().as_millisecond();
-            let note = format!("{own} {}", now.saturating_add(milliseconds(lifetime)));
+            let all = full(key);
+            let of = |name: &str| format!("{all}:{name}");
             let block = self.client.multi();
-            let () = block.hset(&key, (self.name.as_str(), note)).await?;
-            let () = block.pexpire(&key, milliseconds(lifetime), None).await?;
-            let () = block.hgetall(&key).await?;
-            let (_, _, notes): (i64, i64, BTreeMap<String, String>) = block.exec(true).await?;
-            let counts = |note: &str| {
-                let (count, until) = note.split_once(' ')?;
-                (until.parse::<i64>().ok()? > now).then(|| count.parse::<u64>().ok())?
-            };
-            let (counted, over): (Vec<_>, Vec<_>) = notes
-                .into_iter()
-                .map(|(name, note)| (name, counts(&note)))
-                .partition(|(_, count)| count.is_some());
-            let all = counted.iter().filter_map(|(_, count)| *count);
-            let all = all.fold(0, u64::saturating_add);
-            // Of processes that have ended.
-            let over: Vec<String> = over.into_iter().map(|(name, _)| name).collect();
-            if !over.is_empty() {
-                let () = self.client.hdel(&key, over).await?;
+            let expiry = Some(Expiration::PX(milliseconds(lifetime)));
+            let () = block.set(of(&self.name), own, expiry, None, false).await?;
+            let () = block.sadd(&all, &self.name).await?;
+            let () = block.pexpire(&all, milliseconds(lifetime), None).await?;
+            let () = block.smembers(&all).await?;
+            let (_, _, _, names): (String, i64, i64, Vec<String>) = block.exec(true).await?;
+            let keys: Vec<String> = names.iter().map(|name| of(name)).collect();
+            let counts: Vec<Option<u64>> = self.client.mget(keys).await?;
+            let ended = names.iter().zip(&counts);
+            let ended = ended.filter(|(_, count)| count.is_none());
+            let ended: Vec<String> = ended.map(|(name, _)| name.clone()).collect();
+            if !ended.is_empty() {
+                let () = self.client.srem(&all, ended).await?;
             }
-            Ok(all)
+            Ok(counts.into_iter().flatten().fold(0, u64::saturating_add))
         };
         Box::pin(bounded(noted))
     }

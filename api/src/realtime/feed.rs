@@ -57,7 +57,7 @@ pub(super) struct Feed {
     listeners: Mutex<Listeners>,
     /// Who is there, as far as listeners know. `None`: nobody asked.
     presence: tokio::sync::Mutex<Option<BTreeMap<MachineId, bool>>>,
-    /// How many listen, as other nodes were told last, and when.
+    /// How many listen, as was told last, and when.
     tallied: Mutex<Option<(u64, Instant)>>,
 }
 
@@ -80,6 +80,10 @@ impl Feed {
     /// Tells the other nodes how many listen here, and says how many do everywhere.
     async fn tally(&self, state: &State, org: OrgId) -> Result<u64, ApiError> {
         let here = self.listeners().count();
+        self.tell(state, org, here).await
+    }
+
+    async fn tell(&self, state: &State, org: OrgId, here: u64) -> Result<u64, ApiError> {
         let key = format!("realtime-listeners:{org}");
         let all = state.kv.tally(&key, here, TALLY_LIFETIME).await?;
         *self.tallied() = Some((here, Instant::now()));
@@ -109,6 +113,12 @@ impl Realtime {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn all(&self) -> Vec<(OrgId, Arc<Feed>)> {
+        let feeds = self.feeds();
+        let feeds = feeds.iter().map(|(id, feed)| (*id, Arc::clone(feed)));
+        feeds.collect()
+    }
+
     fn end_if_empty(&self, org: OrgId) {
         let mut feeds = self.feeds();
         // Seats are taken with the feeds held.
@@ -120,8 +130,8 @@ impl Realtime {
         }
     }
 
-    /// A place among the listeners.
-    pub(super) fn seat(&self, org: OrgId, user: UserId) -> Result<Seat, Full> {
+    /// A place among the listeners of this node.
+    fn seat(&self, org: OrgId, user: UserId) -> Result<Seat, Full> {
         let mut feeds = self.feeds();
         let feed = feeds.entry(org).or_insert_with(|| {
             Arc::new(Feed {
@@ -164,11 +174,25 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// Whether the org has room for it, with the listeners at other nodes. While the nodes share nothing, each has room of
-    /// its own.
-    pub(super) async fn has_room(&self, state: &State) -> Result<bool, ApiError> {
-        let all = self.feed.tally(state, self.org).await?;
-        Ok(all <= MAX_REALTIME_CONNECTIONS as u64)
+    /// Takes a place for which the org has room with the listeners at other nodes, too. While the nodes share nothing, each
+    /// has room of its own.
+    pub(super) async fn take(
+        state: &State,
+        org: OrgId,
+        user: UserId,
+    ) -> Result<Result<Self, Full>, ApiError> {
+        let seat = match state.realtime.seat(org, user) {
+            Ok(seat) => seat,
+            Err(full) => return Ok(Err(full)),
+        };
+        if seat.feed.tally(state, org).await? <= MAX_REALTIME_CONNECTIONS as u64 {
+            return Ok(Ok(seat));
+        }
+        let feed = Arc::clone(&seat.feed);
+        drop(seat);
+        // What was told for this one keeps nobody else out.
+        feed.tally(state, org).await?;
+        Ok(Err(Full::Org))
     }
 
     /// What is handed out from now on.
@@ -229,16 +253,10 @@ pub(crate) async fn follow(state: State) {
     let mut looked_who = Instant::now();
     loop {
         tokio::select! {
-            () = state.stopping.cancelled() => return,
+            () = state.stopping.cancelled() => return leave(&state).await,
             _ = looks.tick() => {}
         }
-        let feeds: Vec<(OrgId, Arc<Feed>)> = {
-            let feeds = state.realtime.feeds();
-            feeds
-                .iter()
-                .map(|(id, feed)| (*id, Arc::clone(feed)))
-                .collect()
-        };
+        let feeds = state.realtime.all();
         if feeds.is_empty() {
             continue;
         }
@@ -259,6 +277,15 @@ pub(crate) async fn follow(state: State) {
     }
 }
 
+/// Tells other nodes that nobody listens here any more, so that they take who did.
+async fn leave(state: &State) {
+    for (org, feed) in state.realtime.all() {
+        if let Err(error) = feed.tell(state, org, 0).await {
+            tracing::debug!(%error, "other nodes hear later that nobody listens here");
+        }
+    }
+}
+
 /// Tells other nodes when others listen than they know of, or the time is near when they forget it. A feed that nobody
 /// listens to ends.
 async fn look_after(state: &State, org: OrgId, feed: &Feed) -> Result<(), ApiError> {
@@ -267,7 +294,9 @@ async fn look_after(state: &State, org: OrgId, feed: &Feed) -> Result<(), ApiErr
     if told.is_none_or(|(told, at)| told != here || at.elapsed() >= TALLY_PERIOD) {
         feed.tally(state, org).await?;
     }
-    state.realtime.end_if_empty(org);
+    if matches!(*feed.tallied(), Some((0, _))) {
+        state.realtime.end_if_empty(org);
+    }
     Ok(())
 }
 

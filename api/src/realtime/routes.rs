@@ -14,7 +14,7 @@ use ztna_proto::ids::OrgId;
 use ztna_proto::realtime::{ACCESS_TOKEN_PROTOCOL, REALTIME_PROTOCOL};
 
 use super::connection::{self, Caller};
-use super::feed::Full;
+use super::feed::Seat;
 use crate::app::State;
 use crate::http::{ApiError, Query, bearer, is_browser, refuse, same_origin};
 
@@ -84,10 +84,7 @@ async fn realtime(
                 .find(|name| name.starts_with(ACCESS_TOKEN_PROTOCOL))
         });
     let upgrade = upgrade.protocols(chosen.map(|name| (*name).to_owned()));
-    let seat = match state.realtime.seat(org, access.user) {
-        Ok(seat) if !seat.has_room(&state).await? => Err(Full::Org),
-        seat => seat,
-    };
+    let seat = Seat::take(&state, org, access.user).await?;
     Ok(upgrade
         .max_message_size(MAX_FRAME)
         .max_frame_size(MAX_FRAME)

@@ -96,6 +96,8 @@ async fn tallies(one: &dyn Kv, two: &dyn Kv) {
     assert_eq!(one.tally("seats", 1, MINUTE).await.unwrap(), 5);
     assert_eq!(two.tally("others", 1, MINUTE).await.unwrap(), 1);
     assert_eq!(two.tally("seats", 4, SHORT).await.unwrap(), 5);
+    // The whole goes on, and what is noted in it for a short time ends.
+    assert_eq!(one.tally("seats", 2, MINUTE).await.unwrap(), 6);
     tokio::time::sleep(SHORT + Duration::from_millis(50)).await;
     // With the last one's time the whole would be over.
     assert_eq!(one.tally("seats", 2, MINUTE).await.unwrap(), 2);

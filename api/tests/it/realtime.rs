@@ -499,11 +499,36 @@ async fn seats_are_bounded_for_an_org_at_all_nodes_together() {
     }
     // One that is left at a node is somebody's at the other.
     drop(seats.pop());
-    until_heard(&one, &owner, &people[4]).await;
+    let _kept = until_heard(&one, &owner, &people[4]).await;
+    let late = Listener::open(&two, owner.org.id, &people[4]).await;
+    assert_eq!(late.closed().await.0, 4029);
     // Without the store a node has room for 200 of its own: the bound is loose, and nobody is kept out.
     redis.stop();
-    until_heard(&two, &owner, &people[4]).await;
+    let _here = until_heard(&two, &owner, &people[4]).await;
     one.stop().await;
+    two.stop().await;
+}
+
+/// People whose node stops come to another at once, not only when what it told of them is forgotten.
+#[tokio::test]
+async fn a_node_that_stops_leaves_its_seats_to_others() {
+    let redis = Redis::start();
+    let one = Server::start_with(|config| config.kv_url = Some(redis.url())).await;
+    let two = one.beside(|config| config.kv_url = Some(redis.url())).await;
+    let owner = Owner::new(&one, "acme").await;
+    let mut seats = Vec::new();
+    for number in 0..8 {
+        let name = format!("person{number}");
+        let person = owner.add(&one, &name, Role::Member).await;
+        for _ in 0..25 {
+            seats.push(Listener::open(&one, owner.org.id, &person).await);
+        }
+    }
+    let late = Listener::open(&two, owner.org.id, &owner.client).await;
+    assert_eq!(late.closed().await.0, 4029);
+    one.stop().await;
+    let (_, refused) = Listener::on(&two, owner.org.id, &owner.client, &[Channel::Dns]).await;
+    assert_eq!(refused, []);
     two.stop().await;
 }
 

@@ -25,9 +25,9 @@ pub const ACCESS_TOKEN_PROTOCOL: &str = "access_token.";
 pub const REALTIME_PING_SECONDS: u64 = 30;
 /// A connection that is silent for so long is closed.
 pub const REALTIME_SILENCE_SECONDS: u64 = 90;
-/// Connections of an org to one node.
+/// Connections of an org, to all nodes together while they share a key-value store.
 pub const MAX_REALTIME_CONNECTIONS: usize = 200;
-/// Those of them that one person may have. Nodes do not know of each other's.
+/// Those of them that one person may have at one node.
 pub const MAX_REALTIME_OF_PERSON: usize = 25;
 /// Largest message of a client, in bytes.
 pub const MAX_REALTIME_MESSAGE: usize = 4096;

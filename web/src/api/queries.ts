@@ -34,7 +34,6 @@ export const waysQuery = queryOptions({
 export const joinQuery = queryOptions({
   queryKey: ['join'],
   queryFn: () => open(api.GET('/api/join')),
-  staleTime: Number.POSITIVE_INFINITY,
 })
 
 export const sessionsQuery = queryOptions({

@@ -35,7 +35,7 @@ const KINDS: Record<Channel, readonly Kind[]> = {
   // One that comes in has used a key.
   machines: ['machines', 'posture', 'gateways', 'static-peers', 'auth-keys'],
   presence: ['machines', 'gateways', 'static-peers'],
-  members: ['members', 'invitations'],
+  members: ['members', 'invitations', 'policy'],
   audit: ['audit'],
   keys: ['auth-keys', 'api-keys'],
   posture: ['posture', 'posture-policies', 'machines'],

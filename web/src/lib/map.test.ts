@@ -12,6 +12,7 @@ const machine = (id: string, user?: string, tags: string[] = []): Machine => ({
   ipv4: '100.64.0.1',
   ipv6: 'fd00::1',
   online: true,
+  posture: 'none',
   created_at: '',
   state: 'online',
   tags,

@@ -104,7 +104,7 @@ function MemberMenu({ member, ask }: { member: Member; ask: (asked: Confirmation
   const self = member.user === org.me.id
   const after = () =>
     Promise.all([
-      refetch(queries, org.id, 'members', 'audit', 'machines'),
+      refetch(queries, org.id, 'members', 'policy', 'audit', 'machines'),
       self ? queries.invalidateQueries({ queryKey: meQuery.queryKey }) : null,
     ])
   const role = useMutation({

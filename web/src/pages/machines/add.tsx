@@ -101,7 +101,7 @@ export default function AddMachine() {
           </Tabs>
         )}
       </Ready>
-      {manage && !key ? (
+      {manage && join.data && !key ? (
         <section className="flex flex-col gap-3">
           <h3 className="font-medium">Without one: an auth key</h3>
           <form onSubmit={form.submit} className="flex flex-col gap-3">
