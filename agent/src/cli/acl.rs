@@ -53,7 +53,9 @@ pub struct TestArgs {
 const EXAMPLES: &str = "Examples:
   ztna acl test --src laptop --dst db-1 --port 5432
   ztna acl test --src laptop --dst 10.1.7.9 --port 53 --proto udp
-  ztna acl test --src laptop --dst db-1 --proto icmp --json | jq .reason";
+  ztna acl test --src laptop --dst db-1 --proto icmp --json | jq .reason
+
+Exit status: 0 allowed, 1 denied, 3 it could not be asked.";
 
 pub async fn run(args: AclArgs) -> anyhow::Result<ExitCode> {
     match args.command {
@@ -61,7 +63,17 @@ pub async fn run(args: AclArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// By which scripts tell a question that was not answered from the answer no.
+const NOT_ASKED: u8 = 3;
+
 async fn test(args: TestArgs) -> anyhow::Result<ExitCode> {
+    ask(args).await.or_else(|error| {
+        ui::error(&error);
+        Ok(ExitCode::from(NOT_ASKED))
+    })
+}
+
+async fn ask(args: TestArgs) -> anyhow::Result<ExitCode> {
     let Signed { api, session, org } = enter(args.org.as_deref()).await?;
     let request = EvaluateRequest {
         src: args.src,

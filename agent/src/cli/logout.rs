@@ -49,6 +49,11 @@ pub async fn run(socket: &Path, args: LogoutArgs) -> anyhow::Result<ExitCode> {
                 .await
         {
             still_listed(machine, &error.to_string());
+        } else if let Some(machine) = &forgotten {
+            ui::note(format_args!(
+                "{} is forgotten here and deleted from {}",
+                machine.dns_name, machine.org_name
+            ));
         }
         api.logout(session.refresh_token.clone()).await?;
         anyhow::Ok(())

@@ -25,6 +25,9 @@ const EXAMPLES: &str = "Examples:
   ztna peers db-1
   ztna peers db-1 --json";
 
+/// Seconds for which WireGuard's handshake holds (`REJECT_AFTER_TIME`, whitepaper §6.1).
+const HANDSHAKE_HOLDS: u64 = 180;
+
 pub async fn run(socket: &Path, args: PeersArgs) -> anyhow::Result<ExitCode> {
     let status = ask_status(socket).await?;
     match &args.name {
@@ -139,14 +142,26 @@ fn online(peer: &PeerStatus) -> String {
 
 fn path(peer: &PeerStatus) -> String {
     let path = &peer.path;
+    // Packets go to its relay whether it is there or not; while the handshake is young, it is, whatever the control plane
+    // knows of it.
+    let is_there = peer.online
+        || path.kind == PathKind::Direct
+        || peer
+            .last_handshake_seconds
+            .is_some_and(|age| age < HANDSHAKE_HOLDS);
+    if !is_there {
+        return match peer.last_seen {
+            Some(seen) => format!("offline, seen {}", ui::ago(seen)),
+            None => "offline".to_owned(),
+        };
+    }
     match (path.kind, path.addr, &path.region_code, path.region) {
         (PathKind::Direct, Some(addr), ..) => format!("direct {addr}"),
         (PathKind::Direct, None, ..) => "direct".to_owned(),
         (PathKind::Relay, _, Some(code), _) => format!("relay {code}"),
         (PathKind::Relay, _, None, Some(region)) => format!("relay {region}"),
         (PathKind::Relay, ..) => "relay".to_owned(),
-        (PathKind::None, ..) if peer.online => "idle".to_owned(),
-        (PathKind::None, ..) => "offline".to_owned(),
+        (PathKind::None, ..) => "idle".to_owned(),
     }
 }
 
@@ -272,6 +287,13 @@ mod tests {
         assert_eq!(path(&peer), "offline");
         peer.path.kind = PathKind::Relay;
         peer.path.region_code = Some("lon".to_owned());
+        assert_eq!(path(&peer), "offline");
+        peer.last_handshake_seconds = Some(HANDSHAKE_HOLDS);
+        assert_eq!(path(&peer), "offline");
+        peer.last_handshake_seconds = Some(HANDSHAKE_HOLDS - 1);
+        assert_eq!(path(&peer), "relay lon");
+        peer.last_handshake_seconds = None;
+        peer.online = true;
         assert_eq!(path(&peer), "relay lon");
         peer.path.kind = PathKind::Direct;
         peer.path.addr = Some("192.0.2.1:1".parse().unwrap());

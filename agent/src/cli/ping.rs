@@ -73,7 +73,8 @@ pub async fn run(socket: &Path, args: PingArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     ui::note(format_args!(
-        "no answer; `ztna peers {0}` tells whether it is online, `ztna debug paths {0}` what was tried",
+        "no answer: it may be away (`ztna peers {0}`), no path may lead there (`ztna debug paths {0}`), or no rule of \
+         the policy lets this machine ping it (`ztna acl test --proto icmp`)",
         summary.peer
     ));
     Ok(ExitCode::FAILURE)

@@ -10,7 +10,7 @@ use ztna_local::{
 };
 use ztna_proto::ErrorBody;
 
-use super::network::Offer;
+use super::network::{Offer, exit_fault};
 use super::register::{has_credential, register};
 use super::report;
 use super::session::Session;
@@ -129,6 +129,15 @@ impl Supervisor {
                 .await
                 .map_err(|error| Failure::new(FailureKind::Failed, error.to_string()))?;
         }
+        if let (Some(session), Some(_)) = (&core.session, &options.exit_node)
+            && session.view().borrow().synced
+            && let Some(fault) = session.read_map(|map| exit_fault(&prefs, map))
+        {
+            return Err(Failure::new(
+                FailureKind::BadRequest,
+                format!("{fault}; what held before still does"),
+            ));
+        }
         let server = wanted_server(&core.state, options)?;
         set_operator(&mut core.state, options, caller)?;
         if core.state.machine.is_some() && core.state.server.as_ref() != Some(&server) {
@@ -145,6 +154,13 @@ impl Supervisor {
             return Err(Failure::new(
                 FailureKind::NeedsLogin,
                 "nothing to sign in with; run `ztna login` first, or give an auth key with --auth-key",
+            ));
+        }
+        if core.deleted && !has_credential(options) {
+            let message = core.problem.as_ref().map(|(_, message)| message.clone());
+            return Err(Failure::new(
+                FailureKind::NeedsLogin,
+                message.unwrap_or_default(),
             ));
         }
         let renewed = !over && options.renew && core.session.is_some();

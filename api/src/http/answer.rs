@@ -196,7 +196,12 @@ fn reason(error: &dyn std::error::Error) -> String {
     while let Some(source) = error.source() {
         error = source;
     }
-    error.to_string()
+    // Where in the text means nothing to people, and the path before it says which value.
+    let said = error.to_string();
+    match said.split_once(" at line ") {
+        Some((what, _)) => what.to_owned(),
+        None => said,
+    }
 }
 
 /// The parameters behind the path's question mark.

@@ -162,7 +162,7 @@ pub(crate) fn unknown_token() -> ApiError {
 pub(crate) fn deleted() -> ApiError {
     refuse(
         ErrorCode::MachineDeleted,
-        "this machine was deleted from its org; enrol it again with `ztna up`",
+        "this machine was deleted from its org; enrol it again with `sudo ztna up --auth-key KEY`, or after `ztna login`",
     )
 }
 

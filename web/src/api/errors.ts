@@ -29,10 +29,6 @@ export function nextStep(error: unknown): string | null {
   switch (error.code) {
     case 'NETWORK':
       return 'Check the connection; this page tries again by itself.'
-    case 'CONFLICT':
-      return 'Somebody may have changed it meanwhile. Reload to see how it stands.'
-    case 'RATE_LIMITED':
-      return 'Wait a minute, then try again.'
     case 'INTERNAL_ERROR':
       return error.requestId
         ? `Give the request id ${error.requestId} to whoever runs this server.`

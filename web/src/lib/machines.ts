@@ -16,10 +16,10 @@ export function postureStanding(posture: Posture | undefined): PostureStanding {
   return posture.current ? 'passing' : 'stale'
 }
 
-/** How a machine's tunnels go, counted; `null`: it has none, or told of none lately. */
+/** How a machine's tunnels go, counted; `null`: it has none, told of none lately, or is not there. */
 export function tunnelsOf(machine: Machine): (Schemas['TunnelMix'] & { all: number }) | null {
   const { tunnels } = machine
-  if (!tunnels) return null
+  if (!tunnels || !machine.online) return null
   const all = tunnels.direct + tunnels.relayed + tunnels.waiting
   return all > 0 ? { ...tunnels, all } : null
 }

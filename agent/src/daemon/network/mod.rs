@@ -26,6 +26,7 @@ use ztna_proto::tokens::MachineToken;
 
 use self::outside::{Names, Outside};
 pub use self::prefs::NetworkPrefs;
+pub use self::wanted::exit_fault;
 use self::wanted::wanted;
 use super::backoff::Backoff;
 use super::dns::{self, Dns};

@@ -43,21 +43,35 @@ pub fn wanted(prefs: &NetworkPrefs, map: &Netmap) -> Wanted {
         // Also while it is not there: what is meant for it must not leave by another way.
         wanted.routes.extend(EXIT_ROUTES);
         let peer = map.peers().values().find(|peer| is_called(peer, name));
-        let offers = |peer: &&PeerRecord| peer.routes.iter().any(|r| r.prefix_len() == 0);
-        wanted.route_use.exit = peer.filter(offers).map(|peer| peer.id);
-        wanted.problem = match peer {
-            None => Some(format!(
-                "the exit node {name} is no peer of this machine: nothing leaves for the internet; \
-                 choose another with `ztna up --exit-node NAME`, or none with --exit-node=\"\""
-            )),
-            Some(_) if wanted.route_use.exit.is_none() => Some(format!(
-                "{name} is no exit node for this machine: nothing leaves for the internet; have it \
-                 advertised there and approved, or say `ztna up --exit-node=\"\"`"
-            )),
-            Some(_) => None,
-        };
+        let peer = peer.filter(|peer| is_exit_node(peer));
+        wanted.route_use.exit = peer.map(|peer| peer.id);
+        wanted.problem = exit_fault(prefs, map).map(|fault| {
+            format!(
+                "nothing leaves for the internet: {fault}; `sudo ztna up --exit-node=''` chooses none"
+            )
+        });
     }
     wanted
+}
+
+/// Why the exit node that is chosen is none, by this map.
+#[must_use]
+pub fn exit_fault(prefs: &NetworkPrefs, map: &Netmap) -> Option<String> {
+    let name = prefs.exit_node.as_ref()?;
+    match map.peers().values().find(|peer| is_called(peer, name)) {
+        None => Some(format!(
+            "no peer of this machine is called {name}; `ztna peers` lists them"
+        )),
+        Some(peer) if !is_exit_node(peer) => Some(format!(
+            "{name} is no exit node for this machine; have it advertised there (`ztna up --advertise-exit-node`) \
+             and approved"
+        )),
+        Some(_) => None,
+    }
+}
+
+fn is_exit_node(peer: &PeerRecord) -> bool {
+    peer.routes.iter().any(|route| route.prefix_len() == 0)
 }
 
 fn is_called(peer: &PeerRecord, name: &str) -> bool {

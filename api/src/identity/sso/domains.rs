@@ -1,6 +1,6 @@
 //! `/api/orgs/{org}/sso/domains`: domains that an org proves to hold by a DNS record.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use axum::extract;
@@ -45,15 +45,22 @@ pub(super) fn routes() -> OpenApiRouter<State> {
         .routes(routes!(give_up))
 }
 
+/// Where a system asks that names no name server (resolv.conf(5)).
+const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
+
 /// Asks these name servers, or the system's.
 ///
 /// # Errors
-/// The system's configuration cannot be read; in words for the operator.
+/// They cannot be used; in words for the operator.
 pub(super) fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, String> {
-    let failed = |error: &dyn std::fmt::Display| format!("DNS cannot be set up: {error}");
-    let mut builder = if servers.is_empty() {
-        TokioResolver::builder_tokio().map_err(|error| failed(&error))?
+    let of_system = TokioResolver::builder_tokio();
+    let mut builder = if let (true, Ok(builder)) = (servers.is_empty(), of_system) {
+        builder
     } else {
+        let servers = match servers.is_empty() {
+            true => &[LOCAL],
+            false => servers,
+        };
         let servers = servers.iter().map(|server| {
             let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
             let connections = connections.map(|mut connection| {
@@ -70,7 +77,9 @@ pub(super) fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, String> 
     options.attempts = ATTEMPTS;
     // Somebody who has just written the record does not want to hear of the one before.
     options.cache_size = 0;
-    builder.build().map_err(|error| failed(&error))
+    builder
+        .build()
+        .map_err(|error| format!("DNS cannot be set up: {error}"))
 }
 
 /// The texts of a domain's record.

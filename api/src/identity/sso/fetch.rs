@@ -97,7 +97,10 @@ impl Fetcher {
         if let Ok(ip) = literal
             && !self.may_reach(ip, by)
         {
-            return Err(format!("{ip} is not on the public internet"));
+            return Err(format!(
+                "{ip} is not on the public internet, where providers have to be unless who runs this server starts it with \
+                 --allow-private-issuers"
+            ));
         }
         Ok(url)
     }

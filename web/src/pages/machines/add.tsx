@@ -75,7 +75,8 @@ export default function AddMachine() {
                     The machine becomes yours.{' '}
                     {line.installs ? null : (
                       <>
-                        With the <code>ztna</code> program on it, run:
+                        With the <code>ztna</code> program on it, which whoever runs this server
+                        builds or releases, run:
                       </>
                     )}
                   </p>

@@ -1,5 +1,7 @@
+import { useQueryClient } from '@tanstack/react-query'
 import { useState } from 'react'
 import { api, open, type Schemas } from '@/api/client'
+import { refetch } from '@/api/queries'
 import { SwitchField, TextField } from '@/components/field'
 import { Failure } from '@/components/page'
 import { Button } from '@/components/ui/button'
@@ -27,6 +29,7 @@ export default function EditMachine({
   onClose: () => void
 }) {
   const org = useOrg()
+  const queries = useQueryClient()
   const [name, setName] = useState(machine.name)
   const [tags, setTags] = useState(machine.tags.join(' '))
   const [expiry, setExpiry] = useState(machine.key_expiry)
@@ -45,6 +48,8 @@ export default function EditMachine({
         }),
       )
       onDone(answer)
+      // Whom it reaches hangs on its tags.
+      void refetch(queries, org.id, 'policy')
       toast.success(`${answer.name} is saved`)
     }
     onClose()
@@ -60,7 +65,7 @@ export default function EditMachine({
           <TextField
             label="Name"
             value={name}
-            hint={fault ?? `Peers reach it as ${name}.${org.slug} at once.`}
+            hint={fault ?? `Peers reach it as ${name} at once.`}
             aria-invalid={fault !== null}
             spellCheck={false}
             onChange={(event) => setName(event.target.value)}

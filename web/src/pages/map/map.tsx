@@ -46,7 +46,13 @@ export default function MapPage() {
   )
   const tunnels = useQuery(tunnelsQuery(org.id))
   const show: Show = search.show === 'allowed' ? 'allowed' : 'tunnels'
-  const told = tunnels.data?.tunnels
+  // A machine that is gone leaves what it told last.
+  const told = useMemo(() => {
+    const online = new Set(machines.data?.flatMap((one) => (one.online ? [one.id] : [])))
+    return tunnels.data?.tunnels.filter(
+      ({ machine, peer }) => online.has(machine) && online.has(peer),
+    )
+  }, [tunnels.data, machines.data])
   // Of the chosen machine, what is allowed shows too.
   const links = useMemo(() => {
     const live = tunnelLinks(told ?? [])

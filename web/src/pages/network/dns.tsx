@@ -23,7 +23,7 @@ export default function DnsPage() {
       title="DNS"
       lead={
         <>
-          Every machine answers by <code>MACHINE.{org.slug}</code> and by its name alone. What is
+          Every machine answers by its name alone, and by the full one that its page shows. What is
           here comes on top, on all machines at once.
         </>
       }

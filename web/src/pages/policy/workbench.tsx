@@ -83,14 +83,18 @@ export default function Workbench({ policy }: { policy: Document }) {
   const askToSave = () => {
     if (!canSave || !result) return
     const cuts = result.impact?.cuts.count ?? 0
-    if (cuts === 0) {
+    const changes = result.impact?.changes.count ?? 0
+    if (cuts + changes === 0) {
       void save().catch((error) => setFailed(error))
       return
     }
+    const all = `${count(cuts, 'pair')} of machines may open nothing any more that they may open now; what runs between them ends at once.`
+    const some = `Of ${count(changes, 'pair')} of machines other rules decide what may be opened: what no rule allows any more ends at once. “Can A reach B?” tells for each port once it is saved.`
     setAsked({
-      title: 'Save, and cut connections off?',
-      text: `${count(cuts, 'pair')} of machines may open nothing any more that they may open now; what runs between them ends at once.`,
-      verb: 'Save and cut off',
+      title:
+        cuts > 0 ? 'Save, and cut connections off?' : 'Save, with other rules between machines?',
+      text: [cuts > 0 ? all : '', changes > 0 ? some : ''].join(' ').trim(),
+      verb: cuts > 0 ? 'Save and cut off' : 'Save',
       destructive: true,
       run: save,
     })

@@ -7,6 +7,7 @@ import { posturePoliciesQuery, postureQuery, refetch } from '@/api/queries'
 import { Confirm, type Confirmation } from '@/components/confirm'
 import { AreaField, SelectField, SwitchField, TextField } from '@/components/field'
 import { Empty, Failure, Page, Ready } from '@/components/page'
+import { Alert } from '@/components/ui/alert'
 import { Badge } from '@/components/ui/badge'
 import { Button } from '@/components/ui/button'
 import {
@@ -291,6 +292,7 @@ function Edit({ policy, onClose }: { policy: Policy | null; onClose: () => void 
     await refetch(queries, org.id, 'posture-policies', 'posture', 'machines', 'audit')
     onClose()
   })
+  const cuts = spec.enabled !== false && spec.on_failure !== 'warn'
   const set = (change: Partial<Spec>) => setSpec({ ...spec, ...change })
   const require = (change: Partial<Spec['requires']>) =>
     set({ requires: { ...spec.requires, ...change } })
@@ -377,12 +379,20 @@ function Edit({ policy, onClose }: { policy: Policy | null; onClose: () => void 
             checked={spec.enabled ?? true}
             onCheckedChange={(enabled) => set({ enabled })}
           />
+          {cuts ? (
+            <Alert tone="bad">
+              Machines that fail it, or tell nothing,{' '}
+              {spec.on_failure === 'restrict' ? 'reach nobody' : 'are out'}{' '}
+              {spec.grace_minutes ? `after ${count(spec.grace_minutes, 'minute')}` : 'at once'}.
+              With “warn”, the list behind this shows first who they are.
+            </Alert>
+          ) : null}
           {form.error ? <Failure error={form.error} doing="Saving" /> : null}
           <DialogFooter>
             <Button variant="outline" onClick={onClose}>
               Cancel
             </Button>
-            <Button type="submit" disabled={form.busy}>
+            <Button type="submit" variant={cuts ? 'destructive' : 'default'} disabled={form.busy}>
               Save
             </Button>
           </DialogFooter>
