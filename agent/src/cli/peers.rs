@@ -184,7 +184,8 @@ fn psk(peer: &PeerStatus) -> String {
     match peer.psk.state {
         PskState::Established => format!("epoch {}", peer.psk.epoch),
         PskState::Pending => "pending".to_owned(),
-        PskState::None => "none".to_owned(),
+        // The first packet begins the handshake.
+        PskState::None => "idle".to_owned(),
     }
 }
 

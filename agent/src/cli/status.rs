@@ -68,7 +68,12 @@ fn show(status: &Status) -> anyhow::Result<()> {
         ui::line("")?;
         peers::table(&status.peers.iter().collect::<Vec<_>>())?;
     } else if status.state == DaemonState::Running {
-        ui::line("no peers: the org's policy joins no other machine with this one")?;
+        ui::line(match status.posture.is_empty() {
+            true => "no peers: the org's policy joins no other machine with this one",
+            false => {
+                "no peers: until its posture is mended, or the org's policy joins none with this machine"
+            }
+        })?;
     }
     Ok(())
 }

@@ -62,7 +62,11 @@ fn publish(folder: &Path, version: &str) -> Value {
 }
 
 fn manifest(folder: &Path, releases: Value) {
-    let text = json!({ "releases": releases }).to_string();
+    manifest_with(folder, releases, json!([]));
+}
+
+fn manifest_with(folder: &Path, releases: Value, installers: Value) {
+    let text = json!({"releases": releases, "installers": installers}).to_string();
     // As operators should: whole or not at all.
     fs::write(folder.join("manifest.new"), text).unwrap();
     fs::rename(folder.join("manifest.new"), folder.join("manifest.json")).unwrap();
@@ -202,12 +206,6 @@ fn installer(folder: &Path, name: &str, text: &str) -> Value {
     let sha256 = hex(&Sha256::digest(text));
     let signature = sign(folder, &installer_statement(name, &sha256));
     json!({"name": name, "sha256": sha256, "signature": signature})
-}
-
-fn manifest_with(folder: &Path, releases: Value, installers: Value) {
-    let text = json!({"releases": releases, "installers": installers}).to_string();
-    fs::write(folder.join("manifest.new"), text).unwrap();
-    fs::rename(folder.join("manifest.new"), folder.join("manifest.json")).unwrap();
 }
 
 async fn joining(server: &Server) -> JoinInfo {

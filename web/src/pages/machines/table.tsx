@@ -28,13 +28,13 @@ const NARROW_ROW = 58
 const OVERSCAN = 12
 
 export const HEADS: Record<Column, { label: string; width: string }> = {
-  name: { label: 'Name', width: 'minmax(8rem,2fr)' },
+  name: { label: 'Name', width: 'minmax(7rem,2fr)' },
   state: { label: 'State', width: '5.25rem' },
-  owner: { label: 'Owner', width: 'minmax(5rem,1.2fr)' },
+  owner: { label: 'Owner', width: 'minmax(4rem,1.2fr)' },
   address: { label: 'Address', width: '6.25rem' },
   os: { label: 'System', width: '4.5rem' },
   version: { label: 'Version', width: '3.5rem' },
-  tags: { label: 'Tags', width: 'minmax(3rem,1fr)' },
+  tags: { label: 'Tags', width: 'minmax(2.5rem,1fr)' },
   path: { label: 'Paths', width: '4rem' },
   pq: { label: 'Keys', width: '3rem' },
   posture: { label: 'Posture', width: '4.5rem' },
