@@ -3,7 +3,7 @@ import { Link } from '@tanstack/react-router'
 import { Plus } from 'lucide-react'
 import { useState } from 'react'
 import { api, open, type Schemas } from '@/api/client'
-import { posturePoliciesQuery, postureQuery, refetch } from '@/api/queries'
+import { facetsQuery, posturePoliciesQuery, postureQuery, refetch } from '@/api/queries'
 import { Confirm, type Confirmation } from '@/components/confirm'
 import { AreaField, SelectField, SwitchField, TextField } from '@/components/field'
 import { Empty, Failure, Page, Ready } from '@/components/page'
@@ -292,6 +292,11 @@ function Edit({ policy, onClose }: { policy: Policy | null; onClose: () => void 
     await refetch(queries, org.id, 'posture-policies', 'posture', 'machines', 'audit')
     onClose()
   })
+  const { data: facets } = useQuery(facetsQuery(org.id))
+  const unknown = lines(scope).filter(
+    (label) =>
+      label.startsWith('tag:') && facets && !facets.tags.some(({ value }) => value === label),
+  )
   const cuts = spec.enabled !== false && spec.on_failure !== 'warn'
   const set = (change: Partial<Spec>) => setSpec({ ...spec, ...change })
   const require = (change: Partial<Spec['requires']>) =>
@@ -315,7 +320,11 @@ function Edit({ policy, onClose }: { policy: Policy | null; onClose: () => void 
           <TextField
             label="Of which machines"
             placeholder="tag:web group:eng"
-            hint="Tags and groups, any of them suffices. Empty: every machine."
+            hint={
+              unknown.length > 0
+                ? `No machine has ${unknown.join(', ')} now.`
+                : 'Tags and groups, any of them suffices. Empty: every machine.'
+            }
             spellCheck={false}
             value={scope}
             onChange={(event) => setScope(event.target.value)}
