@@ -46,7 +46,7 @@ pub struct DaemonFlags {
     #[arg(long, env = "ZTNA_TUN", value_name = "NAME", default_value = TUN_NAME, value_parser = device_name)]
     pub tun: String,
     /// UDP port of the tunnel; 0: any
-    #[arg(long, env = "ZTNA_PORT", default_value_t = 41641)]
+    #[arg(long, env = "ZTNA_PORT", default_value_t = PORT)]
     pub port: u16,
     /// Ask the router for no port of its own (PCP, NAT-PMP, UPnP)
     #[arg(long, env = "ZTNA_NO_PORT_MAPPING", value_parser = clap::builder::FalseyValueParser::new())]
@@ -63,7 +63,23 @@ pub struct DaemonFlags {
     pub psk_interval: Option<u64>,
 }
 
+/// UDP port of the tunnel, if nothing else is said.
+const PORT: u16 = 41641;
+
 impl DaemonFlags {
+    /// Those of its settings that are not what a daemon has anyway, by their flags.
+    pub fn special(&self) -> Vec<&'static str> {
+        let flags = [
+            ("--state-dir", self.state_dir != Path::new(STATE_DIR)),
+            ("--tun", self.tun != TUN_NAME),
+            ("--port", self.port != PORT),
+            ("--no-port-mapping", self.no_port_mapping),
+            ("--no-lan-discovery", self.no_lan_discovery),
+        ];
+        let special = flags.into_iter().filter(|(_, is)| *is);
+        special.map(|(flag, _)| flag).collect()
+    }
+
     /// As the daemon takes them.
     pub fn options(&self, socket: &Path, wireguard: NewWireGuard) -> Options {
         Options {

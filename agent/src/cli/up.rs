@@ -147,7 +147,18 @@ pub async fn run(socket: &Path, args: UpArgs, wireguard: NewWireGuard) -> anyhow
         return foreground(socket, args, auth_key, wireguard).await;
     }
     let (client, started) = match Client::connect(socket).await {
-        Ok(client) => (client, false),
+        Ok(client) => {
+            let special = args.daemon.special();
+            if !special.is_empty() {
+                ui::note(format_args!(
+                    "{0}warning{0:#}: a daemon runs already, with settings of its own; {1} counts for one that this \
+                     command starts",
+                    ui::WARN,
+                    special.join(", ")
+                ));
+            }
+            (client, false)
+        }
         Err(ClientError::NotRunning(_)) => {
             if !is_administrator() {
                 bail!("no ztna daemon is running, and only root can start one; run {START}");
