@@ -24,7 +24,11 @@ VARIANTS = {
     "relays elsewhere": {"derp": {"enabled": False}, "stun": {"enabled": False}, "relayMap": RELAYS},
     "everything": {
         "image": {"tag": "0.2.0", "pullSecrets": ["registry"]},
-        "api": {"replicas": 3, "env": {"ZTNA_MAIL_FROM": "ztna <noreply@example.org>"}},
+        "api": {
+            "replicas": 3,
+            "env": {"ZTNA_MAIL_FROM": "ztna <noreply@example.org>"},
+            "releases": {"persistentVolumeClaim": {"claimName": "ztna-releases", "readOnly": True}},
+        },
         "caddy": {"storageClass": "fast", "service": {"annotations": {"example.org/ip": "192.0.2.1"}}},
         "derp": {"host": "relay.example.org", "storageClass": "fast", "service": {"type": "NodePort"}},
         "stun": {"nodeSelector": {"example.org/stun": "yes"}},
