@@ -88,10 +88,11 @@ class Stack:
         run("ip", "netns", "add", name)
         self.names[host] = name
         run("ip", "-n", name, "link", "set", "lo", "up")
-        # What `ip netns exec` shows as /etc/hosts.
+        # What `ip netns exec` shows as /etc/hosts, and as /etc/resolv.conf: agents write into that.
         folder = Path("/etc/netns") / name
         folder.mkdir(parents=True)
         address = "127.0.0.1" if host == "srv" else f"10.213.{len(self.names) - 1}.1"
+        (folder / "resolv.conf").write_text("nameserver 127.0.0.1\n")
         (folder / "hosts").write_text(f"127.0.0.1 localhost\n{address} {DOMAIN}\n")
 
     def _link(self, client, number):

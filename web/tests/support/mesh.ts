@@ -109,7 +109,13 @@ export class Mesh {
     await run('ip', ['address', 'add', `${SERVER}/24`, 'dev', bridge])
     await run('ip', ['link', 'set', bridge, 'up'])
     const dir = mkdtempSync(join(tmpdir(), 'ztna-mesh-'))
-    return new Mesh(bridge, dir, await startServer(SERVER, SERVER))
+    try {
+      return new Mesh(bridge, dir, await startServer(SERVER, SERVER))
+    } catch (error) {
+      // What is left would take the next one's packets.
+      await run('ip', ['link', 'del', bridge])
+      throw error
+    }
   }
 
   async host(name: string): Promise<Host> {
