@@ -161,21 +161,25 @@ async fn list(
     let own = (role == Role::Member).then_some(user);
     let (found, mut machines) = match wanted.in_database() {
         Some(page) => {
-            let (total, page) = read_page(&state, &tx, org, own, &page).await?;
-            (Some(total), page)
+            let (total, machines) = read_page(&state, &tx, org, own, &page).await?;
+            (Some(total), machines)
         }
         None => (None, read_machines(&state, &tx, org, None, own).await?),
     };
     drop(tx);
     drop(connection);
-    if found.is_none() && wanted.asks_for_tunnels() {
+    // Tunnels are asked for once: of all that are sorted by them, else of those that are shown.
+    let by_tunnels = wanted.asks_for_tunnels();
+    if by_tunnels {
         connections::add_tunnels(&state, org, &mut machines).await?;
     }
     let (total, mut page) = match found {
         Some(total) => (total, machines),
         None => wanted.select(machines),
     };
-    connections::add_tunnels(&state, org, &mut page).await?;
+    if !by_tunnels {
+        connections::add_tunnels(&state, org, &mut page).await?;
+    }
     let (status, body) = ok(page)?;
     Ok((status, [("x-total-count", total.to_string())], body))
 }

@@ -142,31 +142,33 @@ impl Releases {
             (stamp, manifest, installers)
         });
         let mut state = self.state();
-        match read {
+        let known = state.fault.take().map(|fault| fault.what);
+        let fault = match read {
             Ok((stamp, manifest, (installers, faults))) => {
                 state.seen = Some(stamp);
                 state.manifest = Some(Arc::new(manifest));
                 state.installers = Arc::new(installers);
-                tracing::info!(path = %path.display(), "the releases are served");
-                state.fault = faults.first().map(|error| {
+                let fault = faults.first().map(ToString::to_string);
+                if fault.is_none() || fault != known {
+                    tracing::info!(path = %path.display(), "the releases are served");
+                }
+                if let Some(error) = fault.as_ref().filter(|_| fault != known) {
                     tracing::error!(%error, "the releases are served, an installer is not");
-                    Fault {
-                        what: error.to_string(),
-                        retry_at: now + RETRY_PERIOD,
-                    }
-                });
+                }
+                fault
             }
             Err(error) => {
                 state.seen = stamp;
                 let what = error.to_string();
-                if state.fault.as_ref().is_none_or(|fault| fault.what != what) {
+                if known.as_ref() != Some(&what) {
                     let before = state.manifest.is_some();
                     tracing::error!(%error, before, "the releases are not served; those of before are, if there are any");
                 }
-                let retry_at = now + RETRY_PERIOD;
-                state.fault = Some(Fault { what, retry_at });
+                Some(what)
             }
-        }
+        };
+        let retry_at = now + RETRY_PERIOD;
+        state.fault = fault.map(|what| Fault { what, retry_at });
     }
 
     /// The manifest in force, if there ever was one that could be taken.
